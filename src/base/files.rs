@@ -1,0 +1,74 @@
+//! Files that are whole or absent: written beside their place, synced, renamed. Every error names the path.
+
+use super::failure::Failure;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Writes a file with these permissions so that a reader sees the old or the new content, never a part.
+pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+    let beside = path.with_extension(format!("tmp{}", std::process::id()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        if let Some(parent) = path.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok::<(), std::io::Error>(())
+    })();
+    written.map_err(|error| {
+        drop(fs::remove_file(&beside));
+        Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
+            .because(error)
+            .fix("check that the directory exists, is writable and has free space")
+    })
+}
+
+/// Reads a file of at most `limit` bytes.
+pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let failure = |why: String| {
+        Failure::new("KE-FILE-002", format!("cannot read {}", path.display()))
+            .because(why)
+            .fix("check the path and its permissions")
+    };
+    let file = File::open(path).map_err(|error| failure(error.to_string()))?;
+    let mut content = Vec::new();
+    file.take(limit + 1).read_to_end(&mut content).map_err(|error| failure(error.to_string()))?;
+    if content.len() as u64 > limit {
+        return Err(failure(format!("it is larger than {limit} bytes")));
+    }
+    Ok(content)
+}
+
+/// Makes a directory, with its parents, that only its owner can enter.
+pub fn create_private_dir(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        Failure::new("KE-FILE-003", format!("cannot make the directory {}", path.display()))
+            .because(error)
+            .fix("run as root, or choose a directory you may write to")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_names_the_path() {
+        let failure = write_atomic(Path::new("/nonexistent/a"), b"x", 0o600).unwrap_err();
+        assert_eq!(failure.code, "KE-FILE-001");
+        assert!(failure.what.contains("/nonexistent/a"));
+    }
+
+    #[test]
+    fn reads_no_more_than_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        write_atomic(&path, b"12345", 0o600).unwrap();
+        assert_eq!(read_limited(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_limited(&path, 4).unwrap_err().code, "KE-FILE-002");
+    }
+}

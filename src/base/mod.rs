@@ -1,0 +1,26 @@
+//! The ground floor: failures, time, files, tasks and terminal output. Knows nothing of kedge's domain.
+//! Everything above uses it; it uses nothing of this crate.
+
+mod backoff;
+mod clock;
+mod crew;
+mod failure;
+mod files;
+mod id;
+mod log;
+mod mailbox;
+mod stop;
+mod supervisor;
+mod term;
+
+pub use backoff::Backoff;
+pub use clock::{now, now_ms, rfc3339, rfc3339_micro};
+pub use crew::Crew;
+pub use failure::{Exit, Failure};
+pub use files::{create_private_dir, read_limited, write_atomic};
+pub use id::{random_bytes, random_suffix, uuid4};
+pub use log::{LogFormat, start_log};
+pub use mailbox::{Gone, Mail, Mailbox, Reply, mailbox};
+pub use stop::Stop;
+pub use supervisor::{BoxFuture, Module, ModuleState, ModuleStatus, Ready, Supervisor, SupervisorHandle};
+pub use term::{Output, Steps, Term};

@@ -1,0 +1,108 @@
+//! The only place that prints. Data goes to stdout, talk to stderr; colour and spinners only on a terminal.
+
+use super::failure::Failure;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How a reading command shows its data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    #[default]
+    Text,
+    Json,
+    Yaml,
+}
+
+/// The terminal of one command.
+#[derive(Clone, Debug)]
+pub struct Term {
+    quiet: bool,
+    fancy: bool,
+}
+
+impl Term {
+    /// `plain` switches colour and spinners off even on a terminal; `NO_COLOR` does the same.
+    pub fn new(quiet: bool, plain: bool) -> Self {
+        let fancy = !plain && std::env::var_os("NO_COLOR").is_none() && io::stderr().is_terminal();
+        Term { quiet, fancy }
+    }
+
+    /// Prints data. A closed pipe is success: the reader has seen enough.
+    pub fn data(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        drop(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+    }
+
+    /// Prints a value as JSON or YAML; the caller prints its own text form.
+    pub fn value<T: serde::Serialize>(&self, value: &T, output: Output) -> Result<(), Failure> {
+        let failure = |why: String| Failure::new("KE-TERM-001", "cannot print the result").because(why);
+        let text = match output {
+            Output::Yaml => serde_yaml::to_string(value).map_err(|e| failure(e.to_string()))?,
+            Output::Json | Output::Text => {
+                serde_json::to_string_pretty(value).map_err(|e| failure(e.to_string()))?
+            }
+        };
+        self.data(text.trim_end());
+        Ok(())
+    }
+
+    /// Prints talk.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            drop(writeln!(io::stderr().lock(), "{text}"));
+        }
+    }
+
+    /// Prints a failure: `error:`, `because:`, `fix:` and its code.
+    pub fn failure(&self, failure: &Failure) {
+        let mut text = format!("error: {}", failure.what);
+        if !failure.why.is_empty() {
+            text += &format!("\n  because: {}", failure.why);
+        }
+        if !failure.fix.is_empty() {
+            text += &format!("\n  fix: {}", failure.fix);
+        }
+        text += &format!("\n  code: {}", failure.code);
+        drop(writeln!(io::stderr().lock(), "{text}"));
+    }
+
+    /// Starts numbered milestones.
+    pub fn steps(&self, total: usize) -> Steps {
+        Steps { term: self.clone(), total, done: 0, started: Instant::now(), bar: None }
+    }
+}
+
+/// Numbered milestones with elapsed time; a spinner shows the pending one on a terminal.
+pub struct Steps {
+    term: Term,
+    total: usize,
+    done: usize,
+    started: Instant,
+    bar: Option<ProgressBar>,
+}
+
+impl Steps {
+    /// Names the milestone that is pending.
+    pub fn begin(&mut self, name: &str) {
+        if self.term.fancy && !self.term.quiet {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.set_message(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            self.bar = Some(bar);
+        }
+    }
+
+    /// Prints the milestone as reached.
+    pub fn reached(&mut self, text: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.done += 1;
+        let elapsed = self.started.elapsed().as_secs_f64();
+        self.term.say(&format!("[{}/{}] {elapsed:5.2}s  {text}", self.done, self.total));
+    }
+}

@@ -1,0 +1,1 @@
+//! Container runtime client: CRI v1 over a unix socket.

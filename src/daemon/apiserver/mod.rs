@@ -1,0 +1,4 @@
+//! The embedded Kubernetes API on SQLite, for one machine and small sites. Knows neither wing; clients reach it over
+//! HTTPS, its own controllers through [`Local`].
+
+pub mod local;

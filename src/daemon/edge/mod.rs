@@ -1,0 +1,3 @@
+//! `kedge edge run`: composition and the switchboard for what the cloud says. Uses `wire`, never the cloud wing.
+
+pub mod uplink;

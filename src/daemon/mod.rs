@@ -1,0 +1,6 @@
+//! Everything that runs for long: the cloud wing, the edge wing, the embedded Kubernetes API.
+//! `cmd` starts them; they never print, only log.
+
+pub mod apiserver;
+pub mod cloud;
+pub mod edge;

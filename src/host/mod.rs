@@ -1,0 +1,1 @@
+//! This machine: the container runtime's process and configuration, CNI, images, facts, ports.

@@ -1,0 +1,1 @@
+//! One connection that carries envelopes or bytes: WebSocket over TLS.

@@ -1,0 +1,9 @@
+//! Values with meaning, no I/O: names, object keys, revisions, device twins, custom resources.
+//! Every room above the wire speaks in these; KubeEdge's spellings of them stand in `wire`.
+
+mod key;
+mod status;
+pub mod twin;
+
+pub use key::{DeviceId, Kind, NodeName, ObjectKey, Revision};
+pub use status::Status;

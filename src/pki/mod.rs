@@ -1,0 +1,1 @@
+//! Certificate authority, certificates, join tokens, TLS configurations that reload by themselves.

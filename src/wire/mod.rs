@@ -1,0 +1,16 @@
+//! Bytes to types and back, no I/O. Every string of KubeEdge's protocol lives here: nothing outside this room
+//! compares a resource path, an operation or a source. The contract is protocol.md.
+//!
+//! cloud: `Down` --encode--> Envelope ==link==> --decode--> `Down` :edge
+//! edge:  `Up`   --encode--> Envelope ==link==> --decode--> `Up`   :cloud
+
+pub mod envelope;
+
+mod answer;
+mod down;
+mod up;
+
+pub use answer::{Answer, Question};
+pub use down::{Down, Membership, Origin, Verb};
+pub use envelope::{Envelope, MessageId};
+pub use up::{LeaseVerb, StateReport, TwinReport, Up};
