@@ -1,6 +1,83 @@
-//! One command, one file: arguments, then the deed.
+//! One command, one file: `Args` says what can be typed, `run` does the deed. Commands open daemons and stores by
+//! their doors; they alone talk to the person, through `Term`.
+
+mod completion;
+mod version;
+
+use crate::base::{Exit, Failure, Term};
+use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Where `kedge up` keeps everything unless told otherwise.
+pub const DATA_DIR: &str = "/var/lib/kedge";
+
+#[derive(Parser)]
+#[command(name = "kedge", version, about = "Kubernetes workloads and devices where networks are bad", long_about = None)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+struct Cli {
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// No colour and no spinner, even on a terminal
+    #[arg(long, global = true)]
+    plain: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Completion(completion::Args),
+    Version(version::Args),
+}
+
+/// The command tree, as completions and man pages are made from it.
+pub fn tree() -> clap::Command {
+    Cli::command()
+}
+
+/// Flags of every command that reads or runs one machine's data.
+#[derive(clap::Args, Clone, Debug)]
+pub struct DataDir {
+    /// Where `kedge up` keeps everything
+    #[arg(long, value_name = "DIR", default_value = DATA_DIR, env = "KEDGE_DATA_DIR")]
+    pub data_dir: PathBuf,
+}
 
 /// Runs the command line of this process; returns its exit status.
 pub fn main() -> u8 {
-    0
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            let asked_for = !error.use_stderr();
+            return if asked_for { Exit::Done } else { Exit::Usage }.code();
+        }
+    };
+    let term = Term::new(cli.quiet, cli.plain);
+    match run(cli.command, &term) {
+        Ok(exit) => exit.code(),
+        Err(failure) => {
+            term.failure(&failure);
+            failure.exit.code()
+        }
+    }
+}
+
+fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
+    match command {
+        Command::Completion(args) => completion::run(args, term),
+        Command::Version(args) => version::run(args, term),
+    }
+}
+
+/// Runs a daemon or a client command on a runtime of its own.
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Failure::new("KE-RUN-001", "cannot start the program's threads").because(error))?;
+    let outcome = runtime.block_on(work);
+    // A blocked thread (a reader on a dead disk, say) must not hold the exit.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    outcome
 }
