@@ -4,3 +4,4 @@
 pub mod apiserver;
 pub mod cloud;
 pub mod edge;
+pub mod status;
