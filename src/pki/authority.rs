@@ -1,0 +1,282 @@
+//! The certificate authority and what it issues (protocol.md §2.3).
+
+use super::der;
+use super::identity::{Identity, bad_key};
+use crate::base::{Failure, create_private_dir, now, random_bytes, read_limited, write_atomic};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::path::Path;
+use std::time::Duration;
+
+const DAY: i64 = 86_400;
+const CA_DAYS: i64 = 100 * 364;
+/// Clocks of edge machines run late: certificates are valid from an hour ago.
+const BACKDATE: i64 = 3_600;
+const FILE_LIMIT: u64 = 256 << 10;
+
+/// A certificate authority.
+pub struct Authority {
+    cert: Vec<u8>,
+    key: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+/// A certificate signing request with the key it was made for.
+pub struct Request {
+    pub csr_der: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl Request {
+    /// A new key and a request for this name.
+    pub fn new(common_name: &str, organizations: &[&str]) -> Result<Request, Failure> {
+        let key = KeyPair::generate().map_err(failed)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(common_name, organizations);
+        let csr = params.serialize_request(&key).map_err(failed)?;
+        Ok(Request { csr_der: csr.der().to_vec(), key: key.serialize_der() })
+    }
+
+    /// Puts the issued certificate (DER) to the key; fails when it was issued for another key.
+    pub fn fulfil(&self, cert_der: &[u8]) -> Result<Identity, Failure> {
+        let key = KeyPair::try_from(&PrivatePkcs8KeyDer::from(self.key.as_slice())).map_err(failed)?;
+        let wrong = |why: &str| {
+            Failure::new("KE-PKI-005", "the issued certificate cannot be used")
+                .because(why)
+                .fix("check that the address is that of a kedge or KubeEdge cloud")
+        };
+        let (_, certificate) = x509_parser::parse_x509_certificate(cert_der)
+            .map_err(|_| wrong("the answer is not a certificate"))?;
+        if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(wrong("it was issued for another key"));
+        }
+        Identity::from_der(cert_der, &self.key)
+    }
+}
+
+fn failed(error: rcgen::Error) -> Failure {
+    Failure::new("KE-PKI-001", "cannot issue a certificate").because(error)
+}
+
+fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    for organization in organizations {
+        name.push(DnType::OrganizationName, *organization);
+    }
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn serial() -> SerialNumber {
+    let mut bytes: [u8; 8] = random_bytes();
+    bytes[0] = (bytes[0] & 0x7f) | 0x01;
+    SerialNumber::from_slice(&bytes)
+}
+
+/// Parameters valid between two instants in seconds since the epoch.
+fn validity(from: i64, until: i64) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let seconds = |at: i64| Duration::from_secs(u64::try_from(at).unwrap_or(0));
+    params.not_before = epoch + seconds(from);
+    params.not_after = epoch + seconds(until);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params
+}
+
+fn from_now(days: u32) -> CertificateParams {
+    let at = now().as_second();
+    validity(at - BACKDATE, at + i64::from(days) * DAY)
+}
+
+impl Authority {
+    /// Makes a new authority with a new key.
+    pub fn generate(common_name: &str) -> Result<Authority, Failure> {
+        let key = KeyPair::generate().map_err(failed)?;
+        let at = now().as_second();
+        let mut params = validity(at - BACKDATE, at + CA_DAYS * DAY);
+        params.distinguished_name = subject(common_name, &[]);
+        params.serial_number = Some(SerialNumber::from_slice(&1024u16.to_be_bytes()));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages.push(KeyUsagePurpose::KeyCertSign);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let cert = params.self_signed(&key).map_err(failed)?;
+        Authority::from_der(cert.der(), &key.serialize_der())
+    }
+
+    /// Takes an existing authority over; the key is SEC1 or PKCS#8.
+    pub fn from_der(cert: &[u8], key: &[u8]) -> Result<Authority, Failure> {
+        let p256 = || bad_key("the authority's key is not a P-256 key");
+        let sec1 = der::to_sec1(key).ok_or_else(p256)?;
+        let pkcs8 = der::to_pkcs8(key).ok_or_else(p256)?;
+        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(failed)?;
+        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(cert), pair).map_err(failed)?;
+        Ok(Authority { cert: cert.to_vec(), key: sec1, issuer })
+    }
+
+    /// Reads `{stem}.crt` and `{stem}.key` below `dir`, or makes a new authority and writes them.
+    pub fn load_or_create(dir: &Path, stem: &str, common_name: &str) -> Result<Authority, Failure> {
+        let (cert_path, key_path) = (dir.join(format!("{stem}.crt")), dir.join(format!("{stem}.key")));
+        if cert_path.exists() || key_path.exists() {
+            let read = |path: &Path| read_limited(path, FILE_LIMIT);
+            let wrong = |path: &Path| {
+                Failure::new("KE-PKI-002", format!("cannot read the authority in {}", path.display()))
+                    .because("it is not PEM")
+                    .fix("put the file back from a copy; nodes trust only this authority")
+            };
+            let cert = CertificateDer::from_pem_slice(&read(&cert_path)?).map_err(|_| wrong(&cert_path))?;
+            let key = PrivateKeyDer::from_pem_slice(&read(&key_path)?).map_err(|_| wrong(&key_path))?;
+            return Authority::from_der(&cert, key.secret_der());
+        }
+        let authority = Authority::generate(common_name)?;
+        create_private_dir(dir)?;
+        write_atomic(&key_path, der::pem("EC PRIVATE KEY", &authority.key).as_bytes(), 0o600)?;
+        write_atomic(&cert_path, authority.cert_pem().as_bytes(), 0o644)?;
+        Ok(authority)
+    }
+
+    pub fn cert_der(&self) -> &[u8] {
+        &self.cert
+    }
+
+    pub fn cert_pem(&self) -> String {
+        der::pem("CERTIFICATE", &self.cert)
+    }
+
+    /// The private key as KubeEdge stores it; it is also the key of KubeEdge's join tokens.
+    pub fn key_der_sec1(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Lower-case hexadecimal SHA-256 of the certificate: the first part of a join token.
+    pub fn hash(&self) -> String {
+        super::token::sha256_hex(&self.cert)
+    }
+
+    /// Issues a server certificate for these host names and addresses.
+    pub fn issue_server(&self, common_name: &str, names: &[String], days: u32) -> Result<Identity, Failure> {
+        let mut params = from_now(days);
+        params.distinguished_name = subject(common_name, &["KubeEdge"]);
+        params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(failed)?.subject_alt_names;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.issue(params)
+    }
+
+    /// Issues a client certificate.
+    pub fn issue_client(&self, common_name: &str, orgs: &[&str], days: u32) -> Result<Identity, Failure> {
+        let mut params = from_now(days);
+        params.distinguished_name = subject(common_name, orgs);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params)
+    }
+
+    /// Issues a client certificate valid between two instants in seconds since the epoch.
+    pub fn issue_client_between(
+        &self,
+        common_name: &str,
+        orgs: &[&str],
+        from: i64,
+        until: i64,
+    ) -> Result<Identity, Failure> {
+        let mut params = validity(from, until);
+        params.distinguished_name = subject(common_name, orgs);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params)
+    }
+
+    fn issue(&self, mut params: CertificateParams) -> Result<Identity, Failure> {
+        params.serial_number = Some(serial());
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(failed)?;
+        let cert = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Identity::from_der(cert.der(), &key.serialize_der())
+    }
+
+    /// Signs a request as a client certificate and returns it in DER. Name, organizations, DNS names and addresses are
+    /// taken over, nothing else: a node must not become an authority or a server by asking for it.
+    pub fn sign_csr(&self, csr_der: &[u8], days: u32) -> Result<Vec<u8>, Failure> {
+        let refused = |why: &dyn std::fmt::Display| {
+            Failure::new("KE-PKI-006", "the certificate signing request cannot be signed").because(why)
+        };
+        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
+            .map_err(|error| refused(&error))?;
+        let peer = super::csr_peer(csr_der).ok_or_else(|| refused(&"its subject cannot be read"))?;
+        let mut params = from_now(days);
+        let organizations: Vec<&str> = peer.organizations.iter().map(String::as_str).collect();
+        params.distinguished_name = subject(&peer.common_name, &organizations);
+        params.subject_alt_names = request
+            .params
+            .subject_alt_names
+            .into_iter()
+            .filter(|name| matches!(name, SanType::DnsName(_) | SanType::IpAddress(_)))
+            .collect();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(serial());
+        params.use_authority_key_identifier_extension = true;
+        let cert = params.signed_by(&request.public_key, &self.issuer).map_err(|error| refused(&error))?;
+        Ok(cert.der().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Peer, facts_of};
+
+    #[test]
+    fn an_authority_is_the_same_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Authority::load_or_create(dir.path(), "rootCA", "KubeEdge").unwrap();
+        let again = Authority::load_or_create(dir.path(), "rootCA", "KubeEdge").unwrap();
+        assert_eq!(first.cert_der(), again.cert_der());
+        assert_eq!(first.key_der_sec1(), again.key_der_sec1());
+        let text = std::fs::read_to_string(dir.path().join("rootCA.key")).unwrap();
+        assert!(text.starts_with("-----BEGIN EC PRIVATE KEY-----"));
+    }
+
+    #[test]
+    fn a_damaged_authority_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Authority::load_or_create(dir.path(), "ca", "x").unwrap());
+        std::fs::write(dir.path().join("ca.crt"), "nonsense").unwrap();
+        let failure = Authority::load_or_create(dir.path(), "ca", "x").unwrap_err();
+        assert_eq!(failure.code, "KE-PKI-002");
+        assert!(failure.what.contains("ca.crt"));
+    }
+
+    #[test]
+    fn a_request_becomes_a_certificate_of_the_same_subject() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let request = Request::new("system:node:n1", &["system:nodes"]).unwrap();
+        let cert = authority.sign_csr(&request.csr_der, 365).unwrap();
+        let facts = facts_of(&cert).unwrap();
+        let peer =
+            Peer { common_name: "system:node:n1".to_owned(), organizations: vec!["system:nodes".to_owned()] };
+        assert_eq!(facts.peer, peer);
+        assert_eq!(facts.not_after - facts.not_before, 365 * DAY + BACKDATE);
+        assert!(request.fulfil(&cert).is_ok());
+        let other = Request::new("system:node:n1", &["system:nodes"]).unwrap();
+        assert_eq!(other.fulfil(&cert).unwrap_err().code, "KE-PKI-005");
+    }
+
+    #[test]
+    fn a_damaged_request_is_refused() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let mut csr = Request::new("system:node:n1", &["system:nodes"]).unwrap().csr_der;
+        let last = csr.len() - 3;
+        csr[last] ^= 1;
+        assert_eq!(authority.sign_csr(&csr, 1).unwrap_err().code, "KE-PKI-006");
+        assert_eq!(authority.sign_csr(b"nonsense", 1).unwrap_err().code, "KE-PKI-006");
+    }
+}

@@ -1,0 +1,350 @@
+//! Join tokens: `hex(sha256(CA certificate)).JWT` (protocol.md §2.1), which an unmodified edgecore can use.
+//! Tokens of kedge's own also carry `jti`, `node` and `uses` and stand in a small book, so that they can be limited and
+//! revoked; tokens without `jti` are KubeEdge's and valid until they expire.
+
+use super::Authority;
+use crate::base::{Failure, create_private_dir, now, random_suffix, read_limited, write_atomic};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::{digest, hmac};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const TOKEN_LIMIT: usize = 4096;
+const BOOK_LIMIT: u64 = 4 << 20;
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    #[error("it is not a join token")]
+    Malformed,
+    #[error("it belongs to another cloud")]
+    WrongAuthority,
+    #[error("its signature is wrong")]
+    WrongSignature,
+    #[error("it has expired")]
+    Expired,
+    #[error("it has been used up or revoked")]
+    UsedUp,
+    #[error("it was made for another node")]
+    OtherNode,
+    #[error("the list of tokens cannot be read")]
+    BookUnreadable,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Claims {
+    exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uses: Option<u32>,
+}
+
+/// Lower-case hexadecimal SHA-256.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    digest::digest(&digest::SHA256, bytes).as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn sign(authority: &Authority, claims: &Claims) -> String {
+    // A struct of plain fields always serialises.
+    let claims = serde_json::to_vec(claims).unwrap_or_default();
+    let body = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#),
+        URL_SAFE_NO_PAD.encode(claims)
+    );
+    let key = hmac::Key::new(hmac::HMAC_SHA256, authority.key_der_sec1());
+    let signature = hmac::sign(&key, body.as_bytes());
+    format!("{}.{body}.{}", authority.hash(), URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// Checks signature and time of a token (four parts) or of its JWT alone (three parts).
+fn check(authority: &Authority, text: &str) -> Result<Claims, TokenError> {
+    if text.len() > TOKEN_LIMIT {
+        return Err(TokenError::Malformed);
+    }
+    let jwt = match text.split('.').count() {
+        3 => text,
+        4 => {
+            let (hash, jwt) = text.split_once('.').ok_or(TokenError::Malformed)?;
+            if hash != authority.hash() {
+                return Err(TokenError::WrongAuthority);
+            }
+            jwt
+        }
+        _ => return Err(TokenError::Malformed),
+    };
+    let (body, signature) = jwt.rsplit_once('.').ok_or(TokenError::Malformed)?;
+    let (header, payload) = body.split_once('.').ok_or(TokenError::Malformed)?;
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed);
+    #[derive(Deserialize)]
+    struct Algorithm {
+        alg: String,
+    }
+    let header: Algorithm = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
+    let algorithm = match header.alg.as_str() {
+        "HS256" => hmac::HMAC_SHA256,
+        "HS384" => hmac::HMAC_SHA384,
+        "HS512" => hmac::HMAC_SHA512,
+        _ => return Err(TokenError::WrongSignature),
+    };
+    let key = hmac::Key::new(algorithm, authority.key_der_sec1());
+    hmac::verify(&key, body.as_bytes(), &decode(signature)?).map_err(|_| TokenError::WrongSignature)?;
+    let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Malformed)?;
+    if claims.exp <= now().as_second() {
+        return Err(TokenError::Expired);
+    }
+    Ok(claims)
+}
+
+/// A join token as the edge sees it: what it can know without the cloud's key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token {
+    pub ca_hash: String,
+    /// What goes into the `Authorization` header.
+    pub bearer: String,
+    /// Seconds since the epoch.
+    pub expires: i64,
+    pub node: Option<String>,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("expires", &self.expires).finish_non_exhaustive()
+    }
+}
+
+impl Token {
+    /// Reads a token; neither signature nor time are checked.
+    pub fn parse(text: &str) -> Result<Token, TokenError> {
+        let text = text.trim();
+        if text.len() > TOKEN_LIMIT || text.split('.').count() != 4 {
+            return Err(TokenError::Malformed);
+        }
+        let (hash, bearer) = text.split_once('.').ok_or(TokenError::Malformed)?;
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(TokenError::Malformed);
+        }
+        let payload = bearer.split('.').nth(1).ok_or(TokenError::Malformed)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| TokenError::Malformed)?;
+        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Malformed)?;
+        Ok(Token {
+            ca_hash: hash.to_ascii_lowercase(),
+            bearer: bearer.to_owned(),
+            expires: claims.exp,
+            node: claims.node,
+        })
+    }
+
+    /// Whether this DER certificate is the authority that the token names.
+    pub fn fits(&self, ca_der: &[u8]) -> bool {
+        sha256_hex(ca_der) == self.ca_hash
+    }
+
+    pub fn has_expired(&self) -> bool {
+        self.expires <= now().as_second()
+    }
+
+    /// KubeEdge's token: valid for any node and any number of times until it expires.
+    pub fn create(authority: &Authority, ttl: Duration) -> String {
+        sign(authority, &Claims { exp: deadline(ttl), ..Claims::default() })
+    }
+}
+
+fn deadline(ttl: Duration) -> i64 {
+    now().as_second().saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// One token of the book; the token's text is not kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenEntry {
+    /// Seconds since the epoch.
+    pub expires: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Uses left; `None` is without limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u32>,
+}
+
+/// The tokens that were given out, in a JSON file that the daemon and the command line share under a lock.
+#[derive(Clone, Debug)]
+pub struct TokenBook {
+    path: PathBuf,
+}
+
+impl TokenBook {
+    /// The book in this file; the file may be absent.
+    pub fn at(path: impl Into<PathBuf>) -> TokenBook {
+        TokenBook { path: path.into() }
+    }
+
+    /// Makes a token for a number of uses (`None`: any) and one node (`None`: any). Does blocking file work.
+    pub fn create(
+        &self,
+        authority: &Authority,
+        ttl: Duration,
+        uses: Option<u32>,
+        node: Option<&str>,
+    ) -> Result<String, Failure> {
+        let entry = TokenEntry { expires: deadline(ttl), node: node.map(str::to_owned), uses };
+        let jti = random_suffix(10);
+        let claims = Claims { exp: entry.expires, jti: Some(jti.clone()), node: entry.node.clone(), uses };
+        self.change(|book| {
+            book.insert(jti, entry);
+        })?;
+        Ok(sign(authority, &claims))
+    }
+
+    /// Accepts a token (or its JWT alone) for this node and counts the use. Does blocking file work.
+    pub fn verify(&self, authority: &Authority, text: &str, node: &str) -> Result<(), TokenError> {
+        let claims = check(authority, text)?;
+        let Some(jti) = claims.jti else { return Ok(()) };
+        if claims.node.is_some_and(|only| only != node) {
+            return Err(TokenError::OtherNode);
+        }
+        self.change(|book| {
+            let entry = book.get_mut(&jti).ok_or(TokenError::UsedUp)?;
+            match &mut entry.uses {
+                Some(0) => return Err(TokenError::UsedUp),
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            Ok(())
+        })
+        .map_err(|_| TokenError::BookUnreadable)?
+    }
+
+    /// All tokens that have not expired, by id.
+    pub fn list(&self) -> Result<BTreeMap<String, TokenEntry>, Failure> {
+        self.read()
+    }
+
+    /// Makes a token unusable; `false` when there is none with this id.
+    pub fn revoke(&self, id: &str) -> Result<bool, Failure> {
+        self.change(|book| book.remove(id).is_some())
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, TokenEntry>, Failure> {
+        if !self.path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let content = read_limited(&self.path, BOOK_LIMIT)?;
+        let mut book: BTreeMap<String, TokenEntry> = serde_json::from_slice(&content).map_err(|error| {
+            Failure::new("KE-TOKEN-010", format!("cannot read the tokens in {}", self.path.display()))
+                .because(error)
+                .fix("remove the file; tokens given out so far become unusable")
+        })?;
+        let at = now().as_second();
+        book.retain(|_, entry| entry.expires > at);
+        Ok(book)
+    }
+
+    fn change<T>(&self, edit: impl FnOnce(&mut BTreeMap<String, TokenEntry>) -> T) -> Result<T, Failure> {
+        if let Some(parent) = self.path.parent().filter(|parent| *parent != Path::new("")) {
+            create_private_dir(parent)?;
+        }
+        let _lock = lock(&self.path.with_extension("lock"))?;
+        let mut book = self.read()?;
+        let outcome = edit(&mut book);
+        let content = serde_json::to_vec_pretty(&book).unwrap_or_default();
+        write_atomic(&self.path, &content, 0o600)?;
+        Ok(outcome)
+    }
+}
+
+/// Held until dropped; the kernel releases it with the file.
+fn lock(path: &Path) -> Result<File, Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new("KE-TOKEN-011", format!("cannot lock {}", path.display()))
+            .because(why)
+            .fix("check that the directory is writable")
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| failed(&error))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn book() -> (Authority, TokenBook, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let book = TokenBook::at(dir.path().join("tokens.json"));
+        (Authority::generate("KubeEdge").unwrap(), book, dir)
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_kubeedge_token_is_accepted_until_it_expires() {
+        let (authority, book, _dir) = book();
+        let token = Token::create(&authority, HOUR);
+        assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
+        let read = Token::parse(&token).unwrap();
+        assert!(read.fits(authority.cert_der()) && !read.has_expired());
+        assert_eq!(book.verify(&authority, &read.bearer, "n2"), Ok(()));
+        let old = Token::create(&authority, Duration::ZERO);
+        assert_eq!(book.verify(&authority, &old, "n1"), Err(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_single_use_token_works_once_for_its_node() {
+        let (authority, book, _dir) = book();
+        let token = book.create(&authority, HOUR, Some(1), Some("n1")).unwrap();
+        assert_eq!(book.verify(&authority, &token, "n2"), Err(TokenError::OtherNode));
+        assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
+        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+    }
+
+    #[test]
+    fn a_revoked_token_is_refused() {
+        let (authority, book, _dir) = book();
+        let token = book.create(&authority, HOUR, None, None).unwrap();
+        let id = book.list().unwrap().keys().next().unwrap().clone();
+        assert!(book.revoke(&id).unwrap());
+        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+    }
+
+    #[test]
+    fn tokens_of_another_cloud_are_told_apart() {
+        let (authority, book, _dir) = book();
+        let other = Token::create(&Authority::generate("KubeEdge").unwrap(), HOUR);
+        assert_eq!(book.verify(&authority, &other, "n1"), Err(TokenError::WrongAuthority));
+        let bearer = Token::parse(&other).unwrap().bearer;
+        assert_eq!(book.verify(&authority, &bearer, "n1"), Err(TokenError::WrongSignature));
+    }
+
+    #[test]
+    fn an_unsigned_token_is_refused() {
+        let (authority, book, _dir) = book();
+        let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let forged = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(r#"{"exp":99999999999}"#));
+        assert_eq!(book.verify(&authority, &forged, "n1"), Err(TokenError::WrongSignature));
+    }
+
+    proptest! {
+        #[test]
+        fn nonsense_never_panics(text in ".{0,80}") {
+            let (authority, book, _dir) = book();
+            prop_assert!(book.verify(&authority, &text, "n1").is_err());
+            drop(Token::parse(&text));
+        }
+    }
+}
