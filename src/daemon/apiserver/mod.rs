@@ -2,3 +2,4 @@
 //! HTTPS, its own controllers through [`Local`].
 
 pub mod local;
+pub mod selector;
