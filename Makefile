@@ -1,0 +1,58 @@
+# Two commands for a newcomer: `make up` and `make test`. The rest are their parts.
+
+PACKAGES := containerd runc containernetworking-plugins iptables iproute2 busybox-static gcc libc6-dev
+TEST_PACKAGES := mosquitto-clients procps
+CARGO_DENY := 0.20.2
+
+.PHONY: up build test deps test-deps format lint unit cli docs deny bench clean
+
+up: deps build
+	./target/release/kedge up --demo
+
+build:
+	cargo build --release --locked
+
+test: test-deps format lint unit cli docs deny
+
+format:
+	cargo fmt --check
+
+lint:
+	cargo clippy --all-targets --locked -- -D warnings
+
+unit:
+	cargo test --locked --lib --bins
+
+# The binary from the outside, with the real containerd, kubectl and MQTT clients. One at a time: they share the
+# machine's network and cgroups.
+cli:
+	cargo test --locked --test cli -- --test-threads=1
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+# The advisory database cannot be had everywhere; licences, bans and sources need no network.
+deny: target/tools/bin/cargo-deny
+	target/tools/bin/cargo-deny --offline check bans licenses sources
+
+target/tools/bin/cargo-deny:
+	cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --root target/tools
+
+bench: deps test-deps
+	cargo build --profile dist --locked
+	benches/run
+
+# Installs only what is missing, so that a prepared machine needs neither root nor a network.
+deps:
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then echo "installing: $$missing"; apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+test-deps: deps
+	@missing=$$(for p in $(TEST_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	command -v kubectl >/dev/null || missing="$$missing kubernetes-client"; \
+	if [ -n "$$missing" ]; then echo "installing: $$missing"; apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing; fi
+
+clean:
+	cargo clean

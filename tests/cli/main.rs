@@ -1,0 +1,11 @@
+//! The binary from the outside, as a person or a script meets it. `support` holds the harness; each file is a topic.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so by panicking")]
+
+mod basics;
+mod devices;
+mod faults;
+mod offline;
+mod pods;
+mod support;
+mod up;

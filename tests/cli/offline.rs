@@ -1,0 +1,192 @@
+//! The edge without its cloud: pods run on, restarts adopt, the store answers, and both ends converge on return.
+
+use crate::devices::{THERMOMETER, known, reported};
+use crate::support::machine::{pids_inside, pids_naming, signal};
+use crate::support::world::{Daemon, World};
+use crate::support::{eventually, run};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(40);
+
+const PODS: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: app}
+data: {v: "one"}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: stays}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, image: "kedge.local/busybox:1", command: [sh, -c, "while true; do cat /live/v; echo; sleep 0.2; done"], volumeMounts: [{name: live, mountPath: /live}]}
+  volumes: [{name: live, configMap: {name: app}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: goes}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{name: c, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
+"#;
+
+fn start_cloud(world: &World) -> Daemon {
+    let p = world.ports;
+    let args = format!(
+        "cloud run --embedded --data-dir {} --api-port {} --hub-port {} --cert-port {} --stream-port {} --tunnel-port {}",
+        world.data_dir().display(),
+        p.api,
+        p.hub,
+        p.cert,
+        p.stream,
+        p.tunnel
+    );
+    let mut daemon = world.start("cloud", &args.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    daemon.wait_for("ready", SOON);
+    daemon
+}
+
+fn start_edge(world: &World, token: Option<&str>) -> Daemon {
+    let p = world.ports;
+    let mut args = format!(
+        "edge run --data-dir {} --node edge-1 --cloud 127.0.0.1 --hub-port {} --cert-port {} --tunnel-port {} --mqtt-port {}",
+        world.data_dir().display(),
+        p.hub,
+        p.cert,
+        p.tunnel,
+        p.mqtt
+    );
+    if let Some(token) = token {
+        args += &format!(" --token {token}");
+    }
+    world.start("edge", &args.split(' ').map(str::to_owned).collect::<Vec<_>>())
+}
+
+/// `pod name -> container ids` as the runtime has them, by way of the node's own view.
+fn containers(world: &World) -> Vec<(String, String)> {
+    let shown = world.kedge(&["pods", "-o", "json"]);
+    let list: Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+    let items = list.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut found: Vec<(String, String)> = items
+        .iter()
+        .flat_map(|pod| {
+            let name = pod.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let all = pod.get("containers").and_then(Value::as_array).cloned().unwrap_or_default();
+            all.into_iter().map(move |c| {
+                (name.clone(), c.get("id").and_then(Value::as_str).unwrap_or_default().to_owned())
+            })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn sleepers(world: &World, word: &str) -> Vec<u32> {
+    let of = |pid: &u32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|c| String::from_utf8_lossy(&c).contains(word))
+    };
+    pids_inside(&world.dir).into_iter().filter(of).collect()
+}
+
+#[test]
+fn the_edge_goes_on_without_its_cloud_and_both_converge() {
+    let world = World::new("offline");
+    let mut cloud = start_cloud(&world);
+    let token = world.kedge(&["gettoken"]);
+    token.assert_status(0);
+    let mut edge = start_edge(&world, Some(token.stdout.trim()));
+    world.wait_value(&["node", "edge-1"], "/metadata/name", &json!("edge-1"), SOON);
+    world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=40s"]);
+    world.apply(PODS);
+    world.apply(THERMOMETER);
+    for pod in ["stays", "goes"] {
+        world.kubectl_ok(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=40s"]);
+    }
+    known(&world, "t1");
+    let before = containers(&world);
+    assert_eq!(before.len(), 2, "{before:?}");
+
+    // The cloud dies. A crashed container restarts.
+    cloud.kill();
+    let crashed = sleepers(&world, "100000");
+    assert_eq!(crashed.len(), 1, "{crashed:?}");
+    signal(crashed[0], "KILL");
+    eventually("the crashed container runs again", SOON, || match sleepers(&world, "100000").as_slice() {
+        [pid] if *pid != crashed[0] => Ok(()),
+        other => Err(other.to_vec()),
+    });
+
+    // The edge dies too and starts alone: the same containers.
+    let held = pids_inside(&world.dir);
+    edge.kill();
+    for command in
+        [&["twin", "get", "t1"][..], &["meta", "list"], &["pods"], &["meta", "get", "default/configmap/app"]]
+    {
+        world.kedge(command).assert_status(0);
+    }
+    world.kedge(&["twin", "set", "t1", "target=31"]).assert_status(0);
+    let mut edge = start_edge(&world, None);
+    eventually("the edge serves without a cloud", SOON, || {
+        let status = world.kedge(&["status"]);
+        if status.status == 0 { Ok(()) } else { Err(status) }
+    });
+    world.publish(
+        "$hw/events/device/default/t1/twin/update",
+        r#"{"twin":{"temperature":{"actual":{"value":"19"}}}}"#,
+    );
+    let now = pids_inside(&world.dir);
+    assert!(held.iter().all(|pid| now.contains(pid)), "containers were recreated: {held:?} {now:?}");
+
+    // The machine reboots: containers and runtime are gone. They are started again from the store.
+    edge.kill();
+    for pid in pids_naming(&world.dir).into_iter().chain(pids_inside(&world.dir)) {
+        signal(pid, "KILL");
+    }
+    eventually("nothing runs", SOON, || {
+        let left = pids_inside(&world.dir);
+        for pid in &left {
+            signal(*pid, "KILL");
+        }
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    let _edge = start_edge(&world, None);
+    eventually("both pods run again", SOON, || {
+        let counts = (sleepers(&world, "100000").len(), sleepers(&world, "/live/v").len());
+        if counts == (1, 1) { Ok(()) } else { Err(counts) }
+    });
+
+    // The cloud returns, with changes made while the edge was away. Its store lies beside the edge's.
+    let mut cloud = start_cloud(&world);
+    eventually("what was set offline is in the cloud", SOON, || {
+        let device = world.get(&["device", "t1"]);
+        let desired = device.pointer("/spec/properties/1/desired/value").cloned();
+        let measured = reported(&world, "t1", "temperature");
+        if desired == Some(json!("31")) && measured.as_deref() == Some("19") {
+            Ok(())
+        } else {
+            Err((desired, measured))
+        }
+    });
+
+    // Changes made while the edge is cut off: a ConfigMap changed, a pod deleted.
+    let mut edge = _edge;
+    edge.kill();
+    world.kubectl_ok(&["patch", "configmap", "app", "-p", r#"{"data":{"v":"two"}}"#]);
+    world.kubectl_ok(&["delete", "pod", "goes", "--wait=false"]);
+    cloud.kill();
+    let _cloud = start_cloud(&world);
+    let _edge = start_edge(&world, None);
+    eventually("the deleted pod is gone on both sides", SOON, || {
+        let pod = world.kubectl(&["get", "pod", "goes"]);
+        let left = sleepers(&world, "100000");
+        if pod.status != 0 && left.is_empty() { Ok(()) } else { Err((pod, left)) }
+    });
+    eventually("the changed ConfigMap is read", SOON, || {
+        let tail = world.kubectl(&["logs", "stays", "--tail=1"]);
+        if tail.stdout.trim() == "two" { Ok(()) } else { Err(tail) }
+    });
+    drop(run("true", &[]));
+}

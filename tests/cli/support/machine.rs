@@ -1,0 +1,115 @@
+//! The machine below the tests: free ports, processes and mounts that belong to a directory, and their removal.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Ports that were free a moment ago, all different.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let held: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    std::array::from_fn(|i| held[i].local_addr().unwrap().port())
+}
+
+/// Sends a signal to a process; a process that is gone is no error.
+pub fn signal(pid: u32, name: &str) {
+    let status =
+        Command::new("kill").args([format!("-{name}"), pid.to_string()]).stderr(Stdio::null()).status();
+    drop(status);
+}
+
+fn all_pids() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Processes whose command line names the directory: daemons, containerd, its shims.
+pub fn pids_naming(dir: &Path) -> Vec<u32> {
+    let needle = dir.to_string_lossy().into_owned();
+    let own = std::process::id();
+    let names = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&needle)
+    };
+    all_pids().into_iter().filter(|pid| *pid != own).filter(names).collect()
+}
+
+/// Processes that live in a mount namespace built from the directory: containers.
+pub fn pids_inside(dir: &Path) -> Vec<u32> {
+    let needle = dir.to_string_lossy().into_owned();
+    let ours = fs::read_link("/proc/self/ns/mnt").unwrap();
+    let inside = |pid: &u32| {
+        fs::read_link(format!("/proc/{pid}/ns/mnt")).is_ok_and(|theirs| theirs != ours)
+            && fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|text| text.contains(&needle))
+    };
+    all_pids().into_iter().filter(inside).collect()
+}
+
+/// Mount points below the directory, innermost first.
+pub fn mounts_below(dir: &Path) -> Vec<String> {
+    let needle = dir.to_string_lossy().into_owned();
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut found: Vec<String> = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|point| point.starts_with(&needle))
+        .map(str::to_owned)
+        .collect();
+    found.reverse();
+    found
+}
+
+fn kill_and_wait(find: impl Fn() -> Vec<u32>) {
+    for _ in 0..100 {
+        let pids = find();
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            signal(pid, "KILL");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// Ends every process and mount of the directory, and the network links and namespaces of its pods.
+pub fn clear(dir: &Path) {
+    let cni = dir.join("cni");
+    kill_and_wait(|| pids_naming(dir));
+    kill_and_wait(|| pids_inside(dir));
+    for name in pod_network_namespaces(&cni) {
+        drop(Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status());
+    }
+    for bridge in bridges(&cni) {
+        drop(Command::new("ip").args(["link", "del", &bridge]).stderr(Stdio::null()).status());
+    }
+    for point in mounts_below(dir) {
+        drop(Command::new("umount").args(["-l", &point]).stderr(Stdio::null()).status());
+    }
+}
+
+/// Bridges that the CNI configuration below the directory names.
+fn bridges(cni: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(cni.join("conf")) else { return found };
+    for entry in entries.flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        for (_, rest) in text.match_indices("\"bridge\":").map(|(at, m)| (at, &text[at + m.len()..])) {
+            if let Some(name) = rest.split('"').nth(1) {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Network namespaces that nothing lives in any more and that CNI made (`cni-…`).
+fn pod_network_namespaces(cni: &Path) -> Vec<String> {
+    if !cni.exists() {
+        return Vec::new();
+    }
+    let listed = Command::new("ip").args(["netns", "list"]).output().map(|o| o.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&listed).into_owned();
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| name.starts_with("cni-")).map(str::to_owned).collect()
+}
