@@ -5,6 +5,8 @@
 //! edge:  `Up`   --encode--> Envelope ==link==> --decode--> `Up`   :cloud
 
 pub mod envelope;
+pub mod topics;
+pub mod tunnel;
 
 mod answer;
 mod down;

@@ -2,7 +2,7 @@
 //! `control` and `stream` hold a [`Hub`]; the switchboard takes [`Arrival`]s from it.
 
 use crate::base::Gone;
-use crate::model::{NodeName, Status};
+use crate::model::{NodeName, ObjectKey, Revision, Status};
 use crate::wire::{Down, Question};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +17,15 @@ pub enum Arrival {
     Message {
         node: NodeName,
         question: Question,
+    },
+    /// The node has stored (or removed) this object: its acknowledgement arrived.
+    Stored {
+        node: NodeName,
+        key: ObjectKey,
+        /// Empty when the object carried none.
+        uid: String,
+        revision: Option<Revision>,
+        deleted: bool,
     },
 }
 
