@@ -39,8 +39,7 @@ target/tools/bin/cargo-deny:
 	cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --root target/tools
 
 bench: deps test-deps
-	cargo build --profile dist --locked
-	benches/run
+	cargo bench --locked --bench figures
 
 # Installs only what is missing, so that a prepared machine needs neither root nor a network.
 deps:

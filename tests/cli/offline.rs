@@ -1,9 +1,9 @@
 //! The edge without its cloud: pods run on, restarts adopt, the store answers, and both ends converge on return.
 
 use crate::devices::{THERMOMETER, known, reported};
+use crate::support::eventually;
 use crate::support::machine::{pids_inside, pids_naming, signal};
-use crate::support::world::{Daemon, World};
-use crate::support::{eventually, run};
+use crate::support::world::World;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,38 +31,6 @@ spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
 "#;
-
-fn start_cloud(world: &World) -> Daemon {
-    let p = world.ports;
-    let args = format!(
-        "cloud run --embedded --data-dir {} --api-port {} --hub-port {} --cert-port {} --stream-port {} --tunnel-port {}",
-        world.data_dir().display(),
-        p.api,
-        p.hub,
-        p.cert,
-        p.stream,
-        p.tunnel
-    );
-    let mut daemon = world.start("cloud", &args.split(' ').map(str::to_owned).collect::<Vec<_>>());
-    daemon.wait_for("ready", SOON);
-    daemon
-}
-
-fn start_edge(world: &World, token: Option<&str>) -> Daemon {
-    let p = world.ports;
-    let mut args = format!(
-        "edge run --data-dir {} --node edge-1 --cloud 127.0.0.1 --hub-port {} --cert-port {} --tunnel-port {} --mqtt-port {}",
-        world.data_dir().display(),
-        p.hub,
-        p.cert,
-        p.tunnel,
-        p.mqtt
-    );
-    if let Some(token) = token {
-        args += &format!(" --token {token}");
-    }
-    world.start("edge", &args.split(' ').map(str::to_owned).collect::<Vec<_>>())
-}
 
 /// `pod name -> container ids` as the runtime has them, by way of the node's own view.
 fn containers(world: &World) -> Vec<(String, String)> {
@@ -94,10 +62,8 @@ fn sleepers(world: &World, word: &str) -> Vec<u32> {
 #[test]
 fn the_edge_goes_on_without_its_cloud_and_both_converge() {
     let world = World::new("offline");
-    let mut cloud = start_cloud(&world);
-    let token = world.kedge(&["gettoken"]);
-    token.assert_status(0);
-    let mut edge = start_edge(&world, Some(token.stdout.trim()));
+    let mut cloud = world.cloud();
+    let mut edge = world.edge_with_token();
     world.wait_value(&["node", "edge-1"], "/metadata/name", &json!("edge-1"), SOON);
     world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=40s"]);
     world.apply(PODS);
@@ -128,7 +94,7 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         world.kedge(command).assert_status(0);
     }
     world.kedge(&["twin", "set", "t1", "target=31"]).assert_status(0);
-    let mut edge = start_edge(&world, None);
+    let mut edge = world.edge();
     eventually("the edge serves without a cloud", SOON, || {
         let status = world.kedge(&["status"]);
         if status.status == 0 { Ok(()) } else { Err(status) }
@@ -152,14 +118,14 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         }
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
-    let _edge = start_edge(&world, None);
+    let _edge = world.edge();
     eventually("both pods run again", SOON, || {
         let counts = (sleepers(&world, "100000").len(), sleepers(&world, "/live/v").len());
         if counts == (1, 1) { Ok(()) } else { Err(counts) }
     });
 
     // The cloud returns, with changes made while the edge was away. Its store lies beside the edge's.
-    let mut cloud = start_cloud(&world);
+    let mut cloud = world.cloud();
     eventually("what was set offline is in the cloud", SOON, || {
         let device = world.get(&["device", "t1"]);
         let desired = device.pointer("/spec/properties/1/desired/value").cloned();
@@ -177,8 +143,8 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
     world.kubectl_ok(&["patch", "configmap", "app", "-p", r#"{"data":{"v":"two"}}"#]);
     world.kubectl_ok(&["delete", "pod", "goes", "--wait=false"]);
     cloud.kill();
-    let _cloud = start_cloud(&world);
-    let _edge = start_edge(&world, None);
+    let _cloud = world.cloud();
+    let _edge = world.edge();
     eventually("the deleted pod is gone on both sides", SOON, || {
         let pod = world.kubectl(&["get", "pod", "goes"]);
         let left = sleepers(&world, "100000");
@@ -188,5 +154,4 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         let tail = world.kubectl(&["logs", "stays", "--tail=1"]);
         if tail.stdout.trim() == "two" { Ok(()) } else { Err(tail) }
     });
-    drop(run("true", &[]));
 }

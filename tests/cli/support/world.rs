@@ -86,6 +86,47 @@ impl World {
         daemon
     }
 
+    /// Starts the cloud with its embedded API and waits until it serves.
+    pub fn cloud(&self) -> Daemon {
+        let p = self.ports;
+        let args = format!(
+            "cloud run --embedded --data-dir {} --api-port {} --hub-port {} --cert-port {} --stream-port {} --tunnel-port {}",
+            self.data_dir().display(),
+            p.api,
+            p.hub,
+            p.cert,
+            p.stream,
+            p.tunnel
+        );
+        let mut daemon = self.start("cloud", &words(&args));
+        daemon.wait_for("ready", Duration::from_secs(40));
+        daemon
+    }
+
+    /// Starts the edge daemon with what it has on disk.
+    pub fn edge(&self) -> Daemon {
+        self.start("edge", &words(&self.edge_line()))
+    }
+
+    /// Starts the edge daemon with the cloud's own join token.
+    pub fn edge_with_token(&self) -> Daemon {
+        let token = self.kedge(&["gettoken"]);
+        token.assert_status(0);
+        self.start("edge", &words(&format!("{} --token {}", self.edge_line(), token.stdout.trim())))
+    }
+
+    fn edge_line(&self) -> String {
+        let p = self.ports;
+        format!(
+            "edge run --data-dir {} --node edge-1 --cloud 127.0.0.1 --hub-port {} --cert-port {} --tunnel-port {} --mqtt-port {}",
+            self.data_dir().display(),
+            p.hub,
+            p.cert,
+            p.tunnel,
+            p.mqtt
+        )
+    }
+
     pub fn kubeconfig(&self) -> PathBuf {
         self.data_dir().join("kubeconfig")
     }
@@ -193,6 +234,10 @@ impl Drop for World {
             drop(std::fs::remove_dir_all(&self.dir));
         }
     }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
 }
 
 fn tail(path: &Path) -> String {
