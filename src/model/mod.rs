@@ -2,6 +2,7 @@
 //! Every room above the wire speaks in these; KubeEdge's spellings of them stand in `wire`.
 
 mod key;
+pub mod resources;
 mod status;
 pub mod twin;
 
