@@ -1,2 +1,204 @@
-//! The edge node's SQLite database in KubeEdge's layout (protocol.md §10): objects, devices, twins, outbox.
-//! One writer thread; readers by connection; the truth that every edge module acts on. Never holds a secret in a log.
+//! The edge node's SQLite database in KubeEdge's layout (protocol.md §10): objects, devices, twins, module state.
+//! One writer thread commits for all; readers do not wait for it. It is the truth that every edge module acts on.
+//! Edge modules hold a [`Store`]; offline commands hold a [`Reader`]. Values never reach a log: they may be Secrets.
+
+mod devices;
+mod error;
+mod lock;
+mod objects;
+mod reader;
+mod schema;
+mod state;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use devices::{DeviceRow, TwinRow};
+pub use objects::MetaRow;
+pub use reader::{MetaV2Row, Reader};
+
+use crate::base::Failure;
+use crate::model::{DeviceId, Kind, ObjectKey};
+use rusqlite::Connection;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+use worker::Worker;
+
+/// Change keys kept for a receiver that falls behind; past it the receiver lists again.
+const CHANGES_KEPT: usize = 512;
+
+/// The open database; cheap to clone. Dropping the last clone waits for the writer, then releases the lock.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    changes: broadcast::Sender<ObjectKey>,
+    reader: Worker,
+    writer: Worker,
+    // Released after both workers have ended: fields are dropped in this order.
+    _lock: lock::Lock,
+}
+
+impl Store {
+    /// Opens or creates the database, checks it, brings its tables up to date, and keeps other daemons out.
+    pub fn open(path: impl AsRef<Path>) -> Result<Store, Failure> {
+        let path = path.as_ref().to_owned();
+        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+            crate::base::create_private_dir(parent)?;
+        }
+        let lock = lock::Lock::take(&path)?;
+        schema::check(&path)?;
+        let write = schema::open_writer(&path)?;
+        let read = schema::open_reader(&path)?;
+        let (changes, _) = broadcast::channel(CHANGES_KEPT);
+        let writer = Worker::writer(write, path.clone(), changes.clone())?;
+        let reader = Worker::reader(read, path.clone())?;
+        Ok(Store { inner: Arc::new(Inner { path, changes, reader, writer, _lock: lock }) })
+    }
+
+    /// The file that holds the database.
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    /// Keys of objects as they change; a receiver that lags must list again.
+    pub fn changes(&self) -> broadcast::Receiver<ObjectKey> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Stores an object; `false` when it was stored like this already. Answers after the commit.
+    pub async fn put_object(&self, key: &ObjectKey, object: &Value) -> Result<bool, Failure> {
+        let row = objects::PreparedObject::new(key, object);
+        let key = key.clone();
+        self.write(move |db| Ok(if objects::put(db, &row)? { (true, Some(key)) } else { (false, None) }))
+            .await
+    }
+
+    /// Removes an object. With a uid, only when the stored object has that uid; `false` when nothing was removed.
+    /// A pod takes its stored status patch with it.
+    pub async fn delete_object(&self, key: &ObjectKey, uid: Option<&str>) -> Result<bool, Failure> {
+        let (key, uid) = (key.clone(), uid.filter(|uid| !uid.is_empty()).map(str::to_owned));
+        self.write(move |db| {
+            Ok(if objects::delete(db, &key, uid.as_deref())? { (true, Some(key)) } else { (false, None) })
+        })
+        .await
+    }
+
+    /// The object under this key.
+    pub async fn object(&self, key: &ObjectKey) -> Result<Option<Value>, Failure> {
+        let key = key.clone();
+        self.read(move |db| objects::get(db, &key)).await
+    }
+
+    /// All objects of a kind, ordered by key.
+    pub async fn objects(&self, kind: Kind) -> Result<Vec<(ObjectKey, Value)>, Failure> {
+        self.read(move |db| objects::list(db, kind)).await
+    }
+
+    /// Stores the answer to a token request under KubeEdge's own key for it.
+    pub async fn put_token(&self, key: &str, request: &Value) -> Result<(), Failure> {
+        let (key, text) = (key.to_owned(), request.to_string());
+        self.write(move |db| Ok((objects::put_raw(db, &key, Kind::ServiceAccountToken, &text)?, None))).await
+    }
+
+    /// The stored answer to a token request.
+    pub async fn token(&self, key: &str) -> Result<Option<Value>, Failure> {
+        let key = key.to_owned();
+        self.read(move |db| objects::get_raw(db, &key)).await
+    }
+
+    /// Forgets a token.
+    pub async fn delete_token(&self, key: &str) -> Result<(), Failure> {
+        let key = key.to_owned();
+        self.write(move |db| Ok((objects::delete_raw(db, &key).map(drop)?, None))).await
+    }
+
+    /// Keeps a small value for a module.
+    pub async fn put_state(&self, room: &str, key: &str, value: &Value) -> Result<(), Failure> {
+        let (room, key, text) = (room.to_owned(), key.to_owned(), value.to_string());
+        self.write(move |db| Ok((state::put(db, &room, &key, &text)?, None))).await
+    }
+
+    /// A small value of a module.
+    pub async fn state(&self, room: &str, key: &str) -> Result<Option<Value>, Failure> {
+        let (room, key) = (room.to_owned(), key.to_owned());
+        self.read(move |db| state::get(db, &room, &key)).await
+    }
+
+    /// All small values of a module by key.
+    pub async fn states(&self, room: &str) -> Result<Vec<(String, Value)>, Failure> {
+        let room = room.to_owned();
+        self.read(move |db| state::list(db, &room)).await
+    }
+
+    /// Forgets a small value of a module.
+    pub async fn delete_state(&self, room: &str, key: &str) -> Result<(), Failure> {
+        let (room, key) = (room.to_owned(), key.to_owned());
+        self.write(move |db| Ok((state::delete(db, &room, &key)?, None))).await
+    }
+
+    /// All devices, ordered by id.
+    pub async fn devices(&self) -> Result<Vec<DeviceRow>, Failure> {
+        self.read(devices::list).await
+    }
+
+    /// One device.
+    pub async fn device(&self, id: &DeviceId) -> Result<Option<DeviceRow>, Failure> {
+        let id = id.clone();
+        self.read(move |db| devices::get(db, &id)).await
+    }
+
+    /// Inserts or replaces a device row; its twins stay.
+    pub async fn put_device(&self, row: &DeviceRow) -> Result<(), Failure> {
+        let row = row.clone();
+        self.write(move |db| Ok((devices::put(db, &row)?, None))).await
+    }
+
+    /// Removes a device with its attributes and twins.
+    pub async fn delete_device(&self, id: &DeviceId) -> Result<(), Failure> {
+        let id = id.clone();
+        self.write(move |db| Ok((devices::delete(db, &id)?, None))).await
+    }
+
+    /// The properties of a device, ordered by name.
+    pub async fn twins(&self, id: &DeviceId) -> Result<Vec<TwinRow>, Failure> {
+        let id = id.clone();
+        self.read(move |db| devices::twins(db, &id)).await
+    }
+
+    /// Inserts or replaces properties of a device, all or none.
+    pub async fn put_twins(&self, id: &DeviceId, rows: &[TwinRow]) -> Result<(), Failure> {
+        let (id, rows) = (id.clone(), rows.to_vec());
+        self.write(move |db| Ok((devices::put_twins(db, &id, &rows)?, None))).await
+    }
+
+    /// Removes one property of a device.
+    pub async fn delete_twin(&self, id: &DeviceId, property: &str) -> Result<(), Failure> {
+        let (id, property) = (id.clone(), property.to_owned());
+        self.write(move |db| Ok((devices::delete_twin(db, &id, &property)?, None))).await
+    }
+
+    /// Bytes on disk, the write-ahead log included.
+    pub fn size(&self) -> u64 {
+        reader::size_on_disk(&self.inner.path)
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        deed: impl FnOnce(&Connection) -> rusqlite::Result<(T, Option<ObjectKey>)> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.inner.writer.run(deed).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        deed: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.inner.reader.run(|db| Ok((deed(db)?, None))).await
+    }
+}

@@ -1,0 +1,50 @@
+//! Turns SQLite's errors into failures that name the file and the next step.
+//! The rest of the room returns `rusqlite::Result` and converts at the door.
+
+use crate::base::{Exit, Failure};
+use rusqlite::ErrorCode;
+use std::path::Path;
+
+/// The failure that a person reads for this error on this file.
+pub(super) fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => corrupt(path, &error.to_string()),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            locked(path, "SQLite reports it as locked")
+        }
+        Some(ErrorCode::DiskFull) => {
+            Failure::new("KE-STORE-003", format!("cannot write to {}: the disk is full", path.display()))
+                .because("nothing of this change was stored")
+                .fix("free space on its file system; the change is then tried again")
+        }
+        _ => Failure::new("KE-STORE-004", format!("cannot use the database {}", path.display()))
+            .because(error)
+            .fix("check that the file and its directory can be read and written by this user"),
+    }
+}
+
+/// The file is damaged; it stays as it is.
+pub(super) fn corrupt(path: &Path, why: &str) -> Failure {
+    Failure::new("KE-STORE-001", format!("the database {} is damaged", path.display()))
+        .because(why)
+        .fix(format!(
+            "kedge left the file as it is; move it aside (`mv {0} {0}.damaged`) and start again: the cloud sends \
+             everything anew",
+            path.display()
+        ))
+        .exit(Exit::Configuration)
+}
+
+/// Another process holds the file.
+pub(super) fn locked(path: &Path, why: &str) -> Failure {
+    Failure::new("KE-STORE-002", format!("the database {} is in use by another process", path.display()))
+        .because(why)
+        .fix("stop the other daemon, or give this one its own data directory")
+}
+
+/// The thread that owns the connection has ended.
+pub(super) fn closed(path: &Path) -> Failure {
+    Failure::new("KE-STORE-005", format!("the database {} is closed", path.display()))
+        .because("the daemon is ending")
+        .fix("start the daemon again")
+}

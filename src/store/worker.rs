@@ -1,0 +1,156 @@
+//! The thread that owns a connection: one writes, one reads. Callers send closures and wait for their answers.
+//! The writer puts all waiting closures into one transaction and answers each only after the commit.
+
+use super::error;
+use crate::base::Failure;
+use crate::model::ObjectKey;
+use rusqlite::Connection;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Closures that wait for the thread; more than this make their callers wait.
+const QUEUE: usize = 128;
+
+/// Closures in one transaction: enough to share a sync, few enough to answer soon.
+const GROUP: usize = 64;
+
+/// A closure with the way back to its caller.
+trait Job: Send {
+    /// Runs the closure; `false` when it failed.
+    fn run(&mut self, db: &Connection, path: &Path) -> bool;
+    /// Tells the caller, given why the commit failed, and returns the key that changed when it held.
+    fn answer(self: Box<Self>, broken: Option<&Failure>) -> Option<ObjectKey>;
+}
+
+type Outcome<T> = Result<(T, Option<ObjectKey>), Failure>;
+
+struct Task<T, F> {
+    deed: Option<F>,
+    outcome: Option<Outcome<T>>,
+    caller: oneshot::Sender<Result<T, Failure>>,
+}
+
+impl<T: Send, F> Job for Task<T, F>
+where
+    F: FnOnce(&Connection) -> rusqlite::Result<(T, Option<ObjectKey>)> + Send,
+{
+    fn run(&mut self, db: &Connection, path: &Path) -> bool {
+        self.outcome = self.deed.take().map(|deed| deed(db).map_err(|error| error::failure(path, &error)));
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, broken: Option<&Failure>) -> Option<ObjectKey> {
+        let (told, changed) = match (self.outcome, broken) {
+            (Some(Err(failure)), _) => (Err(failure), None),
+            (_, Some(failure)) => (Err(failure.clone()), None),
+            (Some(Ok((value, changed))), None) => (Ok(value), changed),
+            // Without an outcome the caller hears that the store is closed.
+            (None, None) => return None,
+        };
+        // A caller that went away has no use for the answer; the change stands.
+        drop(self.caller.send(told));
+        changed
+    }
+}
+
+/// A thread with its queue; dropping it waits until the queue is worked off and the connection is closed.
+pub(super) struct Worker {
+    path: PathBuf,
+    queue: Option<mpsc::Sender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    pub(super) fn writer(
+        db: Connection,
+        path: PathBuf,
+        changes: broadcast::Sender<ObjectKey>,
+    ) -> Result<Worker, Failure> {
+        Worker::start("store-write", path, move |mut queue, path| {
+            let mut group = Vec::with_capacity(GROUP);
+            while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+                for key in commit(&db, path, &mut group) {
+                    // Nobody listens in offline commands.
+                    drop(changes.send(key));
+                }
+            }
+        })
+    }
+
+    pub(super) fn reader(db: Connection, path: PathBuf) -> Result<Worker, Failure> {
+        Worker::start("store-read", path, move |mut queue, path| {
+            while let Some(mut job) = queue.blocking_recv() {
+                job.run(&db, path);
+                job.answer(None);
+            }
+        })
+    }
+
+    fn start(
+        name: &str,
+        path: PathBuf,
+        body: impl FnOnce(mpsc::Receiver<Box<dyn Job>>, &Path) + Send + 'static,
+    ) -> Result<Worker, Failure> {
+        let (queue, served) = mpsc::channel(QUEUE);
+        let of = path.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .stack_size(256 << 10)
+            .spawn(move || body(served, &of))
+            .map_err(|error| {
+                Failure::new("KE-STORE-004", format!("cannot start a thread for {}", path.display()))
+                    .because(error)
+            })?;
+        Ok(Worker { path, queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Runs a closure on the thread. Dropping the future does not undo a closure that is queued.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        deed: impl FnOnce(&Connection) -> rusqlite::Result<(T, Option<ObjectKey>)> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (caller, receiver) = oneshot::channel();
+        let job: Box<dyn Job> = Box::new(Task { deed: Some(deed), outcome: None, caller });
+        let closed = || error::closed(&self.path);
+        let queue = self.queue.as_ref().ok_or_else(closed)?;
+        queue.send(job).await.map_err(|_| closed())?;
+        receiver.await.map_err(|_| closed())?
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Runs a group in one transaction, each job inside its own savepoint so that a failed one leaves no half.
+fn commit(db: &Connection, path: &Path, group: &mut Vec<Box<dyn Job>>) -> Vec<ObjectKey> {
+    let done = transaction(db, group, path).map_err(|error| error::failure(path, &error));
+    if let Err(failure) = &done {
+        tracing::warn!(code = failure.code, error = %failure, "a write to the store failed");
+        if !db.is_autocommit() {
+            // A roll-back that fails leaves nothing to undo either: the next BEGIN tells.
+            drop(db.execute_batch("ROLLBACK"));
+        }
+    }
+    group.drain(..).filter_map(|job| job.answer(done.as_ref().err())).collect()
+}
+
+fn transaction(db: &Connection, group: &mut [Box<dyn Job>], path: &Path) -> rusqlite::Result<()> {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    for job in group {
+        db.execute_batch("SAVEPOINT job")?;
+        if !job.run(db, path) {
+            // SQLite ends the whole transaction by itself on some errors, a full disk among them; then this fails,
+            // and with it the group.
+            db.execute_batch("ROLLBACK TO job")?;
+        }
+        db.execute_batch("RELEASE job")?;
+    }
+    db.execute_batch("COMMIT")
+}
