@@ -1,4 +1,11 @@
 //! This machine: the container runtime's process and configuration, CNI, images, facts, ports.
 
 pub mod capabilities;
+pub mod cni;
+pub mod containerd;
+mod descriptor;
+pub mod images;
+pub mod notice;
 pub mod ports;
+mod process;
+mod programs;

@@ -1,0 +1,282 @@
+//! The images that kedge brings, because an edge machine may have no registry: `pause`, the demo and a small shell.
+//! They are built in memory as one OCI archive and handed to containerd's own `ctr`; what is there already is left alone.
+
+use super::programs::{self, Machine};
+use crate::base::Failure;
+use crate::cri::Runtime;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// The sandbox image that containerd 1.6 asks for when nothing else is configured.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.6";
+/// Prints a line every five seconds.
+pub const DEMO: &str = "kedge.local/demo:1";
+/// A shell with the usual small tools; exists where `/bin/busybox` is a static program.
+pub const BUSYBOX: &str = "kedge.local/busybox:1";
+
+const BUSYBOX_FILE: &str = "/bin/busybox";
+const IMPORT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Loads the images that the runtime lacks; `pause_name` is the sandbox image that it asks for.
+pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    for name in [pause_name, DEMO, BUSYBOX] {
+        let known = runtime.image_status(name).await.map_err(|error| {
+            Failure::new("KE-IMAGE-001", format!("cannot ask the container runtime for the image {name}"))
+                .because(error)
+                .fix("check that the container runtime runs: `kedge doctor --only runtime`")
+        })?;
+        if known.is_none() {
+            missing.push(name.to_owned());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let pause = pause_name.to_owned();
+    let wanted = missing.clone();
+    let built = tokio::task::spawn_blocking(move || build(&wanted, &pause)).await;
+    let archive = built
+        .map_err(|error| error.to_string())
+        .and_then(|archive| archive.map_err(|error| error.to_string()))
+        .map_err(|error| {
+            Failure::new("KE-IMAGE-002", "cannot build the images that kedge brings").because(error)
+        })?;
+    import(runtime.socket(), snapshotter, archive).await
+}
+
+async fn import(socket: &Path, snapshotter: &str, archive: Vec<u8>) -> Result<(), Failure> {
+    let failure = |why: String| {
+        Failure::new("KE-IMAGE-003", "cannot load the images that kedge brings into containerd")
+            .because(why)
+            .fix("install containerd with its tool `ctr`: apt-get install containerd")
+    };
+    let mut child = Command::new("ctr")
+        .arg("--address")
+        .arg(socket)
+        .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", snapshotter, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failure(format!("ctr: {error}")))?;
+    let stdin = child.stdin.take();
+    let feed = async move {
+        if let Some(mut stdin) = stdin {
+            // ctr that ends early says why on stderr; the broken pipe adds nothing.
+            drop(stdin.write_all(&archive).await);
+        }
+    };
+    let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let output = tokio::time::timeout(IMPORT_LIMIT, work)
+        .await
+        .map_err(|_| failure(format!("ctr did not finish within {} s", IMPORT_LIMIT.as_secs())))?
+        .map_err(|error| failure(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    Ok(())
+}
+
+/// One file of an image.
+enum Entry {
+    Directory { path: String, mode: u32 },
+    File { path: String, mode: u32, content: Vec<u8> },
+    Symlink { path: String, target: String },
+}
+
+/// The archive with these images; one that cannot exist on this machine is left out.
+fn build(names: &[String], pause_name: &str) -> std::io::Result<Vec<u8>> {
+    let machine = Machine::here()
+        .ok_or_else(|| std::io::Error::other("kedge has images for x86_64 and aarch64 machines only"))?;
+    let shell = shell_entries();
+    let mut archive = Archive::new();
+    for name in names {
+        let file = |path: &str, content| Entry::File { path: path.to_owned(), mode: 0o755, content };
+        if name == pause_name {
+            archive.add(
+                name,
+                machine,
+                &[file("pause", programs::pause(machine))],
+                json!({"Entrypoint": ["/pause"]}),
+            )?;
+        } else if name == DEMO {
+            let mut entries = shell_entries().unwrap_or_default();
+            entries.push(file("demo", programs::demo(machine)));
+            archive.add(name, machine, &entries, json!({"Entrypoint": ["/demo"], "Env": [SEARCH_PATH]}))?;
+        } else if let Some(entries) = &shell {
+            archive.add(name, machine, entries, json!({"Cmd": ["sh"], "Env": [SEARCH_PATH]}))?;
+        }
+    }
+    archive.finish()
+}
+
+const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A root with busybox and a link for each of its tools; `None` where busybox is absent or needs libraries.
+fn shell_entries() -> Option<Vec<Entry>> {
+    let program = std::fs::read(BUSYBOX_FILE).ok().filter(|program| is_static(program))?;
+    let listed = std::process::Command::new(BUSYBOX_FILE).arg("--list").output().ok()?;
+    let directory = |path: &str, mode| Entry::Directory { path: path.to_owned(), mode };
+    let text =
+        |path: &str, text: &str| Entry::File { path: path.to_owned(), mode: 0o644, content: text.into() };
+    let mut entries = vec![
+        directory("bin", 0o755),
+        directory("etc", 0o755),
+        directory("root", 0o700),
+        directory("tmp", 0o1777),
+        directory("var", 0o755),
+        text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n"),
+        text("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
+        Entry::File { path: "bin/busybox".to_owned(), mode: 0o755, content: program },
+    ];
+    for tool in String::from_utf8_lossy(&listed.stdout).lines().map(str::trim) {
+        if !tool.is_empty() && tool != "busybox" && !tool.contains('/') {
+            entries.push(Entry::Symlink { path: format!("bin/{tool}"), target: "busybox".to_owned() });
+        }
+    }
+    Some(entries)
+}
+
+/// Whether an ELF program names no interpreter (program header type 3).
+fn is_static(program: &[u8]) -> bool {
+    let word = |at: usize, bytes: usize| -> Option<u64> {
+        let slice = program.get(at..at.checked_add(bytes)?)?;
+        Some(slice.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
+    };
+    let headers = (|| {
+        let (table, size, count) = (word(32, 8)?, word(54, 2)?, word(56, 2)?);
+        let kinds = (0..count).map(move |i| {
+            let at = table.checked_add(i.checked_mul(size)?)?;
+            word(usize::try_from(at).ok()?, 4)
+        });
+        kinds.collect::<Option<Vec<u64>>>()
+    })();
+    program.starts_with(b"\x7fELF\x02\x01") && headers.is_some_and(|kinds| !kinds.contains(&3))
+}
+
+/// An OCI image layout as a tar archive, uncompressed: containerd stores the layer as it is.
+struct Archive {
+    tar: tar::Builder<Vec<u8>>,
+    manifests: Vec<Value>,
+}
+
+impl Archive {
+    fn new() -> Archive {
+        Archive { tar: tar::Builder::new(Vec::new()), manifests: Vec::new() }
+    }
+
+    fn add(&mut self, name: &str, machine: Machine, entries: &[Entry], config: Value) -> std::io::Result<()> {
+        let layer = layer(entries)?;
+        let layer_digest = digest(&layer);
+        let layer_size = layer.len();
+        self.blob(&layer)?;
+        let config = serde_json::to_vec(&json!({
+            "architecture": machine.image_word(),
+            "os": "linux",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_digest}")]},
+        }))?;
+        self.blob(&config)?;
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &digest(&config), config.len()),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer_size)],
+        }))?;
+        self.blob(&manifest)?;
+        let mut entry =
+            descriptor("application/vnd.oci.image.manifest.v1+json", &digest(&manifest), manifest.len());
+        entry["annotations"] =
+            json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
+        entry["platform"] = json!({"architecture": machine.image_word(), "os": "linux"});
+        self.manifests.push(entry);
+        Ok(())
+    }
+
+    fn blob(&mut self, content: &[u8]) -> std::io::Result<()> {
+        let path = format!("blobs/sha256/{}", digest(content));
+        append(&mut self.tar, &path, 0o644, content)
+    }
+
+    fn finish(mut self) -> std::io::Result<Vec<u8>> {
+        let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": self.manifests}))?;
+        append(&mut self.tar, "index.json", 0o644, &index)?;
+        append(&mut self.tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        self.tar.into_inner()
+    }
+}
+
+fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
+    json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size})
+}
+
+fn layer(entries: &[Entry]) -> std::io::Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for entry in entries {
+        match entry {
+            Entry::File { path, mode, content } => append(&mut tar, path, *mode, content)?,
+            Entry::Directory { path, mode } => {
+                let mut header = header(tar::EntryType::Directory, *mode, 0);
+                tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+            }
+            Entry::Symlink { path, target } => {
+                let mut header = header(tar::EntryType::Symlink, 0o777, 0);
+                tar.append_link(&mut header, path, target)?;
+            }
+        }
+    }
+    tar.into_inner()
+}
+
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> std::io::Result<()> {
+    let mut header = header(tar::EntryType::Regular, mode, content.len() as u64);
+    tar.append_data(&mut header, path, content)
+}
+
+/// Owned by root and as old as the epoch, so that the same content has the same digest everywhere.
+fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size);
+    header
+}
+
+fn digest(content: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, content);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn the_archive_names_each_image() {
+        let archive = build(&[PAUSE.to_owned(), DEMO.to_owned()], PAUSE).unwrap();
+        let mut index = String::new();
+        for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.path().unwrap() == Path::new("index.json") {
+                entry.read_to_string(&mut index).unwrap();
+            }
+        }
+        let index: Value = serde_json::from_str(&index).unwrap();
+        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], PAUSE);
+        assert_eq!(index["manifests"][1]["annotations"]["io.containerd.image.name"], DEMO);
+    }
+
+    #[test]
+    fn only_static_programs_are_taken() {
+        assert!(is_static(&programs::pause(Machine::X86_64)));
+        assert!(!is_static(b"#!/bin/sh"));
+        assert!(!is_static(b"\x7fELF\x02\x01"));
+    }
+}
