@@ -9,10 +9,18 @@ pub mod topics;
 pub mod tunnel;
 
 mod answer;
+mod codec;
 mod down;
+mod names;
 mod up;
 
 pub use answer::{Answer, Question};
-pub use down::{Down, Membership, Origin, Verb};
+pub use codec::DecodeError;
+pub use down::{
+    Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,
+};
 pub use envelope::{Envelope, MessageId};
-pub use up::{LeaseVerb, StateReport, TwinReport, Up};
+pub use up::{LeaseVerb, StateReport, TwinReport, Up, decode_up, encode_up};
+
+#[cfg(test)]
+mod tests;
