@@ -74,13 +74,12 @@ fn kill_and_wait(find: impl Fn() -> Vec<u32>) {
 
 /// Ends every process and mount of the directory, and the network links and namespaces of its pods.
 pub fn clear(dir: &Path) {
-    let cni = dir.join("cni");
     kill_and_wait(|| pids_naming(dir));
     kill_and_wait(|| pids_inside(dir));
-    for name in pod_network_namespaces(&cni) {
+    for name in pod_network_namespaces() {
         drop(Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status());
     }
-    for bridge in bridges(&cni) {
+    for bridge in bridges(dir) {
         drop(Command::new("ip").args(["link", "del", &bridge]).stderr(Stdio::null()).status());
     }
     for point in mounts_below(dir) {
@@ -88,26 +87,16 @@ pub fn clear(dir: &Path) {
     }
 }
 
-/// Bridges that the CNI configuration below the directory names.
-fn bridges(cni: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(cni.join("conf")) else { return found };
-    for entry in entries.flatten() {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
-        for (_, rest) in text.match_indices("\"bridge\":").map(|(at, m)| (at, &text[at + m.len()..])) {
-            if let Some(name) = rest.split('"').nth(1) {
-                found.push(name.to_owned());
-            }
-        }
-    }
-    found
+/// Bridges that CNI configurations below the directory name.
+fn bridges(dir: &Path) -> Vec<String> {
+    let found = Command::new("find").arg(dir).args(["-name", "*.conflist"]).output();
+    let files = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let texts = files.lines().filter_map(|file| fs::read_to_string(file).ok());
+    texts.filter_map(|text| Some(text.split("\"bridge\":").nth(1)?.split('"').nth(1)?.to_owned())).collect()
 }
 
-/// Network namespaces that nothing lives in any more and that CNI made (`cni-…`).
-fn pod_network_namespaces(cni: &Path) -> Vec<String> {
-    if !cni.exists() {
-        return Vec::new();
-    }
+/// The network namespaces that containerd's CNI made (`cni-…`).
+fn pod_network_namespaces() -> Vec<String> {
     let listed = Command::new("ip").args(["netns", "list"]).output().map(|o| o.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&listed).into_owned();
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
