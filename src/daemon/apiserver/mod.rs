@@ -4,5 +4,6 @@
 pub mod kinds;
 pub mod local;
 pub mod patch;
+pub mod schema;
 pub mod selector;
 pub mod types;
