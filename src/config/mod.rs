@@ -1,1 +1,75 @@
 //! cloudcore.yaml and edgecore.yaml: KubeEdge's schema plus a `kedge:` section, typed and checked, all problems at once.
+//! The default document is the schema: a key it does not have is a warning, a value of another type is a problem.
+//! Commands load files here; daemons receive the typed result and never read a file themselves.
+
+mod check;
+pub mod edge;
+mod edge_raw;
+mod merge;
+
+pub use check::go_duration;
+pub use merge::{Problem, overlay};
+
+use crate::base::{Exit, Failure, read_limited};
+use serde_json::Value;
+use std::fmt;
+use std::path::Path;
+
+/// No configuration is this large; a larger file is a mistake.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// A checked configuration with what deserves a look in it.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    pub config: T,
+    pub warnings: Vec<Problem>,
+}
+
+/// A secret that does not show itself in debug output.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    pub fn new(secret: impl Into<String>) -> Self {
+        Hidden(secret.into())
+    }
+
+    /// The secret itself; never for a log or a person.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "(none)" } else { "(hidden)" })
+    }
+}
+
+/// Reads a YAML file into a value.
+pub fn read_yaml(path: &Path) -> Result<Value, Failure> {
+    let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.exit(Exit::Configuration))?;
+    serde_yaml::from_slice(&bytes).map_err(|error| {
+        Failure::new("KE-CONFIG-001", format!("{} is not valid YAML", path.display()))
+            .because(error)
+            .fix("mend the line that is named; indent with spaces, not tabs")
+            .exit(Exit::Configuration)
+    })
+}
+
+/// One failure that tells all problems of a file.
+pub fn refuse(file: &str, problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let count = match lines.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    Failure::new("KE-CONFIG-002", format!("{file} has {count}"))
+        .because(lines.join("; "))
+        .fix(format!("mend {file} and start again"))
+        .exit(Exit::Configuration)
+}
