@@ -1,4 +1,10 @@
 //! One connection that carries envelopes or bytes: HTTP and WebSocket over TLS.
 //! The hub, the embedded API and the uplink come here; what the bytes mean is not known here.
 
+mod dial;
+mod fetch;
 pub mod http;
+pub mod ws;
+
+pub use dial::{DialError, Endpoint};
+pub use fetch::{FetchError, fetch};

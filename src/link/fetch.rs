@@ -1,0 +1,64 @@
+//! One HTTPS request on a connection of its own, with limits on time and size. Enrolment uses it.
+
+use super::dial::{DialError, Endpoint, dial};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the request failed: {0}")]
+    Http(hyper::Error),
+    #[error("the answer is broken or too long")]
+    Body,
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+fn http(error: hyper::Error) -> FetchError {
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    let tls = source.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(tls) => FetchError::Dial(DialError::Tls(tls.clone())),
+        None => FetchError::Http(error),
+    }
+}
+
+/// Sends a request and reads an answer of at most `size` bytes; `time` is the limit for everything.
+pub async fn fetch(
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    mut request: http::Request<Full<Bytes>>,
+    size: usize,
+    time: Duration,
+) -> Result<(http::StatusCode, Bytes), FetchError> {
+    let exchange = async {
+        let stream = dial(endpoint, tls, time).await?;
+        if let Ok(host) = http::HeaderValue::from_str(&endpoint.to_string()) {
+            request.headers_mut().insert(http::header::HOST, host);
+        }
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(http)?;
+            let status = response.status();
+            let body =
+                Limited::new(response.into_body(), size).collect().await.map_err(|_| FetchError::Body)?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::pin!(connection, answer);
+        tokio::select! {
+            answer = &mut answer => answer,
+            ended = &mut connection => {
+                ended.map_err(http)?;
+                answer.await
+            }
+        }
+    };
+    tokio::time::timeout(time, exchange).await.map_err(|_| FetchError::TimedOut)?
+}

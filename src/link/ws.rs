@@ -1,0 +1,218 @@
+//! WebSocket over TLS, both ends: connect, upgrade, read, write. Messages go out as Text and come in as Text or Binary,
+//! in fragments or whole; sizes are checked before memory is taken. Pings are answered by the reader.
+
+use super::dial::{DialError, Endpoint, dial};
+use super::http::{Body, empty, text};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+const READ_BUFFER: usize = 4 << 10;
+const WRITE_BUFFER: usize = 16 << 10;
+const MAX_WRITE_BUFFER: usize = 4 << 20;
+/// The longest message that can be written.
+pub const WRITE_LIMIT: usize = MAX_WRITE_BUFFER - WRITE_BUFFER - 64;
+const WRITE_DEADLINE: Duration = Duration::from_secs(15);
+const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
+
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+type Socket = WebSocketStream<Box<dyn Io>>;
+
+/// Why a connection ended or a message was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum WsError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the server refused the connection with status {0}")]
+    Refused(u16),
+    #[error("a message is larger than allowed")]
+    TooLarge,
+    #[error("no progress in time")]
+    TimedOut,
+    #[error("the connection is closed")]
+    Closed,
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl From<Error> for WsError {
+    fn from(error: Error) -> WsError {
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,
+            Error::Capacity(_) | Error::WriteBufferFull(_) => WsError::TooLarge,
+            Error::Http(response) => WsError::Refused(response.status().as_u16()),
+            Error::Io(error) => match DialError::of_io(error) {
+                DialError::Handshake(error) => WsError::Io(error),
+                tls => WsError::Dial(tls),
+            },
+            other => WsError::Protocol(other.to_string()),
+        }
+    }
+}
+
+fn config(message_limit: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(message_limit))
+        .max_frame_size(Some(message_limit))
+}
+
+/// What was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A Text or Binary message.
+    Data(Bytes),
+    /// The answer to a ping, with its content.
+    Pong(Bytes),
+}
+
+/// The reading half.
+pub struct Reader(SplitStream<Socket>);
+
+impl Reader {
+    /// The next message; `None` when the peer has closed. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<Received, WsError>> {
+        loop {
+            return Some(match self.0.next().await? {
+                Ok(Message::Text(text)) => Ok(Received::Data(text.into())),
+                Ok(Message::Binary(bytes)) => Ok(Received::Data(bytes)),
+                Ok(Message::Pong(bytes)) => Ok(Received::Pong(bytes)),
+                Ok(Message::Ping(_) | Message::Frame(_)) => continue,
+                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
+                Err(error) => Err(error.into()),
+            });
+        }
+    }
+}
+
+/// Something to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    Text(String),
+    Binary(Bytes),
+    Ping(Bytes),
+}
+
+/// The writing half.
+pub struct Writer(SplitSink<Socket, Message>);
+
+impl Writer {
+    /// Writes one message within 15 seconds; after an error other than `TooLarge` the connection is of no use.
+    pub async fn send(&mut self, message: Outgoing) -> Result<(), WsError> {
+        let (length, message) = match message {
+            Outgoing::Text(text) => (text.len(), Message::text(text)),
+            Outgoing::Binary(bytes) => (bytes.len(), Message::Binary(bytes)),
+            Outgoing::Ping(bytes) => (bytes.len(), Message::Ping(bytes)),
+        };
+        if length > WRITE_LIMIT {
+            return Err(WsError::TooLarge);
+        }
+        let sent = tokio::time::timeout(WRITE_DEADLINE, self.0.send(message)).await;
+        Ok(sent.map_err(|_| WsError::TimedOut)??)
+    }
+
+    /// Says why and closes; a peer that does not listen is not waited for.
+    pub async fn close(&mut self, reason: &'static str) {
+        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        let farewell = Duration::from_secs(1);
+        // The connection ends either way.
+        drop(tokio::time::timeout(farewell, self.0.send(Message::Close(Some(frame)))).await);
+    }
+}
+
+fn halves(socket: Socket) -> (Writer, Reader) {
+    let (writer, reader) = socket.split();
+    (Writer(writer), Reader(reader))
+}
+
+/// Connects as a client. `message_limit` bounds what is read; `limit` is the time for everything.
+pub async fn connect(
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    path: &str,
+    headers: &[(&str, &str)],
+    message_limit: usize,
+    limit: Duration,
+) -> Result<(Writer, Reader), WsError> {
+    let uri = format!("wss://{endpoint}{path}")
+        .parse()
+        .map_err(|_| WsError::Protocol("the address is no URI".to_owned()))?;
+    let mut request = ClientRequestBuilder::new(uri);
+    for (name, value) in headers {
+        request = request.with_header(*name, *value);
+    }
+    let connect = async {
+        let stream: Box<dyn Io> = Box::new(dial(endpoint, tls, limit).await?);
+        let (socket, _) =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(config(message_limit))).await?;
+        Ok(halves(socket))
+    };
+    tokio::time::timeout(limit, connect).await.map_err(|_| WsError::TimedOut)?
+}
+
+/// An upgrade that was granted; it becomes a connection once the response is sent.
+pub struct Pending(OnUpgrade);
+
+impl Pending {
+    /// Waits for the connection.
+    pub async fn accept(self, message_limit: usize) -> Result<(Writer, Reader), WsError> {
+        let accept = async {
+            let upgraded: Upgraded = self.0.await.map_err(|error| WsError::Protocol(error.to_string()))?;
+            let stream: Box<dyn Io> = Box::new(TokioIo::new(upgraded));
+            Ok(halves(
+                WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(message_limit))).await,
+            ))
+        };
+        tokio::time::timeout(UPGRADE_DEADLINE, accept).await.map_err(|_| WsError::TimedOut)?
+    }
+}
+
+/// Grants an upgrade: the response to send and the connection to come; or the refusal to send.
+pub fn upgrade(
+    request: &mut http::Request<Incoming>,
+) -> Result<(http::Response<Body>, Pending), http::Response<Body>> {
+    let refuse = |why: &str| text(http::StatusCode::BAD_REQUEST, why);
+    let header = |name: http::HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let says = |name, word: &str| {
+        header(name).is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+    };
+    if request.method() != http::Method::GET
+        || !says(http::header::UPGRADE, "websocket")
+        || !says(http::header::CONNECTION, "upgrade")
+        || header(http::header::SEC_WEBSOCKET_VERSION) != Some("13")
+    {
+        return Err(refuse("a WebSocket upgrade is expected here"));
+    }
+    let Some(key) = header(http::header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24) else {
+        return Err(refuse("the WebSocket key is missing"));
+    };
+    let accept = http::HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| refuse("the WebSocket key is wrong"))?;
+    let pending = Pending(hyper::upgrade::on(request));
+    let mut response = http::Response::new(empty());
+    *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(http::header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+    headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
+    headers.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
+    Ok((response, pending))
+}
