@@ -121,6 +121,11 @@ pub(super) fn delete(db: &Connection, key: &ObjectKey, uid: Option<&str>) -> rus
     }
     if key.kind == Kind::Pod {
         delete_raw(db, &ObjectKey { kind: Kind::PodPatch, ..key.clone() }.to_string())?;
+        if let Some(uid) = found {
+            // A token bound to the pod names its uid in the key and is worthless without the pod.
+            db.prepare_cached("DELETE FROM meta WHERE type = ?1 AND instr(key, ?2) > 0")?
+                .execute(params![Kind::ServiceAccountToken.as_str(), format!("UID:\"{uid}\"")])?;
+        }
     }
     Ok(removed)
 }

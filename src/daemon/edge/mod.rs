@@ -1,3 +1,4 @@
 //! `kedge edge run`: composition and the switchboard for what the cloud says. Uses `wire`, never the cloud wing.
 
+pub mod meta;
 pub mod uplink;

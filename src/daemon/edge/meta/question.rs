@@ -1,0 +1,145 @@
+//! Questions to the cloud for objects and tokens. Equal questions share one future; what comes back is stored, then
+//! given. Only `Meta` uses it.
+
+use super::{DATA_LIMIT, query, token};
+use crate::base::{Exit, Failure};
+use crate::daemon::edge::uplink::{AskError, Uplink};
+use crate::model::{Kind, ObjectKey};
+use crate::store::Store;
+use crate::wire::{Answer, Up};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Why an object cannot be given.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetaError {
+    #[error("{of} does not exist")]
+    NotFound { of: String },
+    #[error("{of} is not on this node and the cloud cannot be reached")]
+    Offline { of: String },
+    #[error("the cloud did not answer in time for {of}")]
+    TimedOut { of: String },
+    #[error("{of} has {size} bytes of data, the limit is {DATA_LIMIT}")]
+    TooLarge { of: String, size: usize },
+    #[error("the cloud refused {of}: {why}")]
+    Refused { of: String, why: String },
+    #[error("{0}")]
+    Store(#[from] Failure),
+}
+
+impl From<MetaError> for Failure {
+    fn from(error: MetaError) -> Failure {
+        let (code, fix, exit) = match &error {
+            MetaError::Store(failure) => return failure.clone(),
+            MetaError::NotFound { .. } => ("KE-META-001", "create it in the cluster", Exit::Failed),
+            MetaError::Offline { .. } => {
+                ("KE-META-002", "it is fetched as soon as the cloud can be reached", Exit::Unreachable)
+            }
+            MetaError::TooLarge { .. } => ("KE-META-003", "split it into smaller objects", Exit::Failed),
+            MetaError::TimedOut { .. } => ("KE-META-004", "it is asked for again", Exit::TimedOut),
+            MetaError::Refused { .. } => (
+                "KE-META-005",
+                "check that a pod of this node uses it and that the cloud may read it",
+                Exit::Failed,
+            ),
+        };
+        Failure::new(code, error.to_string()).fix(fix).exit(exit)
+    }
+}
+
+type Outcome = Result<Value, MetaError>;
+
+/// Questions under way by what they ask.
+pub(super) struct Questions {
+    store: Store,
+    uplink: Uplink,
+    limit: Duration,
+    under_way: Mutex<HashMap<String, WeakShared<BoxFuture<'static, Outcome>>>>,
+}
+
+impl Questions {
+    pub(super) fn new(store: Store, uplink: Uplink, limit: Duration) -> Self {
+        Questions { store, uplink, limit, under_way: Mutex::new(HashMap::new()) }
+    }
+
+    pub(super) async fn object(&self, key: &ObjectKey) -> Outcome {
+        let (store, uplink, limit, key) = (self.store.clone(), self.uplink.clone(), self.limit, key.clone());
+        let name = key.to_string();
+        let question = async move {
+            let object = ask(&uplink, query(&key), &key.to_string(), limit).await?;
+            check_size(&key, &object)?;
+            store.put_object(&key, &object).await?;
+            Ok(object)
+        };
+        self.shared(name, question).await
+    }
+
+    pub(super) async fn token(&self, key: &str, namespace: &str, account: &str, request: &Value) -> Outcome {
+        let (store, uplink, limit) = (self.store.clone(), self.uplink.clone(), self.limit);
+        let of = format!("a token of the service account {namespace}/{account}");
+        let up = Up::TokenRequest {
+            namespace: namespace.to_owned(),
+            service_account: account.to_owned(),
+            request: request.clone(),
+        };
+        let stored_at = key.to_owned();
+        let question = async move {
+            let answer = ask(&uplink, up, &of, limit).await?;
+            if !token::is_complete(&answer) {
+                return Err(MetaError::Refused { of, why: "the answer has no token".to_owned() });
+            }
+            store.put_token(&stored_at, &answer).await?;
+            Ok(answer)
+        };
+        self.shared(key.to_owned(), question).await
+    }
+
+    /// Joins the same question when somebody waits for it already.
+    fn shared(
+        &self,
+        name: String,
+        question: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Shared<BoxFuture<'static, Outcome>> {
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = under_way.get(&name).and_then(WeakShared::upgrade)
+            && shared.peek().is_none()
+        {
+            return shared;
+        }
+        under_way.retain(|_, weak| weak.upgrade().is_some());
+        let shared = question.boxed().shared();
+        if let Some(weak) = shared.downgrade() {
+            under_way.insert(name, weak);
+        }
+        shared
+    }
+}
+
+async fn ask(uplink: &Uplink, up: Up, of: &str, limit: Duration) -> Outcome {
+    let of = of.to_owned();
+    match uplink.ask(up, limit).await {
+        Ok(Answer::Object(object)) => Ok(object),
+        Ok(Answer::Failed(status)) if status.is_not_found() => Err(MetaError::NotFound { of }),
+        Ok(Answer::Failed(status)) => Err(MetaError::Refused { of, why: status.message }),
+        Ok(Answer::Ok | Answer::Text(_)) => {
+            Err(MetaError::Refused { of, why: "the answer is not an object".to_owned() })
+        }
+        Err(AskError::Offline) => Err(MetaError::Offline { of }),
+        Err(AskError::TimedOut) => Err(MetaError::TimedOut { of }),
+    }
+}
+
+/// Refuses ConfigMaps and Secrets that Kubernetes itself would refuse.
+pub(super) fn check_size(key: &ObjectKey, object: &Value) -> Result<(), MetaError> {
+    if !matches!(key.kind, Kind::ConfigMap | Kind::Secret) {
+        return Ok(());
+    }
+    let fields = ["data", "binaryData", "stringData"];
+    let entries = fields.iter().filter_map(|field| object.get(field)?.as_object()).flatten();
+    let size = entries.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    if size > DATA_LIMIT { Err(MetaError::TooLarge { of: key.to_string(), size }) } else { Ok(()) }
+}
