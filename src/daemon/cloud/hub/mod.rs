@@ -1,12 +1,81 @@
 //! The cloud end of every node: listeners, sessions, delivery, authorization, certificates over HTTPS.
 //! `control` and `stream` hold a [`Hub`]; the switchboard takes [`Arrival`]s from it.
 
-use crate::base::Gone;
+mod authz;
+mod certs;
+mod delivery;
+mod registry;
+mod server;
+mod session;
+
+use crate::base::{Failure, Gone, Module};
 use crate::model::{NodeName, ObjectKey, Revision, Status};
+use crate::pki::{Authority, Identity, TokenBook};
 use crate::wire::{Down, Question};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+
+/// Orders and arrivals that may wait.
+const ROOM: usize = 1024;
+
+/// What the hub is told once.
+pub struct Config {
+    /// Where edges connect; KubeEdge's port is 10000.
+    pub websocket: SocketAddr,
+    /// Where nodes get their certificates; KubeEdge's port is 10002.
+    pub https: SocketAddr,
+    /// Signs node certificates; only its certificates are let in.
+    pub authority: Arc<Authority>,
+    /// The certificate that the hub shows; it names every address under which edges reach it.
+    pub identity: Identity,
+    pub tokens: TokenBook,
+    /// How long node certificates are valid.
+    pub certificate_days: u32,
+    pub node_limit: usize,
+    /// A node that says nothing for so long is disconnected.
+    pub keepalive: Duration,
+    /// Whether a Node of this name exists.
+    pub known_node: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+}
+
+impl Config {
+    /// KubeEdge's defaults.
+    pub fn new(authority: Arc<Authority>, identity: Identity, tokens: TokenBook) -> Config {
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        Config {
+            websocket: any(10000),
+            https: any(10002),
+            authority,
+            identity,
+            tokens,
+            certificate_days: 365,
+            node_limit: 500,
+            keepalive: Duration::from_secs(30),
+            known_node: Arc::new(|_| false),
+        }
+    }
+}
+
+/// Where the hub listens; differs from the configuration where that asked for port 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Addresses {
+    pub websocket: SocketAddr,
+    pub https: SocketAddr,
+}
+
+/// Binds the ports and makes the hub: its handle, what nodes say, and the module to run.
+pub fn new(config: Config) -> Result<(Hub, mpsc::Receiver<Arrival>, impl Module), Failure> {
+    let (mut hub, orders, links) = Hub::channel(ROOM);
+    let (arrivals, arriving) = mpsc::channel(ROOM);
+    let registry = registry::Registry::new(links);
+    let (module, addresses) = server::HubModule::bind(config, orders, registry, arrivals)?;
+    hub.addresses = Some(addresses);
+    Ok((hub, arriving, module))
+}
 
 /// A message from a node, or a change of its connection.
 #[derive(Debug)]
@@ -54,6 +123,7 @@ pub struct NodeLink {
 pub struct Hub {
     orders: mpsc::Sender<Order>,
     nodes: watch::Receiver<BTreeMap<NodeName, NodeLink>>,
+    addresses: Option<Addresses>,
 }
 
 impl Hub {
@@ -61,7 +131,7 @@ impl Hub {
     pub fn channel(room: usize) -> (Hub, mpsc::Receiver<Order>, watch::Sender<BTreeMap<NodeName, NodeLink>>) {
         let (orders, served) = mpsc::channel(room);
         let (state, nodes) = watch::channel(BTreeMap::new());
-        (Hub { orders, nodes }, served, state)
+        (Hub { orders, nodes, addresses: None }, served, state)
     }
 
     /// Tells a node; nothing happens when it is not connected.
@@ -82,6 +152,11 @@ impl Hub {
     /// Ends the session of a node that no longer exists.
     pub async fn forget(&self, node: NodeName) -> Result<(), Gone> {
         self.orders.send(Order::Forget { node }).await.map_err(|_| Gone)
+    }
+
+    /// Where the hub listens; `None` for a handle without a hub.
+    pub fn addresses(&self) -> Option<Addresses> {
+        self.addresses
     }
 
     /// The connected nodes; read it, never queue on it.

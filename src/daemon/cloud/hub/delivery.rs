@@ -1,0 +1,322 @@
+//! Which message a node gets next: newest version of an object wins, sent again until acknowledged. Pure: no clock, no
+//! channel; the session asks with the present time. Genuine edges get one at a time, kedge edges a window.
+
+use crate::model::{ObjectKey, Revision};
+use crate::wire::{Down, Envelope, MessageId, encode_down};
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// When an unacknowledged message is sent again.
+pub const RESEND_AFTER: Duration = Duration::from_secs(5);
+/// After so many sendings the message goes to the back of the queue.
+const SENDINGS: u32 = 5;
+/// Messages that may be on their way to a kedge edge at a time.
+pub const WINDOW: usize = 64;
+/// Objects that may wait for one node.
+pub const ROOM: usize = 16_384;
+/// Answers whose acknowledgement is still expected.
+const NOTES: usize = 256;
+
+/// What an acknowledgement proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub key: ObjectKey,
+    pub uid: String,
+    pub revision: Option<Revision>,
+    pub deleted: bool,
+}
+
+/// More objects wait than fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// An object of one identity: a recreated object does not replace the deletion of its predecessor.
+type Slot = (ObjectKey, String);
+
+struct Item {
+    envelope: Envelope,
+    revision: Option<Revision>,
+    deleted: bool,
+}
+
+impl Item {
+    /// Whether this one, already here, makes `other` needless.
+    fn covers(&self, other: &Item) -> bool {
+        match (self.deleted, other.deleted) {
+            (true, _) => true,
+            (false, true) => false,
+            (false, false) => self.revision >= other.revision,
+        }
+    }
+}
+
+struct Flight {
+    slot: Slot,
+    item: Item,
+    sendings: u32,
+    due: Instant,
+}
+
+/// The messages of one session that need an acknowledgement.
+pub struct Delivery {
+    window: usize,
+    waiting: HashMap<Slot, Item>,
+    order: VecDeque<Slot>,
+    flights: HashMap<MessageId, Flight>,
+    notes: VecDeque<(MessageId, Stored)>,
+}
+
+impl Delivery {
+    /// `window` is how many may be unacknowledged at a time.
+    pub fn new(window: usize) -> Delivery {
+        Delivery {
+            window: window.max(1),
+            waiting: HashMap::new(),
+            order: VecDeque::new(),
+            flights: HashMap::new(),
+            notes: VecDeque::new(),
+        }
+    }
+
+    /// Objects that wait or are on their way.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.flights.len()
+    }
+
+    /// Takes an object or a deletion; anything else is ignored.
+    pub fn offer(&mut self, down: Down) -> Result<(), Full> {
+        let (key, revision, deleted, uid) = match &down {
+            Down::Object { key, revision, object, .. } => (key.clone(), Some(*revision), false, uid(object)),
+            Down::Delete { key, revision, object, .. } => (key.clone(), *revision, true, uid(object)),
+            _ => return Ok(()),
+        };
+        let Some(envelope) = encode_down(down) else { return Ok(()) };
+        let slot = (key, uid);
+        let item = Item { envelope, revision, deleted };
+        if let Some(present) = self.waiting.get_mut(&slot) {
+            if !present.covers(&item) {
+                *present = item;
+            }
+            return Ok(());
+        }
+        if self.flights.values().any(|flight| flight.slot == slot && flight.item.covers(&item)) {
+            return Ok(());
+        }
+        if self.waiting.len() >= ROOM {
+            return Err(Full);
+        }
+        self.order.push_back(slot.clone());
+        self.waiting.insert(slot, item);
+        Ok(())
+    }
+
+    /// Expects the acknowledgement of an answer that is sent outside the queue.
+    pub fn note(&mut self, id: MessageId, stored: Stored) {
+        if self.notes.len() >= NOTES {
+            self.notes.pop_front();
+        }
+        self.notes.push_back((id, stored));
+    }
+
+    /// Whether [`Delivery::next`] has something to send.
+    pub fn is_ready(&self, now: Instant) -> bool {
+        (self.flights.len() < self.window && !self.order.is_empty())
+            || self.flights.values().any(|flight| flight.due <= now)
+    }
+
+    /// When a message is due again.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.flights.values().map(|flight| flight.due).min()
+    }
+
+    /// The message to send now.
+    pub fn next(&mut self, now: Instant) -> Option<String> {
+        self.resend(now).or_else(|| self.send(now))
+    }
+
+    fn resend(&mut self, now: Instant) -> Option<String> {
+        loop {
+            let due = self.flights.iter().filter(|(_, flight)| flight.due <= now);
+            let id = due.min_by_key(|(_, flight)| flight.due).map(|(id, _)| id.clone())?;
+            let flight = self.flights.get_mut(&id)?;
+            if flight.sendings < SENDINGS && !self.waiting.contains_key(&flight.slot) {
+                flight.sendings += 1;
+                flight.due = now + RESEND_AFTER;
+                return Some(flight.item.envelope.encode());
+            }
+            // A newer version waits, or others have waited long enough behind this one.
+            if let Some(Flight { slot, item, .. }) = self.flights.remove(&id)
+                && !self.waiting.contains_key(&slot)
+            {
+                self.order.push_back(slot.clone());
+                self.waiting.insert(slot, item);
+            }
+        }
+    }
+
+    fn send(&mut self, now: Instant) -> Option<String> {
+        if self.flights.len() >= self.window {
+            return None;
+        }
+        let slot = self.order.pop_front()?;
+        let item = self.waiting.remove(&slot)?;
+        self.flights.retain(|_, flight| flight.slot != slot);
+        let text = item.envelope.encode();
+        let id = item.envelope.header.msg_id.clone();
+        self.flights.insert(id, Flight { slot, item, sendings: 1, due: now + RESEND_AFTER });
+        Some(text)
+    }
+
+    /// The node acknowledges a message; `None` when nothing was expected under this id.
+    pub fn acknowledged(&mut self, id: &MessageId) -> Option<Stored> {
+        if let Some(Flight { slot: (key, uid), item, .. }) = self.flights.remove(id) {
+            return Some(Stored { key, uid, revision: item.revision, deleted: item.deleted });
+        }
+        let at = self.notes.iter().position(|(noted, _)| noted == id)?;
+        self.notes.remove(at).map(|(_, stored)| stored)
+    }
+}
+
+fn uid(object: &serde_json::Value) -> String {
+    object.pointer("/metadata/uid").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Kind;
+    use crate::wire::{Origin, Verb};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::namespaced(Kind::Pod, "default", name)
+    }
+
+    fn object(name: &str, revision: u64) -> Down {
+        Down::Object {
+            verb: Verb::Update,
+            origin: Origin::Edge,
+            key: key(name),
+            revision: Revision(revision),
+            object: json!({"metadata": {"uid": "u", "resourceVersion": revision.to_string()}}),
+        }
+    }
+
+    fn deletion(name: &str) -> Down {
+        let object = json!({"metadata": {"uid": "u"}});
+        Down::Delete { origin: Origin::Edge, key: key(name), revision: None, object }
+    }
+
+    fn read(text: &str) -> (MessageId, String, String) {
+        let value: Value = serde_json::from_str(text).unwrap();
+        let text =
+            |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (MessageId(text("/header/msg_id")), text("/route/resource"), text("/header/resourceversion"))
+    }
+
+    #[test]
+    fn the_newest_version_is_the_only_one_sent() {
+        let (mut delivery, now) = (Delivery::new(1), Instant::now());
+        for revision in [3, 5, 4] {
+            delivery.offer(object("a", revision)).unwrap();
+        }
+        assert_eq!(read(&delivery.next(now).unwrap()).2, "5");
+        assert_eq!(delivery.next(now), None);
+    }
+
+    #[test]
+    fn a_genuine_edge_gets_one_at_a_time() {
+        let (mut delivery, now) = (Delivery::new(1), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        delivery.offer(object("b", 2)).unwrap();
+        let (first, ..) = read(&delivery.next(now).unwrap());
+        assert!(!delivery.is_ready(now));
+        let stored = delivery.acknowledged(&first).unwrap();
+        assert_eq!((stored.key, stored.revision, stored.deleted), (key("a"), Some(Revision(1)), false));
+        assert_eq!(read(&delivery.next(now).unwrap()).1, "default/pod/b");
+        assert_eq!(delivery.acknowledged(&first), None);
+    }
+
+    #[test]
+    fn unacknowledged_messages_are_sent_again_under_the_same_id() {
+        let (mut delivery, mut now) = (Delivery::new(1), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        delivery.offer(object("b", 1)).unwrap();
+        let (first, ..) = read(&delivery.next(now).unwrap());
+        for _ in 1..SENDINGS {
+            assert_eq!(delivery.next(now), None);
+            now = delivery.next_due().unwrap();
+            assert_eq!(read(&delivery.next(now).unwrap()).0, first);
+        }
+        now += RESEND_AFTER;
+        assert_eq!(read(&delivery.next(now).unwrap()).1, "default/pod/b");
+        assert_eq!(delivery.len(), 2);
+    }
+
+    #[test]
+    fn a_newer_version_takes_the_place_of_an_unacknowledged_one() {
+        let (mut delivery, now) = (Delivery::new(WINDOW), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        let (first, ..) = read(&delivery.next(now).unwrap());
+        delivery.offer(object("a", 1)).unwrap();
+        assert_eq!(delivery.next(now), None);
+        delivery.offer(object("a", 2)).unwrap();
+        let (second, ..) = read(&delivery.next(now).unwrap());
+        assert_eq!(delivery.acknowledged(&first), None);
+        assert_eq!(delivery.acknowledged(&second).unwrap().revision, Some(Revision(2)));
+        assert_eq!(delivery.len(), 0);
+    }
+
+    #[test]
+    fn a_deletion_is_not_undone_by_an_older_update() {
+        let (mut delivery, now) = (Delivery::new(1), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        delivery.offer(deletion("a")).unwrap();
+        delivery.offer(object("a", 9)).unwrap();
+        let (id, ..) = read(&delivery.next(now).unwrap());
+        assert!(delivery.acknowledged(&id).unwrap().deleted);
+        assert_eq!(delivery.next(now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_object_arrives_in_its_last_version(
+            window in 1usize..5,
+            steps in proptest::collection::vec((0usize..4, 0u8..4), 1..80),
+        ) {
+            let (mut delivery, mut now) = (Delivery::new(window), Instant::now());
+            let (mut offered, mut stored) = (HashMap::new(), HashMap::new());
+            let mut sent: VecDeque<String> = VecDeque::new();
+            let mut revision = 0;
+            let mut acknowledge = |delivery: &mut Delivery, text: &str| {
+                if let Some(fact) = delivery.acknowledged(&read(text).0) {
+                    stored.insert(fact.key, fact.revision);
+                }
+            };
+            for (name, action) in steps {
+                match action {
+                    0 | 1 => {
+                        revision += 1;
+                        let name = format!("p{name}");
+                        offered.insert(key(&name), Some(Revision(revision)));
+                        delivery.offer(object(&name, revision)).unwrap();
+                    }
+                    2 => now += RESEND_AFTER,
+                    _ => if let Some(text) = sent.pop_front() { acknowledge(&mut delivery, &text) },
+                }
+                while let Some(text) = delivery.next(now) {
+                    sent.push_back(text);
+                }
+                prop_assert!(delivery.flights.len() <= window);
+                prop_assert_eq!(delivery.order.len(), delivery.waiting.len());
+            }
+            while delivery.len() > 0 {
+                while let Some(text) = sent.pop_front() { acknowledge(&mut delivery, &text) }
+                now += RESEND_AFTER;
+                sent.extend(delivery.next(now));
+            }
+            prop_assert_eq!(stored, offered);
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The hub as a module: binds its two ports, lets nodes in, starts their sessions, carries out orders.
+
+use super::registry::Registry;
+use super::session::{self, Guest, Shared};
+use super::{Addresses, Arrival, Config, Order, authz, certs};
+use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
+use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
+use crate::link::ws;
+use crate::pki::{Clients, server_config};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Connections whose session is about to start.
+const GUESTS: usize = 256;
+/// The header by which a kedge edge says that it takes a window of messages.
+const VERSION_HEADER: &str = "kedge-version";
+
+pub(super) struct HubModule {
+    config: Arc<Config>,
+    listeners: Listeners,
+    orders: mpsc::Receiver<Order>,
+    shared: Shared,
+}
+
+struct Listeners {
+    websocket: TcpListener,
+    https: TcpListener,
+}
+
+impl HubModule {
+    /// Binds both ports, so that a port in use is told at once.
+    pub fn bind(
+        config: Config,
+        orders: mpsc::Receiver<Order>,
+        registry: Registry,
+        arrivals: mpsc::Sender<Arrival>,
+    ) -> Result<(HubModule, Addresses), Failure> {
+        let websocket = bind(config.websocket, "edge connections")?;
+        let https = bind(config.https, "joining nodes")?;
+        let address = |listener: &TcpListener, wanted| listener.local_addr().unwrap_or(wanted);
+        let addresses = Addresses {
+            websocket: address(&websocket, config.websocket),
+            https: address(&https, config.https),
+        };
+        let shared = Shared { registry, arrivals, keepalive: config.keepalive };
+        let listeners = Listeners { websocket, https };
+        Ok((HubModule { config: Arc::new(config), listeners, orders, shared }, addresses))
+    }
+}
+
+fn bind(address: SocketAddr, purpose: &str) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        let port = address.port();
+        let what = format!("cannot listen on {address} for {purpose}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::new("KE-PORT-001", what)
+                .because(format!("port {port} is in use"))
+                .fix(format!("see who holds it with: ss -ltnp 'sport = :{port}', or choose another port")),
+            io::ErrorKind::PermissionDenied => Failure::new("KE-PORT-002", what)
+                .because(format!("port {port} needs more rights"))
+                .fix("run as root or choose a port above 1023"),
+            _ => Failure::new("KE-PORT-003", what)
+                .because(error)
+                .fix("check that the address belongs to this machine"),
+        }
+    })
+}
+
+fn listener(bound: &TcpListener) -> Result<tokio::net::TcpListener, Failure> {
+    bound.try_clone().and_then(tokio::net::TcpListener::from_std).map_err(|error| {
+        Failure::new("KE-PORT-003", "cannot use a bound port").because(error).fix("start kedge again")
+    })
+}
+
+impl Module for HubModule {
+    fn name(&self) -> &'static str {
+        "hub"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(self.serve(stop, ready))
+    }
+}
+
+impl HubModule {
+    async fn serve(&mut self, stop: Stop, ready: Ready) -> Result<(), Failure> {
+        for node in self.shared.registry.clear() {
+            drop(self.shared.arrivals.send(Arrival::Disconnected(node)).await);
+        }
+        let (guests, mut arriving) = mpsc::channel(GUESTS);
+        let mut servers = Crew::new();
+        self.start_websocket(&mut servers, guests, &stop)?;
+        self.start_https(&mut servers, &stop)?;
+        let mut sessions = Crew::new();
+        ready.set();
+        loop {
+            tokio::select! {
+                () = stop.raised() => break,
+                Some(order) = self.orders.recv() => self.shared.registry.carry_out(order),
+                Some(guest) = arriving.recv() => {
+                    sessions.spawn(session::run(guest, self.shared.clone(), stop.child()));
+                }
+                Some(_) = sessions.ended() => {}
+                Some(_) = servers.ended() => {
+                    if !stop.is_raised() {
+                        return Err(Failure::new("KE-HUB-001", "a listener of the hub ended"));
+                    }
+                }
+            }
+        }
+        servers.finish().await;
+        sessions.finish().await;
+        Ok(())
+    }
+
+    fn start_websocket(
+        &self,
+        servers: &mut Crew,
+        guests: mpsc::Sender<Guest>,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
+        let ca = self.config.authority.cert_pem();
+        let mut tls =
+            rustls::ServerConfig::clone(&*server_config(&self.config.identity, Clients::Required(&ca))?);
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let door =
+            Door { registry: self.shared.registry.clone(), node_limit: self.config.node_limit, guests };
+        let handler = move |request: Request<Incoming>, caller: Arc<Caller>| {
+            let door = door.clone();
+            async move { door.let_in(request, &caller).unwrap_or_else(|refusal| refusal) }
+        };
+        let listener = listener(&self.listeners.websocket)?;
+        servers.spawn(serve_within(Limits::default(), listener, Arc::new(tls), stop.clone(), handler));
+        Ok(())
+    }
+
+    fn start_https(&self, servers: &mut Crew, stop: &Stop) -> Result<(), Failure> {
+        let ca = self.config.authority.cert_pem();
+        let tls = server_config(&self.config.identity, Clients::Optional(&ca))?;
+        let config = self.config.clone();
+        let handler = move |request, caller| certs::handle(config.clone(), request, caller);
+        servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
+        Ok(())
+    }
+}
+
+/// Decides who gets a session.
+#[derive(Clone)]
+struct Door {
+    registry: Registry,
+    node_limit: usize,
+    guests: mpsc::Sender<Guest>,
+}
+
+impl Door {
+    fn let_in(
+        &self,
+        mut request: Request<Incoming>,
+        caller: &Caller,
+    ) -> Result<Response<Body>, Response<Body>> {
+        let refuse = |status, why: &'static str| {
+            tracing::warn!(remote = %caller.remote, reason = why, "a connection was refused");
+            text(status, why)
+        };
+        let node = caller.peer.as_ref().and_then(authz::node_of);
+        let Some(node) = node else {
+            return Err(refuse(StatusCode::FORBIDDEN, "the certificate is not a node's"));
+        };
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        if header("node_id") != Some(node.as_str()) {
+            return Err(refuse(StatusCode::FORBIDDEN, "the header node_id differs from the certificate"));
+        }
+        if header("connectionuse").is_some_and(|usage| usage != "msg") {
+            return Err(refuse(StatusCode::BAD_REQUEST, "only connections for messages are served"));
+        }
+        let windowed = header(VERSION_HEADER).is_some();
+        if self.registry.len() >= self.node_limit && !self.registry.has(&node) {
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the limit of nodes is reached"));
+        }
+        let (response, pending) = ws::upgrade(&mut request)?;
+        let guest = Guest { node, remote: caller.remote, windowed, pending };
+        if self.guests.try_send(guest).is_err() {
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once"));
+        }
+        Ok(response)
+    }
+}

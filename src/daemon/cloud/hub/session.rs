@@ -1,0 +1,283 @@
+//! One connected node: reads its messages, delivers what it is told, watches its keepalive. Nothing that a node sends
+//! or fails to read can hold another node up, and only an oversized message or silence ends its connection.
+
+use super::delivery::{Delivery, Stored, WINDOW};
+use super::registry::{Entry, ORDERS, Registry};
+use super::{Arrival, NodeLink, authz};
+use crate::base::{Crew, Stop, now_ms};
+use crate::link::ws::{Outgoing, Pending, Reader, Received, Writer, WsError};
+use crate::model::{NodeName, Status};
+use crate::wire::envelope::MESSAGE_LIMIT;
+use crate::wire::{
+    DecodeError, Delivery as Class, Down, Envelope, Question, Up, acknowledgement, decode_up, delivery_of,
+    encode_down,
+};
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Messages that are handed to the writer ahead of the socket.
+const AHEAD: usize = 8;
+/// Answers and other messages that are sent once and may wait; beyond that, orders wait.
+const ONCE: usize = 1024;
+/// How long a new session waits for the end of the one it replaces.
+const EVICTION: Duration = Duration::from_secs(5);
+
+/// A connection that was granted.
+pub(super) struct Guest {
+    pub node: NodeName,
+    pub remote: SocketAddr,
+    pub windowed: bool,
+    pub pending: Pending,
+}
+
+/// What sessions share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub registry: Registry,
+    pub arrivals: mpsc::Sender<Arrival>,
+    pub keepalive: Duration,
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Closed,
+    Stopped,
+    Silent,
+    Oversized,
+    Overflow,
+    Broken,
+}
+
+impl End {
+    fn reason(self) -> &'static str {
+        match self {
+            End::Closed => "the node closed the connection",
+            End::Stopped => "the session was replaced or stopped",
+            End::Silent => "no keepalive in time",
+            End::Oversized => "a message was larger than allowed",
+            End::Overflow => "too much waits for the node",
+            End::Broken => "the connection broke",
+        }
+    }
+}
+
+/// Serves a node until its connection ends.
+pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
+    let Guest { node, remote, windowed, pending } = guest;
+    let (writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
+        Ok(halves) => halves,
+        Err(error) => {
+            tracing::debug!(%node, %error, "the upgrade was not completed");
+            return;
+        }
+    };
+    let (orders, ordered) = mpsc::channel(ORDERS);
+    let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0 };
+    let (entry, previous) = shared.registry.enter(&node, orders, stop.child(), link);
+    if let Some(previous) = previous {
+        previous.stop.raise();
+        // An old session that hangs is not waited for: its generation keeps it from doing harm.
+        drop(tokio::time::timeout(EVICTION, previous.ended.raised()).await);
+    }
+    tracing::info!(%node, %remote, "the node is connected");
+    let mut session = Session {
+        node: node.clone(),
+        entry,
+        shared: shared.clone(),
+        delivery: Delivery::new(if windowed { WINDOW } else { 1 }),
+        once: VecDeque::new(),
+        heard: Instant::now(),
+        complaints: HashSet::new(),
+        malformed: 0,
+    };
+    let end = session.serve(writer, reader, ordered).await;
+    tracing::info!(%node, reason = end.reason(), malformed = session.malformed, "the node is disconnected");
+    let generation = session.entry.generation;
+    if shared.registry.is_present(&node, generation) {
+        drop(shared.arrivals.send(Arrival::Disconnected(node.clone())).await);
+    }
+    shared.registry.leave(&node, generation);
+    session.entry.ended.raise();
+}
+
+struct Session {
+    node: NodeName,
+    entry: Entry,
+    shared: Shared,
+    delivery: Delivery,
+    once: VecDeque<String>,
+    heard: Instant,
+    /// Kinds of bad messages that were logged.
+    complaints: HashSet<&'static str>,
+    malformed: u64,
+}
+
+impl Session {
+    async fn serve(
+        &mut self,
+        writer: Writer,
+        mut reader: Reader,
+        mut ordered: mpsc::Receiver<Box<Down>>,
+    ) -> End {
+        let stop = self.entry.stop.clone();
+        if stop.or(self.shared.arrivals.send(Arrival::Connected(self.node.clone()))).await.is_none() {
+            return End::Stopped;
+        }
+        let (outbox, outgoing) = mpsc::channel(AHEAD);
+        let mut crew = Crew::new();
+        let farewell = stop.clone();
+        crew.spawn(write(writer, outgoing, farewell));
+        let end = loop {
+            let now = Instant::now();
+            let ready = !self.once.is_empty() || self.delivery.is_ready(now);
+            let silent_at = self.heard + self.shared.keepalive;
+            let wake = self.delivery.next_due().map_or(silent_at, |due| due.min(silent_at));
+            let end = tokio::select! {
+                () = stop.raised() => Some(End::Stopped),
+                permit = outbox.reserve(), if ready => match permit {
+                    Ok(permit) => {
+                        if let Some(text) = self.once.pop_front().or_else(|| self.delivery.next(now)) {
+                            permit.send(text);
+                        }
+                        None
+                    }
+                    Err(_) => Some(End::Broken),
+                },
+                order = ordered.recv(), if self.once.len() < ONCE => order.and_then(|down| self.tell(*down)),
+                received = reader.next() => match received {
+                    Some(Ok(received)) => self.hear(received, &stop).await,
+                    Some(Err(WsError::TooLarge)) => Some(End::Oversized),
+                    Some(Err(error)) => {
+                        tracing::debug!(node = %self.node, %error, "the connection failed");
+                        Some(End::Broken)
+                    }
+                    None => Some(End::Closed),
+                },
+                () = outbox.closed() => Some(End::Broken),
+                () = tokio::time::sleep_until(wake.into()) => {
+                    (Instant::now() >= silent_at).then_some(End::Silent)
+                }
+            };
+            if let Some(end) = end {
+                break end;
+            }
+        };
+        stop.raise();
+        crew.finish().await;
+        end
+    }
+
+    /// Queues what the cloud tells the node.
+    fn tell(&mut self, down: Down) -> Option<End> {
+        match delivery_of(&down) {
+            Class::Acknowledged => self.delivery.offer(down).is_err().then_some(End::Overflow),
+            Class::Once => {
+                self.tell_once(down);
+                None
+            }
+        }
+    }
+
+    fn tell_once(&mut self, down: Down) {
+        let asked = match &down {
+            Down::Reply { to: Question { up: Up::Query { key }, .. }, .. } => Some(key.clone()),
+            _ => None,
+        };
+        let Some(envelope) = encode_down(down) else { return };
+        if let (Some(key), Some(_)) = (asked, acknowledgement(&envelope)) {
+            let metadata = |field: &str| {
+                let value = envelope.content.get("metadata").and_then(|metadata| metadata.get(field));
+                value.and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+            };
+            let revision = crate::model::Revision::parse(&metadata("resourceVersion"));
+            let stored = Stored { key, uid: metadata("uid"), revision, deleted: false };
+            self.delivery.note(envelope.header.msg_id.clone(), stored);
+        }
+        self.once.push_back(envelope.encode());
+    }
+
+    /// Takes a message from the node. The socket is not read while nobody takes arrivals.
+    async fn hear(&mut self, received: Received, stop: &Stop) -> Option<End> {
+        self.heard = Instant::now();
+        let Received::Data(bytes) = received else { return None };
+        let question = match Envelope::decode(&bytes) {
+            Ok(envelope) => decode_up(envelope),
+            Err(error) => {
+                self.complain(match error {
+                    DecodeError::NotJson => "a message is not JSON",
+                    DecodeError::NotAnObject => "a message is not a JSON object",
+                    DecodeError::TooLarge => "a message is larger than allowed",
+                });
+                return None;
+            }
+        };
+        drop(bytes);
+        let arrival = self.judge(question)?;
+        stop.or(self.shared.arrivals.send(arrival)).await.is_none().then_some(End::Stopped)
+    }
+
+    /// What the message means for the rest of the cloud; answers what needs no one else.
+    fn judge(&mut self, question: Question) -> Option<Arrival> {
+        let node = self.node.clone();
+        match &question.up {
+            Up::Keepalive => {
+                self.shared.registry.show_queued(&node, self.entry.generation, self.delivery.len());
+                None
+            }
+            Up::Acknowledge { of } => {
+                let Stored { key, uid, revision, deleted } = self.delivery.acknowledged(of)?;
+                Some(Arrival::Stored { node, key, uid, revision, deleted })
+            }
+            Up::Failed { .. } => {
+                self.complain("the node could not carry out a message");
+                None
+            }
+            Up::Unknown { why, .. } => {
+                let why = *why;
+                self.complain(why);
+                self.refuse(question, Status::failure(400, "BadRequest", why));
+                None
+            }
+            up if !authz::permits(&node, up) => {
+                self.complain("the node spoke for another node");
+                let status = Status::failure(403, "Forbidden", "a node acts only as itself");
+                self.refuse(question, status);
+                None
+            }
+            _ => Some(Arrival::Message { node, question }),
+        }
+    }
+
+    fn refuse(&mut self, question: Question, status: Status) {
+        if !question.id.0.is_empty() && self.once.len() < ONCE {
+            self.tell_once(Down::Reply { to: question, result: Err(status) });
+        }
+    }
+
+    /// Counts a bad message and logs the first of its kind.
+    fn complain(&mut self, why: &'static str) {
+        self.malformed += 1;
+        if self.complaints.insert(why) {
+            tracing::warn!(node = %self.node, reason = why, "a message of the node cannot be used");
+        }
+    }
+}
+
+async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<String>, stop: Stop) {
+    while let Some(Some(text)) = stop.or(outgoing.recv()).await {
+        match writer.send(Outgoing::Text(text)).await {
+            Ok(()) => {}
+            Err(WsError::TooLarge) => {
+                tracing::warn!("a message to a node is larger than allowed and is dropped")
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a message could not be written");
+                return;
+            }
+        }
+    }
+    writer.close("the session is over").await;
+}
