@@ -1,4 +1,5 @@
 //! `kedge edge run`: composition and the switchboard for what the cloud says. Uses `wire`, never the cloud wing.
 
 pub mod meta;
+pub mod mqtt;
 pub mod uplink;

@@ -1,0 +1,214 @@
+//! The MQTT broker inside the edge: 3.1.1 and 5 on one port, `$`-topics open to subscribers, everything bounded.
+//! `device` and `mesh` hold a [`Broker`]; programs on the machine connect over TCP. It uses no other room.
+//!
+//! listener -> `connection` (one task per client) -> `codec` (bytes) and `exchange` (who wants what)
+//! -> `session` (what waits for one client) -> that client's `connection`; in-process readers get a channel.
+//! rumqttd gives the codec. Its router is not used: it forgets no topic and no filter, and drops messages silently.
+
+mod codec;
+mod connection;
+mod exchange;
+mod session;
+mod topic;
+
+#[cfg(test)]
+mod tests;
+
+use crate::base::{BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
+use crate::host::ports::bind_failure;
+use bytes::Bytes;
+use exchange::Exchange;
+use session::Message;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+pub use exchange::Stats;
+
+/// Messages that may wait for an in-process reader before its publishers wait.
+const LOCAL_ROOM: usize = 1024;
+
+/// Which brokers the node talks to: KubeEdge's `mqttMode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Only the broker inside.
+    #[default]
+    Internal,
+    /// The broker inside and an external one.
+    Both,
+    /// Only an external one.
+    External,
+}
+
+/// How the broker serves.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: Vec<SocketAddr>,
+    pub mode: Mode,
+    /// Connections at once; one more is closed.
+    pub connections: usize,
+    /// The largest packet in bytes.
+    pub packet_limit: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883)), SocketAddr::from(([127, 0, 0, 1], 1884))],
+            mode: Mode::Internal,
+            connections: 1000,
+            packet_limit: 1 << 20,
+        }
+    }
+}
+
+/// The in-process end of the broker; cheap to clone.
+#[derive(Clone)]
+pub struct Broker {
+    exchange: Arc<Exchange>,
+    addresses: watch::Receiver<Vec<SocketAddr>>,
+}
+
+/// An in-process subscription; dropping it ends it.
+pub struct Subscription {
+    id: u64,
+    exchange: Arc<Exchange>,
+    messages: mpsc::Receiver<Arc<Message>>,
+}
+
+impl Subscription {
+    /// The next message with its topic. Cancel-safe.
+    pub async fn next(&mut self) -> Option<(Box<str>, Bytes)> {
+        self.messages.recv().await.map(|message| (message.topic.clone(), message.payload.clone()))
+    }
+
+    /// A message that is already here.
+    pub fn try_next(&mut self) -> Option<(Box<str>, Bytes)> {
+        self.messages.try_recv().ok().map(|message| (message.topic.clone(), message.payload.clone()))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.exchange.forget_local(self.id);
+    }
+}
+
+impl Broker {
+    /// Publishes to clients and in-process readers. A topic with wildcards goes to nobody.
+    pub async fn publish(&self, topic: &str, payload: impl Into<Bytes>, retain: bool) {
+        if !topic::is_topic(topic) {
+            return;
+        }
+        let (topic, payload) = (topic.into(), payload.into());
+        let message = Message { topic, payload, qos: 1, retain, properties: None, expires: None };
+        connection::pass(&self.exchange, Arc::new(message), None).await;
+    }
+
+    /// Subscribes in this process. A publisher waits while 1,024 messages are unread, so read them.
+    pub fn subscribe(&self, filters: &[&str]) -> Subscription {
+        let (id, messages) = self.exchange.subscribe_local(filters, LOCAL_ROOM);
+        Subscription { id, exchange: self.exchange.clone(), messages }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.exchange.stats()
+    }
+
+    /// The addresses that are served; empty until the listener is up.
+    pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.addresses.clone()
+    }
+}
+
+struct MqttModule {
+    config: Config,
+    exchange: Arc<Exchange>,
+    addresses: watch::Sender<Vec<SocketAddr>>,
+}
+
+/// The broker's handle and the module that listens.
+pub fn new(config: Config) -> Result<(Broker, impl Module), Failure> {
+    if config.listen.is_empty() && config.mode != Mode::External {
+        return Err(Failure::new("KE-CONFIG-020", "the MQTT broker has no address to listen on")
+            .fix("set modules.eventBus.eventBusTCP or mqttServerInternal")
+            .exit(Exit::Configuration));
+    }
+    let exchange = Arc::new(Exchange::default());
+    let (sender, addresses) = watch::channel(Vec::new());
+    let broker = Broker { exchange: exchange.clone(), addresses };
+    Ok((broker, MqttModule { config, exchange, addresses: sender }))
+}
+
+impl Module for MqttModule {
+    fn name(&self) -> &'static str {
+        "mqtt"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut listeners = Vec::new();
+            let mut bound = Vec::new();
+            for address in &self.config.listen {
+                let listener = TcpListener::bind(address)
+                    .await
+                    .map_err(|error| bind_failure("the MQTT broker", *address, &error))?;
+                bound.extend(listener.local_addr());
+                listeners.push(listener);
+            }
+            self.addresses.send_replace(bound);
+            ready.set();
+            let room = Arc::new(Semaphore::new(self.config.connections));
+            let mut crew = Crew::new();
+            for listener in listeners {
+                let (exchange, room) = (self.exchange.clone(), room.clone());
+                crew.spawn(accept(listener, exchange, room, self.config.packet_limit, stop.clone()));
+            }
+            crew.finish().await;
+            Ok(())
+        })
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    exchange: Arc<Exchange>,
+    room: Arc<Semaphore>,
+    limit: usize,
+    stop: Stop,
+) {
+    let mut crew = Crew::new();
+    while let Some(accepted) = stop.or(listener.accept()).await {
+        match accepted {
+            Ok((stream, _peer)) => match room.clone().try_acquire_owned() {
+                Ok(permit) => crew.spawn(connected(stream, exchange.clone(), limit, stop.clone(), permit)),
+                Err(_) => tracing::warn!("an MQTT connection over the limit is closed"),
+            },
+            // Too many open files: the listener is readable at once again, so do not spin on it.
+            Err(error) => {
+                tracing::warn!(%error, "an MQTT connection cannot be accepted");
+                stop.or(tokio::time::sleep(Duration::from_millis(100))).await;
+            }
+        }
+    }
+    // Each connection sees the same stop and says good-bye itself.
+    drop(tokio::time::timeout(Duration::from_secs(2), crew.finish()).await);
+}
+
+async fn connected(
+    stream: TcpStream,
+    exchange: Arc<Exchange>,
+    limit: usize,
+    stop: Stop,
+    permit: OwnedSemaphorePermit,
+) {
+    // A peer that vanished without a word and asked for no keepalive is found by the kernel.
+    let kept =
+        stream.set_nodelay(true).is_ok() && rustix::net::sockopt::set_socket_keepalive(&stream, true).is_ok();
+    if kept {
+        connection::serve(stream, exchange, limit, stop).await;
+    }
+    drop(permit);
+}
