@@ -1,0 +1,138 @@
+//! What is wrong with a built-in object, as far as clients and controllers rely on it. Pure.
+
+use crate::daemon::apiserver::catalog::{self, Resource};
+use crate::daemon::apiserver::errors::Cause;
+use crate::daemon::apiserver::schema::FieldError;
+use serde_json::Value;
+use std::collections::HashSet;
+
+/// Sum of keys and values of a ConfigMap or Secret.
+const DATA_LIMIT: usize = 1 << 20;
+
+pub(super) fn cause(error: FieldError) -> Cause {
+    Cause { field: error.path, reason: error.reason, message: error.message }
+}
+
+pub(super) fn built_in(resource: &Resource, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pod_spec(&object["spec"], "spec", &mut causes),
+        ("", "configmaps" | "secrets") => data(object, &mut causes),
+        ("", "services") => service(object, &mut causes),
+        ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
+            workload(object, &mut causes);
+        }
+        ("batch", "jobs") => pod_spec(&object["spec"]["template"]["spec"], "spec.template.spec", &mut causes),
+        ("apiextensions.k8s.io", _) => causes.extend(catalog::problems(object)),
+        _ => {}
+    }
+    causes
+}
+
+fn pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
+    let containers = spec["containers"].as_array();
+    if containers.is_none_or(Vec::is_empty) {
+        causes.push(Cause::required(&format!("{at}.containers"), ""));
+    }
+    let mut names = HashSet::new();
+    for list in ["initContainers", "containers"] {
+        for (index, container) in spec[list].as_array().into_iter().flatten().enumerate() {
+            let field = |name: &str| format!("{at}.{list}[{index}].{name}");
+            let name = container["name"].as_str().unwrap_or("");
+            if name.is_empty() {
+                causes.push(Cause::required(&field("name"), ""));
+            } else if !names.insert(name) {
+                causes.push(Cause {
+                    field: field("name"),
+                    reason: "FieldValueDuplicate",
+                    message: format!("Duplicate value: \"{name}\""),
+                });
+            }
+            if container["image"].as_str().is_none_or(str::is_empty) {
+                causes.push(Cause::required(&field("image"), ""));
+            }
+            mounts(spec, container, &field("volumeMounts"), causes);
+        }
+    }
+    if let Some(policy) = spec["restartPolicy"].as_str()
+        && !matches!(policy, "Always" | "OnFailure" | "Never")
+    {
+        causes.push(Cause {
+            field: format!("{at}.restartPolicy"),
+            reason: "FieldValueNotSupported",
+            message: format!(
+                "Unsupported value: \"{policy}\": supported values: \"Always\", \"OnFailure\", \"Never\""
+            ),
+        });
+    }
+}
+
+fn mounts(spec: &Value, container: &Value, field: &str, causes: &mut Vec<Cause>) {
+    for (index, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+        let known =
+            spec["volumes"].as_array().is_some_and(|all| all.iter().any(|v| v["name"] == mount["name"]));
+        if !known {
+            causes.push(Cause {
+                field: format!("{field}[{index}].name"),
+                reason: "FieldValueNotFound",
+                message: format!("Not found: {}", mount["name"]),
+            });
+        }
+    }
+}
+
+fn data(object: &Value, causes: &mut Vec<Cause>) {
+    let mut size = 0;
+    for field in ["data", "binaryData"] {
+        for (key, value) in object[field].as_object().into_iter().flatten() {
+            match value.as_str() {
+                Some(text) => size += key.len() + text.len(),
+                None => causes.push(Cause::invalid(&format!("{field}[{key}]"), value, "must be a string")),
+            }
+        }
+    }
+    if size > DATA_LIMIT {
+        causes.push(Cause::too_long("", DATA_LIMIT));
+        if let Some(cause) = causes.last_mut() {
+            cause.field = "data".to_owned();
+        }
+    }
+}
+
+fn service(object: &Value, causes: &mut Vec<Cause>) {
+    let spec = &object["spec"];
+    let headless = spec["clusterIP"] == "None" || spec["type"] == "ExternalName";
+    if !headless && spec["ports"].as_array().is_none_or(Vec::is_empty) {
+        causes.push(Cause::required("spec.ports", ""));
+    }
+    for (index, port) in spec["ports"].as_array().into_iter().flatten().enumerate() {
+        let number = port["port"].as_u64().unwrap_or(0);
+        if !(1..=65535).contains(&number) {
+            let message = "must be between 1 and 65535, inclusive";
+            causes.push(Cause::invalid(&format!("spec.ports[{index}].port"), &port["port"], message));
+        }
+    }
+}
+
+fn workload(object: &Value, causes: &mut Vec<Cause>) {
+    let spec = &object["spec"];
+    let labels = &spec["template"]["metadata"]["labels"];
+    match spec["selector"]["matchLabels"].as_object() {
+        None if spec["selector"]["matchExpressions"].is_null() => {
+            causes.push(Cause::required("spec.selector", ""));
+        }
+        Some(wanted) if wanted.iter().any(|(key, value)| labels[key] != *value) => {
+            causes.push(Cause::invalid(
+                "spec.template.metadata.labels",
+                labels,
+                "`selector` does not match template `labels`",
+            ));
+        }
+        _ => {}
+    }
+    if spec["replicas"].as_i64().is_some_and(|n| n < 0) {
+        let message = "must be greater than or equal to 0";
+        causes.push(Cause::invalid("spec.replicas", &spec["replicas"], message));
+    }
+    pod_spec(&spec["template"]["spec"], "spec.template.spec", causes);
+}

@@ -1,0 +1,155 @@
+//! Objects and recent changes in memory. Only the writer thread changes it; a read lock is held for copies of
+//! pointers, never across an await.
+
+use crate::daemon::apiserver::local::Collection;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+const HISTORY_EVENTS: usize = 1024;
+const HISTORY_BYTES: usize = 1 << 20;
+const HISTORY_AGE: Duration = Duration::from_secs(300);
+
+/// What names an object in the store; `namespace` is empty for cluster-scoped ones.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    pub collection: Collection,
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(collection: &Collection, namespace: Option<&str>, name: &str) -> Key {
+        Key {
+            collection: collection.clone(),
+            namespace: namespace.unwrap_or_default().to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One committed change.
+#[derive(Debug)]
+pub struct Event {
+    pub revision: u64,
+    pub verb: Verb,
+    pub namespace: String,
+    pub name: String,
+    /// The new form, or the last one of a deleted object.
+    pub object: Arc<Value>,
+    /// The form before, so that a selector can tell who leaves and who enters.
+    pub previous: Option<Arc<Value>>,
+    pub(super) weight: usize,
+    pub(super) at: Instant,
+}
+
+pub(super) struct Room {
+    objects: BTreeMap<(String, String), Arc<Value>>,
+    pub(super) history: VecDeque<Arc<Event>>,
+    weight: usize,
+    /// Changes up to this revision are no longer in the history.
+    pub(super) floor: u64,
+    pub(super) wake: watch::Sender<u64>,
+}
+
+impl Room {
+    fn new(floor: u64) -> Room {
+        Room {
+            objects: BTreeMap::new(),
+            history: VecDeque::new(),
+            weight: 0,
+            floor,
+            wake: watch::channel(floor).0,
+        }
+    }
+
+    fn trim(&mut self, now: Instant) {
+        while let Some(oldest) = self.history.front() {
+            let old = now.saturating_duration_since(oldest.at) > HISTORY_AGE;
+            if !old && self.history.len() <= HISTORY_EVENTS && self.weight <= HISTORY_BYTES {
+                break;
+            }
+            self.floor = oldest.revision;
+            self.weight -= oldest.weight;
+            self.history.pop_front();
+        }
+    }
+}
+
+pub(super) struct State {
+    pub revision: u64,
+    /// The revision at which this process began; older changes are unknown to it.
+    base: u64,
+    rooms: HashMap<Collection, Room>,
+}
+
+impl State {
+    pub fn new(base: u64) -> State {
+        State { revision: base, base, rooms: HashMap::new() }
+    }
+
+    /// Puts an object in place while the database is read.
+    pub fn load(&mut self, key: Key, object: Value) {
+        let base = self.base;
+        let room = self.rooms.entry(key.collection).or_insert_with(|| Room::new(base));
+        room.objects.insert((key.namespace, key.name), Arc::new(object));
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Arc<Value>> {
+        let room = self.rooms.get(&key.collection)?;
+        room.objects.get(&(key.namespace.clone(), key.name.clone())).cloned()
+    }
+
+    pub fn list(&self, collection: &Collection, namespace: Option<&str>) -> Vec<Arc<Value>> {
+        let Some(room) = self.rooms.get(collection) else { return Vec::new() };
+        match namespace {
+            None => room.objects.values().cloned().collect(),
+            Some(namespace) => room
+                .objects
+                .range((namespace.to_owned(), String::new())..)
+                .take_while(|((at, _), _)| at == namespace)
+                .map(|(_, object)| object.clone())
+                .collect(),
+        }
+    }
+
+    pub fn room(&self, collection: &Collection) -> Option<&Room> {
+        self.rooms.get(collection)
+    }
+
+    pub fn room_mut(&mut self, collection: &Collection) -> &mut Room {
+        let base = self.base;
+        self.rooms.entry(collection.clone()).or_insert_with(|| Room::new(base))
+    }
+
+    /// Makes a committed change visible; watchers are woken afterwards with [`State::wake`].
+    pub fn publish(&mut self, collection: &Collection, event: Arc<Event>) {
+        self.revision = self.revision.max(event.revision);
+        let room = self.room_mut(collection);
+        let name = (event.namespace.clone(), event.name.clone());
+        if event.verb == Verb::Deleted {
+            room.objects.remove(&name);
+        } else {
+            room.objects.insert(name, event.object.clone());
+        }
+        room.weight += event.weight;
+        let now = event.at;
+        room.history.push_back(event);
+        room.trim(now);
+    }
+
+    pub fn wake(&self, collection: &Collection) {
+        if let Some(room) = self.rooms.get(collection) {
+            room.wake.send_replace(self.revision);
+        }
+    }
+}
