@@ -2,9 +2,11 @@
 //! `device_twin.*_meta` hold `{"timestamp":n}`, `*_version` hold `{"cloud":n,"edge":n}`, `metadata` holds the type
 //! metadata without the type (protocol.md §10.1).
 
+use super::state;
 use crate::model::DeviceId;
 use crate::model::twin::{TwinProperty, TwinValue, TwinVersion, TypeMetadata, ValueMetadata};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde_json::Value;
 
 /// A device as KubeEdge's table keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -87,6 +89,51 @@ impl TwinRow {
             actual_version: parse::<TwinVersion>(self.actual_version.as_deref()),
         }
     }
+}
+
+/// What a device event changes; stored all or none.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceChange {
+    pub devices: Vec<DeviceRow>,
+    /// Devices that go, with their attributes and twins; before anything is put.
+    pub devices_gone: Vec<DeviceId>,
+    pub twins: Vec<(DeviceId, TwinRow)>,
+    pub twins_gone: Vec<(DeviceId, String)>,
+    /// Room, key and value in `kedge_state`; without a value the key goes.
+    pub states: Vec<(&'static str, String, Option<Value>)>,
+}
+
+impl DeviceChange {
+    /// Whether there is nothing to store.
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty()
+            && self.devices_gone.is_empty()
+            && self.twins.is_empty()
+            && self.twins_gone.is_empty()
+            && self.states.is_empty()
+    }
+}
+
+pub(super) fn change(db: &Connection, change: &DeviceChange) -> rusqlite::Result<()> {
+    for id in &change.devices_gone {
+        delete(db, id)?;
+    }
+    for row in &change.devices {
+        put(db, row)?;
+    }
+    for (id, row) in &change.twins {
+        put_twins(db, id, std::slice::from_ref(row))?;
+    }
+    for (id, property) in &change.twins_gone {
+        delete_twin(db, id, property)?;
+    }
+    for (room, key, value) in &change.states {
+        match value {
+            Some(value) => state::put(db, room, key, &value.to_string())?,
+            None => state::delete(db, room, key)?,
+        }
+    }
+    Ok(())
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Option<String> {

@@ -13,7 +13,7 @@ mod state;
 mod tests;
 mod worker;
 
-pub use devices::{DeviceRow, TwinRow};
+pub use devices::{DeviceChange, DeviceRow, TwinRow};
 pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
 
@@ -181,6 +181,11 @@ impl Store {
     pub async fn delete_twin(&self, id: &DeviceId, property: &str) -> Result<(), Failure> {
         let (id, property) = (id.clone(), property.to_owned());
         self.write(move |db| Ok((devices::delete_twin(db, &id, &property)?, None))).await
+    }
+
+    /// Stores what a device event changes, all or none.
+    pub async fn change_devices(&self, change: DeviceChange) -> Result<(), Failure> {
+        self.write(move |db| Ok((devices::change(db, &change)?, None))).await
     }
 
     /// Bytes on disk, the write-ahead log included.

@@ -1,0 +1,304 @@
+//! Devices of this node and their twins: MQTT on one side, the cloud on the other, SQLite between.
+//! `daemon/edge` starts it; `kedge twin` sets values through [`set_offline`] when no daemon runs. It never speaks to a
+//! device in another way than over the broker.
+//!
+//! MQTT -> `payload` (read) -> `twin` (merge, pure) -> store (one commit) -> `payload` (write) -> MQTT
+//!                                                      \-> `outbox` -> uplink -> cloud's confirmation -> row removed
+//! store's change of a Device object -> `spec` -> `twin` -> the same way.
+
+mod outbox;
+mod payload;
+mod room;
+mod spec;
+mod twin;
+
+#[cfg(test)]
+mod tests;
+
+use super::mqtt::{Broker, Subscription};
+use super::uplink::{Link, ReportKey, Uplink};
+use crate::base::{BoxFuture, Crew, Exit, Failure, Gone, Mail, Mailbox, Module, Ready, Stop, mailbox};
+use crate::model::twin::{TwinProperty, TwinValue, Twins};
+use crate::model::{DeviceId, Kind, NodeName, ObjectKey};
+use crate::store::Store;
+use crate::wire::topics::SUBSCRIPTIONS;
+use crate::wire::{Answer, Membership, Up};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use room::Room;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, oneshot};
+
+/// Messages merged in one commit.
+const BATCH: usize = 64;
+/// Before a report that the cloud refused for now, or that found no bearer, is offered again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Whose devices these are.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node: NodeName,
+}
+
+/// What the switchboard brings.
+enum Letter {
+    Membership(Membership),
+    Sync(DeviceId, Twins),
+}
+
+/// The way to the devices for other modules; cheap to clone.
+#[derive(Clone)]
+pub struct DeviceHandle {
+    letters: Mailbox<Letter>,
+}
+
+impl DeviceHandle {
+    /// Devices came to this node or left it.
+    pub async fn membership(&self, membership: Membership) -> Result<(), Gone> {
+        self.letters.put(Letter::Membership(membership)).await
+    }
+
+    /// Desired values from a cloud before KubeEdge 1.15.
+    pub async fn sync(&self, device: DeviceId, twins: Twins) -> Result<(), Gone> {
+        self.letters.put(Letter::Sync(device, twins)).await
+    }
+}
+
+struct DeviceModule {
+    config: Config,
+    store: Store,
+    uplink: Uplink,
+    broker: Broker,
+    letters: Mail<Letter>,
+}
+
+/// The handle and the module that keeps the twins.
+pub fn new(config: Config, store: Store, uplink: Uplink, broker: Broker) -> (DeviceHandle, impl Module) {
+    let (sender, letters) = mailbox(64);
+    (DeviceHandle { letters: sender }, DeviceModule { config, store, uplink, broker, letters })
+}
+
+/// Sets the desired value of a property while no daemon runs; the next one tells the device and the cloud.
+pub async fn set_offline(
+    store: &Store,
+    device: &DeviceId,
+    property: &str,
+    value: &str,
+) -> Result<(), Failure> {
+    let expected = Some(TwinValue { value: Some(value.to_owned()), metadata: None });
+    let wanted =
+        Twins::from([(property.to_owned(), Some(TwinProperty { expected, ..TwinProperty::default() }))]);
+    room::set_stored(store, device, &wanted).await.map_err(|refusal| {
+        Failure::new("KE-TWIN-004", format!("the value of {property} of {device} is not set"))
+            .because(refusal.reason)
+            .fix("use a value that the property's type allows")
+            .exit(Exit::Failed)
+    })
+}
+
+type Confirmations = FuturesUnordered<BoxFuture<'static, (u64, Option<Answer>)>>;
+
+impl Module for DeviceModule {
+    fn name(&self) -> &'static str {
+        "device"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let changes = self.store.changes();
+            let (own, uploads): (Vec<&str>, Vec<&str>) = SUBSCRIPTIONS.iter().partition(|filter| {
+                filter.starts_with("$hw/events/device/") || filter.starts_with("$hw/events/node/")
+            });
+            let inbox = self.broker.subscribe(&own);
+            let mut crew = Crew::new();
+            crew.spawn(upload(self.broker.subscribe(&uploads), self.uplink.clone()));
+            crew.spawn(note_addresses(self.broker.addresses(), self.store.clone()));
+            let node = self.config.node.clone();
+            let mut room = Room::load(node, self.store.clone(), self.broker.clone()).await?;
+            let mut link = self.uplink.link();
+            room.online = *link.borrow_and_update() == Link::Up;
+            room.look_at_all().await?;
+            tracing::info!(devices = room.len(), "devices are served");
+            ready.set();
+            let serving = Serving {
+                room,
+                uplink: self.uplink.clone(),
+                inbox,
+                changes,
+                confirmations: Confirmations::new(),
+                again: None,
+            };
+            serving.run(&mut self.letters, &mut link, stop).await
+        })
+    }
+}
+
+struct Serving {
+    room: Room,
+    uplink: Uplink,
+    inbox: Subscription,
+    changes: broadcast::Receiver<ObjectKey>,
+    confirmations: Confirmations,
+    /// When reports that wait are offered again.
+    again: Option<tokio::time::Instant>,
+}
+
+impl Serving {
+    async fn run(
+        mut self,
+        letters: &mut Mail<Letter>,
+        link: &mut tokio::sync::watch::Receiver<Link>,
+        stop: Stop,
+    ) -> Result<(), Failure> {
+        loop {
+            self.hand_over().await;
+            let again = self.again;
+            tokio::select! {
+                biased;
+                () = stop.raised() => return Ok(()),
+                message = self.inbox.next() => self.heard(message).await?,
+                changed = self.changes.recv() => self.changed(changed).await?,
+                Some(first) = self.confirmations.next() => self.confirmed(first).await?,
+                Some(letter) = letters.recv() => self.told(letter).await?,
+                Ok(()) = link.changed() => self.room.online = *link.borrow_and_update() == Link::Up,
+                () = until(again) => self.again = None,
+            }
+        }
+    }
+
+    async fn heard(&mut self, message: Option<(Box<str>, bytes::Bytes)>) -> Result<(), Failure> {
+        let Some(message) = message else { return Ok(()) };
+        let mut messages = vec![message];
+        while messages.len() < BATCH
+            && let Some(next) = self.inbox.try_next()
+        {
+            messages.push(next);
+        }
+        self.room.heard(messages).await
+    }
+
+    async fn changed(&mut self, changed: Result<ObjectKey, RecvError>) -> Result<(), Failure> {
+        match changed {
+            Ok(key) => match (key.kind, &key.namespace) {
+                (Kind::Device, Some(namespace)) => {
+                    self.room.look_at(&DeviceId::new(namespace.clone(), key.name)).await
+                }
+                (Kind::DeviceModel, _) => self.room.look_at_model(&key).await,
+                _ => Ok(()),
+            },
+            Err(RecvError::Lagged(_)) => self.room.look_at_all().await,
+            Err(RecvError::Closed) => {
+                Err(Failure::new("KE-DEVICE-001", "the store is closed")
+                    .fix("see the log lines before this one"))
+            }
+        }
+    }
+
+    async fn told(&mut self, letter: Letter) -> Result<(), Failure> {
+        match letter {
+            Letter::Membership(membership) => {
+                for id in &membership.removed {
+                    self.room.removed(id).await?;
+                }
+                for id in &membership.added {
+                    self.room.added(id).await?;
+                }
+                Ok(())
+            }
+            Letter::Sync(device, twins) => self.room.sync(&device, &twins).await,
+        }
+    }
+
+    /// Gives waiting reports to the uplink, in order, while the link is up.
+    async fn hand_over(&mut self) {
+        if !self.room.online || self.again.is_some() || !self.room.outbox.has_waiting() {
+            return;
+        }
+        for (number, up) in self.room.outbox.take_waiting() {
+            match tokio::time::timeout(AGAIN, self.uplink.report(key(number), up)).await {
+                Ok(Ok(answer)) => self.confirmations.push(Box::pin(confirmation(number, answer))),
+                Ok(Err(Gone)) | Err(_) => self.put_back(number),
+            }
+        }
+    }
+
+    fn put_back(&mut self, number: u64) {
+        self.room.outbox.give_back(number);
+        self.again.get_or_insert_with(|| tokio::time::Instant::now() + AGAIN);
+    }
+
+    /// Takes all confirmations that are here: one commit removes their rows.
+    async fn confirmed(&mut self, first: (u64, Option<Answer>)) -> Result<(), Failure> {
+        let mut done = Vec::new();
+        let mut next = Some(first);
+        while let Some((number, answer)) = next {
+            match answer {
+                None => self.put_back(number),
+                Some(Answer::Failed(status)) if status.code >= 500 => {
+                    tracing::warn!(code = status.code, "the cloud cannot take a device's report for now");
+                    self.put_back(number);
+                }
+                Some(Answer::Failed(status)) => {
+                    tracing::warn!(code = status.code, "the cloud refuses a device's report");
+                    done.push(number);
+                }
+                Some(_) => done.push(number),
+            }
+            next = futures_util::FutureExt::now_or_never(self.confirmations.next()).flatten();
+        }
+        if done.is_empty() { Ok(()) } else { self.room.confirmed(done).await }
+    }
+}
+
+/// Where commands on this machine find the broker: room and key in `kedge_state`.
+pub const ADDRESSES: (&str, &str) = ("mqtt", "addresses");
+
+async fn note_addresses(
+    mut addresses: tokio::sync::watch::Receiver<Vec<std::net::SocketAddr>>,
+    store: Store,
+) {
+    while let Ok(bound) = addresses.wait_for(|bound| !bound.is_empty()).await.map(|bound| bound.clone()) {
+        let text: Vec<String> = bound.iter().map(ToString::to_string).collect();
+        let (room, key) = ADDRESSES;
+        if let Err(failure) = store.put_state(room, key, &serde_json::json!(text)).await {
+            tracing::warn!(code = failure.code, error = %failure, "the broker's address cannot be stored");
+        }
+        if addresses.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn confirmation(number: u64, answer: oneshot::Receiver<Answer>) -> (u64, Option<Answer>) {
+    (number, answer.await.ok())
+}
+
+fn key(number: u64) -> ReportKey {
+    ReportKey(format!("device/{number}"))
+}
+
+/// Sends user messages to the cloud; they are not kept while it cannot be reached, as in KubeEdge.
+async fn upload(mut inbox: Subscription, uplink: Uplink) {
+    let link = uplink.link();
+    let mut number = 0u64;
+    while let Some((topic, payload)) = inbox.next().await {
+        if *link.borrow() == Link::Down {
+            tracing::debug!("a user message is dropped: the cloud cannot be reached");
+            continue;
+        }
+        number += 1;
+        let payload = String::from_utf8_lossy(&payload).into_owned();
+        let up = Up::Upload { topic: topic.into_string(), payload };
+        if uplink.report(ReportKey(format!("upload/{number}")), up).await.is_err() {
+            return;
+        }
+    }
+}

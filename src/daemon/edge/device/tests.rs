@@ -1,0 +1,223 @@
+//! The device module over its real neighbours, the broker and SQLite; the test stands in for the cloud's end of the uplink.
+
+use super::*;
+use crate::daemon::edge::mqtt;
+use crate::daemon::edge::uplink::Outgoing;
+use crate::model::Status;
+use crate::wire::TwinReport;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use tokio::sync::{mpsc, watch};
+
+const UPDATE: &str = "$hw/events/device/hw/t1/twin/update";
+
+struct World {
+    broker: Broker,
+    store: Store,
+    cloud: mpsc::Receiver<Outgoing>,
+    link: watch::Sender<Link>,
+    stop: Stop,
+    crew: Crew,
+}
+
+fn device(generation: i64, target: &str) -> Value {
+    json!({
+        "metadata": {"name": "t1", "namespace": "hw", "uid": "u1", "generation": generation},
+        "spec": {"properties": [{"name": "temperature"}, {"name": "target", "desired": {"value": target}}]},
+    })
+}
+
+fn key_of_device() -> ObjectKey {
+    ObjectKey::namespaced(Kind::Device, "hw", "t1")
+}
+
+async fn start(dir: &std::path::Path) -> World {
+    let store = Store::open(dir.join("edgecore.db")).unwrap();
+    let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let (broker, _listener) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() }).unwrap();
+    let (uplink, cloud, link) = Uplink::channel(64);
+    let config = Config { node: NodeName::new("edge-1").unwrap() };
+    let mut members = broker.subscribe(&["$hw/events/node/edge-1/membership/get/result"]);
+    let (_handle, mut module) = new(config, store.clone(), uplink, broker.clone());
+    let stop = Stop::new();
+    let mut crew = Crew::new();
+    let inner = stop.clone();
+    crew.spawn(async move {
+        module.run(inner, Ready::detached("device")).await.unwrap();
+    });
+    // The module answers once it serves.
+    loop {
+        broker.publish("$hw/events/node/edge-1/membership/get", r#"{"event_id":"m"}"#, false).await;
+        if tokio::time::timeout(Duration::from_millis(50), members.next()).await.is_ok() {
+            break;
+        }
+    }
+    World { broker, store, cloud, link, stop, crew }
+}
+
+impl World {
+    async fn end(mut self) {
+        self.stop.raise();
+        self.crew.finish().await;
+    }
+
+    async fn report(&mut self) -> TwinReport {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.cloud.recv()).await.unwrap().unwrap();
+        let Outgoing::Report { up: Up::TwinReport(report), confirmed, .. } = next else { panic!("{next:?}") };
+        confirmed.unwrap().send(Answer::Ok).unwrap();
+        report
+    }
+}
+
+async fn heard(inbox: &mut Subscription) -> Value {
+    let (_, payload) = tokio::time::timeout(Duration::from_secs(5), inbox.next()).await.unwrap().unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+fn actual(report: &TwinReport) -> &str {
+    let part = report.twins["temperature"].as_ref().unwrap();
+    part.actual.as_ref().unwrap().value.as_deref().unwrap()
+}
+
+#[tokio::test]
+async fn a_value_goes_up_and_a_desired_value_comes_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.link.send_replace(Link::Up);
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    let mut deltas = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/delta"]);
+    world.broker.publish(UPDATE, r#"{"event_id":"e0","twin":{}}"#, false).await;
+    assert_eq!(heard(&mut results).await["code"], 404);
+
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    assert_eq!(heard(&mut deltas).await["delta"], json!({"target": "20"}));
+    let desired = world.report().await;
+    assert_eq!(desired.twins["target"].as_ref().unwrap().expected_version.unwrap().cloud, 1);
+
+    world
+        .broker
+        .publish(UPDATE, r#"{"event_id":"e1","twin":{"temperature":{"actual":{"value":"21.5"}}}}"#, false)
+        .await;
+    let result = heard(&mut results).await;
+    assert_eq!(
+        (&result["event_id"], &result["twin"]["temperature"]["actual"]["value"]),
+        (&json!("e1"), &json!("21.5"))
+    );
+    assert_eq!(actual(&world.report().await), "21.5");
+
+    world.broker.publish(UPDATE, r#"{"event_id":"e2","twin":null}"#, false).await;
+    assert_eq!(heard(&mut results).await["code"], 400);
+    world.store.delete_object(&key_of_device(), None).await.unwrap();
+    world.broker.publish(UPDATE, r#"{"event_id":"e3","twin":{"x":{}}}"#, false).await;
+    while heard(&mut results).await["code"] != 404 {
+        world.broker.publish(UPDATE, r#"{"event_id":"e3","twin":{"x":{}}}"#, false).await;
+    }
+    assert!(world.store.devices().await.unwrap().is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn reports_of_an_offline_node_outlive_its_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = start(dir.path()).await;
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    let mut documents = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/document"]);
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    heard(&mut documents).await;
+    for value in ["1", "2", "3"] {
+        let update = format!(r#"{{"twin":{{"temperature":{{"actual":{{"value":"{value}"}}}}}}}}"#);
+        world.broker.publish(UPDATE, update, false).await;
+        heard(&mut results).await;
+    }
+    world.end().await;
+    {
+        let store = Store::open(dir.path().join("edgecore.db")).unwrap();
+        let id = DeviceId::new("hw", "t1");
+        set_offline(&store, &id, "target", "24").await.unwrap();
+        assert_eq!(set_offline(&store, &id, "target", "a b").await.unwrap_err().code, "KE-TWIN-004");
+    }
+    let mut world = start(dir.path()).await;
+    world.link.send_replace(Link::Up);
+    let report = world.report().await;
+    assert_eq!(actual(&report), "3");
+    let target = report.twins["target"].as_ref().unwrap();
+    assert_eq!(target.expected.as_ref().unwrap().value.as_deref(), Some("24"));
+    assert_eq!(target.expected_version, Some(crate::model::twin::TwinVersion { cloud: 1, edge: 1 }));
+    let none_left = async {
+        while !world.store.states(outbox::ROOM).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), none_left).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_report_of_an_online_node_arrives_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.link.send_replace(Link::Up);
+    world.store.put_object(&key_of_device(), &device(1, "")).await.unwrap();
+    let mut members = world.broker.subscribe(&["$hw/events/node/edge-1/membership/updated"]);
+    drop(members.try_next());
+    let broker = world.broker.clone();
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    // The device is known once an update is not answered with 404.
+    loop {
+        broker.publish(UPDATE, r#"{"twin":{"temperature":{"actual":{"value":"0"}}}}"#, false).await;
+        if heard(&mut results).await.get("code").is_none() {
+            break;
+        }
+    }
+    drop(results);
+    let mut crew = Crew::new();
+    crew.spawn(async move {
+        for n in 1..=1000 {
+            let update = format!(r#"{{"twin":{{"temperature":{{"actual":{{"value":"{n}"}}}}}}}}"#);
+            broker.publish(UPDATE, update, false).await;
+        }
+    });
+    assert_eq!(actual(&world.report().await), "0");
+    for n in 1..=1000 {
+        assert_eq!(actual(&world.report().await), n.to_string());
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_report_that_the_cloud_refuses_for_good_is_not_repeated() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.link.send_replace(Link::Up);
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    let next = world.cloud.recv().await.unwrap();
+    let Outgoing::Report { confirmed, .. } = next else { panic!("{next:?}") };
+    confirmed.unwrap().send(Answer::Failed(Status::not_found("devices", "t1"))).unwrap();
+    let none_left = async {
+        while !world.store.states(outbox::ROOM).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), none_left).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn user_messages_go_up_while_the_link_is_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.broker.publish("x/user/y", "lost", false).await;
+    world.link.send_replace(Link::Up);
+    world.broker.publish("$hw/events/upload/foo", "hello", false).await;
+    loop {
+        match world.cloud.recv().await.unwrap() {
+            Outgoing::Report { up: Up::Upload { topic, payload }, .. } if payload == "hello" => {
+                assert_eq!(topic, "$hw/events/upload/foo");
+                break;
+            }
+            Outgoing::Report { up: Up::Upload { .. }, .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    world.end().await;
+}
