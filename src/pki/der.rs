@@ -20,6 +20,11 @@ pub(super) fn pem(label: &str, der: &[u8]) -> String {
     text + "-----END " + label + "-----\n"
 }
 
+/// A certificate as PEM text.
+pub fn pem_certificate(der: &[u8]) -> String {
+    pem("CERTIFICATE", der)
+}
+
 /// Reads one element: tag, content, what follows.
 fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;

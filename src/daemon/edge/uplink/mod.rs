@@ -1,10 +1,144 @@
 //! The edge's one connection to the cloud: session, reports, questions, receipts.
 //! Other edge modules hold an [`Uplink`]; the switchboard takes [`Inbound`] messages from it.
 
-use crate::base::Gone;
+mod book;
+mod enrol;
+mod module;
+mod session;
+
+pub use enrol::{Enrolled, Enrolment, Files, enrol};
+
+use crate::base::{Failure, Gone, Module, now_ms};
+use crate::link::Endpoint;
+use crate::model::NodeName;
 use crate::wire::{Answer, Down, MessageId, Up};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+
+/// Letters and messages that may wait.
+const ROOM: usize = 256;
+/// KubeEdge's project of edges that have none.
+pub const DEFAULT_PROJECT: &str = "e632aba927ea4ac2b575ec1603d56f10";
+
+/// What the uplink is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node: NodeName,
+    /// `host:port` where the cloud takes edges; port 10000 where none is given.
+    pub websocket: String,
+    /// `https://host:port` where the cloud gives certificates; port 10002 where none is given.
+    pub https: String,
+    pub project: String,
+    pub files: Files,
+    /// The join token; not needed once the node has a certificate.
+    pub token: Option<String>,
+    pub heartbeat: Duration,
+    /// Whether the certificate is renewed before it expires.
+    pub rotate: bool,
+}
+
+impl Config {
+    /// KubeEdge's defaults for a node and a cloud.
+    pub fn new(node: NodeName, websocket: impl Into<String>, https: impl Into<String>) -> Config {
+        Config {
+            node,
+            websocket: websocket.into(),
+            https: https.into(),
+            project: DEFAULT_PROJECT.to_owned(),
+            files: Files::default(),
+            token: None,
+            heartbeat: Duration::from_secs(15),
+            rotate: true,
+        }
+    }
+
+    /// The part that [`enrol`] needs.
+    pub fn enrolment(&self) -> Enrolment {
+        Enrolment {
+            node: self.node.clone(),
+            https: self.https.clone(),
+            token: self.token.clone(),
+            files: self.files.clone(),
+        }
+    }
+}
+
+/// Makes the uplink: its handle, what the cloud says, and the module to run.
+pub fn new(config: Config) -> Result<(Uplink, mpsc::Receiver<Inbound>, impl Module), Failure> {
+    let endpoint = Endpoint::parse(&config.websocket, 10000).ok_or_else(|| {
+        Failure::new("KE-LINK-001", format!("the cloud's address {:?} cannot be used", config.websocket))
+            .because("it is not host:port")
+            .fix("write it as cloud.example:10000")
+            .exit(crate::base::Exit::Configuration)
+    })?;
+    let (mut uplink, outgoing, link) = Uplink::channel(ROOM);
+    let (info, infos) = watch::channel(LinkInfo::default());
+    uplink.info = infos;
+    let (inbound, messages) = mpsc::channel(ROOM);
+    let state = LinkState { link, info };
+    let book = book::Book::default();
+    let module = module::UplinkModule { config, endpoint, outgoing, inbound, state, book };
+    Ok((uplink, messages, module))
+}
+
+/// What is known of the link, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkInfo {
+    pub link: Link,
+    /// The cloud's address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remote: String,
+    /// Milliseconds since the epoch at which the link came up or went down.
+    pub since: i64,
+    /// Microseconds to the cloud and back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip: Option<u64>,
+    /// Why there is no connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The code of that failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// The writing end of the link's state.
+struct LinkState {
+    link: watch::Sender<Link>,
+    info: watch::Sender<LinkInfo>,
+}
+
+impl LinkState {
+    fn set(&self, link: Link) {
+        let changed = self.link.send_if_modified(|present| std::mem::replace(present, link) != link);
+        if changed {
+            self.info.send_modify(|info| {
+                *info = LinkInfo { link, since: now_ms(), ..LinkInfo::default() };
+            });
+        }
+    }
+
+    fn connected(&self, remote: String) {
+        self.set(Link::Up);
+        self.info.send_modify(|info| info.remote = remote);
+    }
+
+    fn failed(&self, failure: &Failure) {
+        self.info.send_modify(|info| {
+            info.error = Some(failure.to_string());
+            info.code = Some(failure.code);
+            info.fix = (!failure.fix.is_empty()).then(|| failure.fix.clone());
+        });
+    }
+
+    fn set_round_trip(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.info.send_modify(|info| info.round_trip = Some(micros));
+    }
+}
 
 /// Whether the cloud can be reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -68,6 +202,7 @@ pub enum Outgoing {
 pub struct Uplink {
     outgoing: mpsc::Sender<Outgoing>,
     link: watch::Receiver<Link>,
+    info: watch::Receiver<LinkInfo>,
 }
 
 impl Uplink {
@@ -75,7 +210,7 @@ impl Uplink {
     pub fn channel(room: usize) -> (Uplink, mpsc::Receiver<Outgoing>, watch::Sender<Link>) {
         let (outgoing, served) = mpsc::channel(room);
         let (state, link) = watch::channel(Link::Down);
-        (Uplink { outgoing, link }, served, state)
+        (Uplink { outgoing, link, info: watch::channel(LinkInfo::default()).1 }, served, state)
     }
 
     /// Sends a report; the latest per key wins while it is waiting. It is sent again after a reconnect until the cloud
@@ -104,5 +239,10 @@ impl Uplink {
     /// The state of the link; read it, never queue on it.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
+    }
+
+    /// What `kedge status` shows of the link.
+    pub fn info(&self) -> watch::Receiver<LinkInfo> {
+        self.info.clone()
     }
 }

@@ -1,0 +1,354 @@
+//! How a node gets and renews its certificate (protocol.md §2.5): the authority's certificate is fetched unverified and
+//! compared with the hash in the token, everything after that is verified. Files appear whole or not at all.
+
+use crate::base::{Exit, Failure, create_private_dir, now, read_limited, rfc3339, write_atomic};
+use crate::link::{DialError, Endpoint, FetchError, fetch};
+use crate::model::NodeName;
+use crate::pki::{Facts, Identity, Request, Token, client_config, pem_certificate, unverified_client_config};
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::Full;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+const TIME: Duration = Duration::from_secs(30);
+const SIZE: usize = 256 << 10;
+
+/// Where the node keeps what proves who it is; KubeEdge's places by default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Files {
+            ca: PathBuf::from("/etc/kubeedge/ca/rootCA.crt"),
+            cert: PathBuf::from("/etc/kubeedge/certs/server.crt"),
+            key: PathBuf::from("/etc/kubeedge/certs/server.key"),
+        }
+    }
+}
+
+/// What enrolment needs to know.
+#[derive(Clone, Debug)]
+pub struct Enrolment {
+    pub node: NodeName,
+    /// `https://host:10002` of the cloud.
+    pub https: String,
+    /// The join token; not needed where a valid certificate is present.
+    pub token: Option<String>,
+    pub files: Files,
+}
+
+/// How a node came by its certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrolled {
+    /// A valid one was there.
+    Reused,
+    Issued,
+}
+
+/// Makes sure that the node has a valid certificate: reuses the present one or gets one for the token.
+pub async fn enrol(wanted: &Enrolment) -> Result<Enrolled, Failure> {
+    let present = load(wanted).await;
+    let Err(missing) = present else { return Ok(Enrolled::Reused) };
+    let Some(text) = &wanted.token else { return Err(missing) };
+    let token = Token::parse(text).map_err(|error| {
+        Failure::new("KE-TOKEN-004", "the join token cannot be read")
+            .because(error)
+            .fix(FRESH_TOKEN)
+            .exit(Exit::Configuration)
+    })?;
+    if token.has_expired() {
+        return Err(expired_token(&token));
+    }
+    let endpoint = endpoint(&wanted.https)?;
+    let ca = fetch_ca(&endpoint, &token).await?;
+    let ca_pem = pem_certificate(&ca);
+    let tls = client_config(&ca_pem, None)?;
+    let identity = apply(&wanted.node, &endpoint, tls, Some(&token.bearer)).await?;
+    save(wanted.files.clone(), Some(ca_pem), identity).await?;
+    tracing::info!(node = %wanted.node, "the node has a certificate now");
+    Ok(Enrolled::Issued)
+}
+
+const FRESH_TOKEN: &str = "get a fresh token in the cloud with: kedge token create";
+
+fn expired_token(token: &Token) -> Failure {
+    let since = Timestamp::from_second(token.expires).map(rfc3339).unwrap_or_default();
+    Failure::new("KE-TOKEN-002", "the join token has expired")
+        .because(format!("it was valid until {since}"))
+        .fix(FRESH_TOKEN)
+}
+
+pub(super) fn endpoint(address: &str) -> Result<Endpoint, Failure> {
+    Endpoint::parse(address, 10002).ok_or_else(|| {
+        Failure::new("KE-LINK-001", format!("the cloud's address {address:?} cannot be used"))
+            .because("it is not host:port")
+            .fix("write it as cloud.example:10002")
+            .exit(Exit::Configuration)
+    })
+}
+
+/// Renews with the present certificate; no token is needed.
+pub(super) async fn renew(wanted: &Enrolment, present: &Credentials) -> Result<(), Failure> {
+    let endpoint = endpoint(&wanted.https)?;
+    let tls = client_config(&present.ca_pem, Some(&present.identity))?;
+    let identity = apply(&wanted.node, &endpoint, tls, None).await?;
+    save(wanted.files.clone(), None, identity).await?;
+    tracing::info!(node = %wanted.node, "the node's certificate is renewed");
+    Ok(())
+}
+
+async fn fetch_ca(endpoint: &Endpoint, token: &Token) -> Result<Bytes, Failure> {
+    let request = http::Request::get("/ca.crt").body(Full::default()).map_err(no_request)?;
+    let answer = fetch(endpoint, unverified_client_config()?, request, SIZE, TIME).await;
+    let (status, ca) = answer.map_err(|error| unreachable(endpoint, &error))?;
+    if status != StatusCode::OK {
+        return Err(Failure::new("KE-LINK-003", format!("{endpoint} does not serve /ca.crt"))
+            .because(format!("it answered with status {}", status.as_u16()))
+            .fix("check that the address is that of a kedge or KubeEdge cloud"));
+    }
+    if !token.fits(&ca) {
+        return Err(Failure::new("KE-TOKEN-001", "the join token belongs to another cloud")
+            .because(format!("the hash in the token is not that of the authority at {endpoint}"))
+            .fix("check the address, or get the token from this cloud with: kedge token create"));
+    }
+    Ok(ca)
+}
+
+async fn apply(
+    node: &NodeName,
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    bearer: Option<&str>,
+) -> Result<Identity, Failure> {
+    let csr = Request::new(&format!("system:node:{node}"), &["system:nodes"])?;
+    let mut request = http::Request::get("/edge.crt").header("NodeName", node.as_str());
+    if let Some(bearer) = bearer {
+        request = request.header(http::header::AUTHORIZATION, format!("Bearer {bearer}"));
+    }
+    let request = request.body(Full::new(Bytes::from(csr.csr_der.clone()))).map_err(no_request)?;
+    let answer = fetch(endpoint, tls, request, SIZE, TIME).await;
+    let (status, body) = answer.map_err(|error| unreachable(endpoint, &error))?;
+    let said = || {
+        let text = String::from_utf8_lossy(&body);
+        let line: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+        format!("{endpoint} answered {}: {line}", status.as_u16())
+    };
+    match status {
+        StatusCode::OK => csr.fulfil(&body),
+        StatusCode::UNAUTHORIZED if bearer.is_some() => {
+            let what = format!("the cloud refuses a certificate for {node}");
+            Err(Failure::new("KE-TOKEN-003", what).because(said()).fix(FRESH_TOKEN))
+        }
+        _ => Err(Failure::new("KE-CERT-004", format!("the cloud gives no certificate to {node}"))
+            .because(said())
+            .fix("see the cloud's log; join again with a fresh token if it does not know the node")),
+    }
+}
+
+fn no_request(error: http::Error) -> Failure {
+    Failure::new("KE-LINK-001", "the request to the cloud cannot be made").because(error)
+}
+
+fn unreachable(endpoint: &Endpoint, error: &FetchError) -> Failure {
+    match error {
+        FetchError::Dial(error) => dial_failure(endpoint, error),
+        other => Failure::new("KE-LINK-002", format!("cannot reach the cloud at {endpoint}"))
+            .because(other)
+            .fix("check the address, the network and that the cloud runs")
+            .exit(Exit::Unreachable),
+    }
+}
+
+/// Tells a broken trust from a broken network.
+pub(super) fn dial_failure(endpoint: &Endpoint, error: &DialError) -> Failure {
+    let DialError::Tls(tls) = error else {
+        return Failure::new("KE-LINK-002", format!("cannot reach the cloud at {endpoint}"))
+            .because(error)
+            .fix("check the address, the network and that the cloud runs")
+            .exit(Exit::Unreachable);
+    };
+    let what = format!("there is no trust between this node and the cloud at {endpoint}");
+    match tls {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext { .. })
+        | rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName) => Failure::new(
+            "KE-CERT-005",
+            what,
+        )
+        .because(format!("the cloud's certificate does not name {}", endpoint.host))
+        .fix(
+            "use an address that the certificate names, or add this one to the cloud's advertised addresses",
+        ),
+        rustls::Error::AlertReceived(alert) => Failure::new("KE-CERT-006", what)
+            .because(format!("the cloud refuses the node's certificate ({alert:?})"))
+            .fix("join again with a fresh token: kedge token create"),
+        other => Failure::new("KE-CERT-003", what)
+            .because(other)
+            .fix("check the clock; if the cloud was set up anew, join again with a token of it"),
+    }
+}
+
+/// A valid certificate and what the node trusts.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    pub ca_pem: String,
+    pub identity: Identity,
+    pub facts: Facts,
+}
+
+/// The credentials on disk, checked; the failure says why they cannot be used.
+pub(super) async fn load(wanted: &Enrolment) -> Result<Credentials, Failure> {
+    let (files, node) = (wanted.files.clone(), wanted.node.clone());
+    let loaded = tokio::task::spawn_blocking(move || load_now(&files, &node)).await;
+    loaded.unwrap_or_else(|_| Err(Failure::new("KE-CERT-007", "the node's certificate cannot be read")))
+}
+
+const JOIN: &str =
+    "join with a token of the cloud: kedge token create there, then modules.edgeHub.token here";
+
+fn load_now(files: &Files, node: &NodeName) -> Result<Credentials, Failure> {
+    if !files.cert.exists() || !files.ca.exists() {
+        return Err(Failure::new("KE-CERT-008", format!("{node} has no certificate yet"))
+            .because(format!("{} or {} is missing", files.cert.display(), files.ca.display()))
+            .fix(JOIN));
+    }
+    let ca_pem = String::from_utf8_lossy(&read_limited(&files.ca, SIZE as u64)?).into_owned();
+    let mut identity = Identity::load(&files.cert, &files.key);
+    let fits = |identity: &Result<Identity, Failure>| {
+        identity.as_ref().is_ok_and(|identity| client_config(&ca_pem, Some(identity)).is_ok())
+    };
+    if !fits(&identity) {
+        // A renewal that was cut short has put the certificate in place but not its key.
+        let next = next_key(&files.key);
+        let renewed = Identity::load(&files.cert, &next);
+        if fits(&renewed) && std::fs::rename(&next, &files.key).is_ok() {
+            identity = renewed;
+        }
+    }
+    let identity = identity?;
+    client_config(&ca_pem, Some(&identity)).map_err(|failure| {
+        let why = failure.why.clone();
+        failure.because(format!("{}: {why}", files.cert.display())).fix(JOIN)
+    })?;
+    let facts = identity.facts().ok_or_else(|| {
+        Failure::new("KE-CERT-007", format!("cannot read {}", files.cert.display())).fix(JOIN)
+    })?;
+    let name = &facts.peer.common_name;
+    if name.strip_prefix("system:node:") != Some(node.as_str()) {
+        return Err(Failure::new("KE-CERT-009", format!("the certificate is not {node}'s"))
+            .because(format!("{} is for {name}", files.cert.display()))
+            .fix("give the node its former name, or remove the certificate and join again"));
+    }
+    check_time(&facts, &files.cert)?;
+    Ok(Credentials { ca_pem, identity, facts })
+}
+
+fn check_time(facts: &Facts, cert: &Path) -> Result<(), Failure> {
+    let at = now().as_second();
+    let said = |seconds| Timestamp::from_second(seconds).map(rfc3339).unwrap_or_default();
+    if at >= facts.not_after {
+        return Err(Failure::new("KE-CERT-001", "the node's certificate has expired")
+            .because(format!("{} was valid until {}", cert.display(), said(facts.not_after)))
+            .fix("check the clock, or join again with a fresh token: kedge token create"));
+    }
+    if at < facts.not_before {
+        return Err(Failure::new("KE-CERT-002", "the node's certificate is not valid yet")
+            .because(format!("{} is valid from {}", cert.display(), said(facts.not_before)))
+            .fix("set the clock of this machine"));
+    }
+    Ok(())
+}
+
+fn next_key(key: &Path) -> PathBuf {
+    key.with_extension("key.next")
+}
+
+async fn save(files: Files, ca_pem: Option<String>, identity: Identity) -> Result<(), Failure> {
+    let saved = tokio::task::spawn_blocking(move || {
+        for file in [&files.ca, &files.cert, &files.key] {
+            if let Some(parent) = file.parent() {
+                create_private_dir(parent)?;
+            }
+        }
+        if let Some(ca) = ca_pem {
+            write_atomic(&files.ca, ca.as_bytes(), 0o600)?;
+        }
+        // Key and certificate belong together: whichever step is the last one before a crash, a pair that fits is found.
+        let next = next_key(&files.key);
+        write_atomic(&next, identity.key_pem.as_bytes(), 0o600)?;
+        write_atomic(&files.cert, identity.cert_pem.as_bytes(), 0o600)?;
+        std::fs::rename(&next, &files.key).map_err(|error| {
+            Failure::new("KE-FILE-001", format!("cannot write {}", files.key.display())).because(error)
+        })
+    });
+    saved.await.unwrap_or_else(|_| Err(Failure::new("KE-CERT-007", "the node's certificate cannot be saved")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::Authority;
+
+    fn wanted(dir: &Path) -> Enrolment {
+        let file = |name: &str| dir.join(name);
+        Enrolment {
+            node: NodeName::new("n1").unwrap(),
+            https: "127.0.0.1:1".to_owned(),
+            token: None,
+            files: Files { ca: file("ca.crt"), cert: file("node.crt"), key: file("node.key") },
+        }
+    }
+
+    async fn put(wanted: &Enrolment, authority: &Authority, name: &str, from: i64, until: i64) {
+        let identity = authority.issue_client_between(name, &["system:nodes"], from, until).unwrap();
+        save(wanted.files.clone(), Some(authority.cert_pem()), identity).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_valid_certificate_is_reused() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(dir.path());
+        let authority = Authority::generate("KubeEdge").unwrap();
+        put(&wanted, &authority, "system:node:n1", 0, now().as_second() + 1000).await;
+        assert_eq!(enrol(&wanted).await, Ok(Enrolled::Reused));
+    }
+
+    #[tokio::test]
+    async fn useless_certificates_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(dir.path());
+        assert_eq!(enrol(&wanted).await.unwrap_err().code, "KE-CERT-008");
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let at = now().as_second();
+        put(&wanted, &authority, "system:node:n1", at - 1000, at - 86_400 + 86_300).await;
+        let failure = enrol(&wanted).await.unwrap_err();
+        assert_eq!(failure.code, "KE-CERT-001");
+        assert!(failure.why.contains("was valid until 20"), "{}", failure.why);
+        put(&wanted, &authority, "system:node:n1", at + 1000, at + 2000).await;
+        assert_eq!(enrol(&wanted).await.unwrap_err().code, "KE-CERT-002");
+        put(&wanted, &authority, "system:node:other", 0, at + 2000).await;
+        assert_eq!(enrol(&wanted).await.unwrap_err().code, "KE-CERT-009");
+    }
+
+    #[tokio::test]
+    async fn a_renewal_cut_short_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(dir.path());
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let until = now().as_second() + 1000;
+        put(&wanted, &authority, "system:node:n1", 0, until).await;
+        let renewed =
+            authority.issue_client_between("system:node:n1", &["system:nodes"], 0, until + 1).unwrap();
+        std::fs::write(next_key(&wanted.files.key), &renewed.key_pem).unwrap();
+        std::fs::write(&wanted.files.cert, &renewed.cert_pem).unwrap();
+        assert_eq!(enrol(&wanted).await, Ok(Enrolled::Reused));
+        assert_eq!(std::fs::read_to_string(&wanted.files.key).unwrap(), renewed.key_pem);
+    }
+}

@@ -1,0 +1,227 @@
+//! One connection to the cloud, from the upgrade to its end: reads and acknowledges, sends what the book holds, keeps
+//! the connection alive. The socket is not read while the switchboard has more than it can take.
+
+use super::book::Book;
+use super::{Inbound, LinkState, Outgoing, Receipt};
+use crate::base::{Crew, Stop};
+use crate::link::ws::{self, Reader, Received, Writer, WsError};
+use crate::wire::{Down, Envelope, Up, acknowledgement, decode_down, encode_up};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Messages that are handed to the writer ahead of the socket.
+const AHEAD: usize = 8;
+/// Messages that wait for the switchboard before the socket is left unread.
+const INBOX: usize = 64;
+/// Messages whose receipt is out before the socket is left unread.
+const RECEIPTS: usize = 512;
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Stopped,
+    Closed,
+    Silent,
+    Oversized,
+    Broken,
+    /// It is time to renew the certificate.
+    Renew,
+}
+
+impl End {
+    pub fn reason(self) -> &'static str {
+        match self {
+            End::Stopped => "the daemon stops",
+            End::Closed => "the cloud closed the connection",
+            End::Silent => "the cloud does not answer pings",
+            End::Oversized => "a message was larger than allowed",
+            End::Broken => "the connection broke",
+            End::Renew => "the certificate is due for renewal",
+        }
+    }
+}
+
+/// What a session works with; it outlives the session.
+pub(super) struct Desk<'a> {
+    pub book: &'a mut Book,
+    pub outgoing: &'a mut mpsc::Receiver<Outgoing>,
+    pub inbound: &'a mpsc::Sender<Inbound>,
+    pub state: &'a LinkState,
+    pub complaints: &'a mut HashSet<&'static str>,
+}
+
+impl Desk<'_> {
+    /// Takes what a module wants to say.
+    pub fn take(&mut self, letter: Outgoing, connected: bool) {
+        match letter {
+            Outgoing::Report { key, up, confirmed } => self.book.report(key, up, confirmed),
+            Outgoing::Ask { up, answer } if connected => self.book.ask(up, answer),
+            // Dropping the sender tells the asker that the cloud cannot be reached.
+            Outgoing::Ask { .. } => {}
+        }
+    }
+
+    /// Waits for something while reports keep being taken in and questions fail at once.
+    pub async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = work.as_mut() => return done,
+                Some(letter) = self.outgoing.recv() => self.take(letter, false),
+            }
+        }
+    }
+
+    /// Logs the first bad message of its kind.
+    fn complain(&mut self, why: &'static str) {
+        if self.complaints.insert(why) {
+            tracing::warn!(reason = why, "a message of the cloud cannot be used");
+        }
+    }
+}
+
+/// The acknowledgement to send once a message is stored; `None` when its receipt was dropped.
+type Stored = BoxFuture<'static, Option<Envelope>>;
+
+struct Session<'a, 'b> {
+    desk: &'a mut Desk<'b>,
+    /// Acknowledgements and keepalives, which go first.
+    urgent: VecDeque<String>,
+    inbox: VecDeque<Inbound>,
+    receipts: FuturesUnordered<Stored>,
+}
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(
+    desk: &mut Desk<'_>,
+    (writer, mut reader): (Writer, Reader),
+    heartbeat: Duration,
+    renew_at: Option<Instant>,
+    stop: &Stop,
+) -> End {
+    let over = Stop::new();
+    let (outbox, written) = mpsc::channel(AHEAD);
+    let mut crew = Crew::new();
+    crew.spawn(write(writer, written, over.clone()));
+    let inbound = desk.inbound.clone();
+    let mut session =
+        Session { desk, urgent: VecDeque::new(), inbox: VecDeque::new(), receipts: FuturesUnordered::new() };
+    let mut beat = tokio::time::interval(heartbeat);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pinged: Option<Instant> = None;
+    let far = Instant::now() + Duration::from_secs(86_400 * 365);
+    let renew = tokio::time::sleep_until(renew_at.unwrap_or(far).into());
+    tokio::pin!(renew);
+    let end = loop {
+        let ready = !session.urgent.is_empty() || session.desk.book.is_ready();
+        let may_read = session.inbox.len() < INBOX && session.receipts.len() < RECEIPTS;
+        tokio::select! {
+            () = stop.raised() => break End::Stopped,
+            permit = outbox.reserve(), if ready => match permit {
+                Ok(permit) => {
+                    let next = session.urgent.pop_front();
+                    if let Some(text) = next.or_else(|| session.desk.book.next(Instant::now())) {
+                        permit.send(ws::Outgoing::Text(text));
+                    }
+                }
+                Err(_) => break End::Broken,
+            },
+            permit = inbound.reserve(), if !session.inbox.is_empty() => match permit {
+                Ok(permit) => {
+                    if let Some(message) = session.inbox.pop_front() {
+                        permit.send(message);
+                    }
+                }
+                Err(_) => break End::Stopped,
+            },
+            Some(acknowledgement) = session.receipts.next(), if !session.receipts.is_empty() => {
+                session.urgent.extend(acknowledgement.map(|envelope| envelope.encode()));
+            }
+            received = reader.next(), if may_read => match received {
+                Some(Ok(Received::Data(bytes))) => session.hear(&bytes),
+                Some(Ok(Received::Pong(_))) => {
+                    if let Some(at) = pinged.take() {
+                        session.desk.state.set_round_trip(at.elapsed());
+                    }
+                }
+                Some(Err(WsError::TooLarge)) => break End::Oversized,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "the connection failed");
+                    break End::Broken;
+                }
+                None => break End::Closed,
+            },
+            letter = session.desk.outgoing.recv() => match letter {
+                Some(letter) => session.desk.take(letter, true),
+                None => break End::Stopped,
+            },
+            _ = beat.tick() => {
+                if pinged.is_some_and(|at| may_read && at.elapsed() > heartbeat.saturating_mul(2)) {
+                    break End::Silent;
+                }
+                session.keep_alive();
+                if pinged.is_none() && outbox.try_send(ws::Outgoing::Ping(bytes::Bytes::new())).is_ok() {
+                    pinged = Some(Instant::now());
+                }
+            }
+            () = renew.as_mut() => break End::Renew,
+            () = outbox.closed() => break End::Broken,
+        }
+    };
+    over.raise();
+    crew.finish().await;
+    end
+}
+
+impl Session<'_, '_> {
+    fn keep_alive(&mut self) {
+        self.desk.book.refresh(Instant::now());
+        self.urgent.extend(encode_up(&Up::Keepalive).map(|envelope| envelope.encode()));
+    }
+
+    /// Takes a message of the cloud: answers go to whoever asked, everything else to the switchboard with a receipt.
+    fn hear(&mut self, bytes: &[u8]) {
+        let Ok(envelope) = Envelope::decode(bytes) else {
+            self.desk.complain("a message is not an envelope");
+            return;
+        };
+        let id = envelope.header.msg_id.clone();
+        let owed = acknowledgement(&envelope);
+        match decode_down(envelope) {
+            Down::Answer { to, answer } => {
+                self.desk.book.answered(&to, answer);
+                self.urgent.extend(owed.map(|envelope| envelope.encode()));
+            }
+            Down::Unknown { why, .. } => {
+                // Unacknowledged it would hold back everything behind it in a genuine cloud, for ever.
+                self.desk.complain(why);
+                self.urgent.extend(owed.map(|envelope| envelope.encode()));
+            }
+            down => {
+                let (receipt, stored) = Receipt::new();
+                self.receipts.push(Box::pin(async move { stored.await.ok().and(owed) }));
+                self.inbox.push_back(Inbound { id, down, receipt });
+            }
+        }
+    }
+}
+
+async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<ws::Outgoing>, over: Stop) {
+    while let Some(Some(message)) = over.or(outgoing.recv()).await {
+        match writer.send(message).await {
+            Ok(()) => {}
+            Err(WsError::TooLarge) => {
+                tracing::warn!("a message to the cloud is larger than allowed and is dropped");
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a message could not be written");
+                return;
+            }
+        }
+    }
+    writer.close("the node disconnects").await;
+}
