@@ -5,3 +5,6 @@ pub mod apiserver;
 pub mod cloud;
 pub mod edge;
 pub mod status;
+
+#[cfg(test)]
+mod joint;
