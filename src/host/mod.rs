@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod cni;
 pub mod containerd;
 mod descriptor;
+pub mod facts;
 pub mod images;
 pub mod notice;
 pub mod ports;

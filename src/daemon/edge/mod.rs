@@ -3,4 +3,5 @@
 pub mod device;
 pub mod meta;
 pub mod mqtt;
+pub mod node;
 pub mod uplink;
