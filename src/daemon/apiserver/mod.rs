@@ -1,8 +1,8 @@
 //! The embedded Kubernetes API on SQLite, for one machine and small sites. Knows neither wing; clients reach it over
 //! HTTPS, its own controllers through [`Local`](local::Local).
 
+pub mod apply;
 pub mod catalog;
-pub mod engine;
 pub mod errors;
 pub mod kinds;
 pub mod local;
@@ -12,5 +12,3 @@ pub mod schema;
 pub mod selector;
 pub mod storage;
 pub mod types;
-
-use engine::apply;

@@ -286,7 +286,12 @@ fn may_go(resource: &Resource, object: &Value) -> bool {
 }
 
 fn apply_facts(target: &Target) -> apply::Facts {
-    apply::Facts::of(target)
+    let resource = &target.resource;
+    if resource.custom {
+        apply::Facts::custom(target.facts().and_then(|version| version.schema.clone()))
+    } else {
+        apply::Facts::built_in(&resource.group, &target.version, &resource.kind)
+    }
 }
 
 /// Records who set which field. Leases and Events change often and are nobody's to apply, so they are left alone.

@@ -105,6 +105,11 @@ impl Schema {
         })
     }
 
+    /// Whether `name` is one of the properties rather than an entry of a map.
+    pub fn declares(&self, name: &str) -> bool {
+        self.properties.contains_key(name)
+    }
+
     /// The schema of a list's items.
     pub fn item(&self) -> Option<&Schema> {
         self.items.as_deref()
