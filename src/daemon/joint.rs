@@ -456,3 +456,25 @@ async fn a_lost_answer_costs_only_its_question() {
     };
     assert!(tokio::join!(asked, answering).0.is_ok());
 }
+
+#[tokio::test]
+async fn a_certificate_that_ages_is_renewed_without_a_token() {
+    let mut cloud = Cloud::start();
+    let config = cloud.config("n1", None);
+    let at = crate::base::now().as_second();
+    let aged = cloud
+        .authority
+        .issue_client_between("system:node:n1", &["system:nodes"], at - 1000, at + 300)
+        .unwrap();
+    std::fs::create_dir_all(config.files.ca.parent().unwrap()).unwrap();
+    std::fs::write(&config.files.ca, cloud.authority.cert_pem()).unwrap();
+    std::fs::write(&config.files.cert, &aged.cert_pem).unwrap();
+    std::fs::write(&config.files.key, &aged.key_pem).unwrap();
+    let files = config.files.clone();
+    let (_uplink, _inbound, module) = uplink::new(config).unwrap();
+    let (stop, mut crew) = (Stop::new(), Crew::new());
+    start(module, &mut crew, &stop);
+    assert!(matches!(cloud.arrival().await, Arrival::Connected(_)));
+    let renewed = Identity::load(&files.cert, &files.key).unwrap();
+    assert!(renewed.facts().unwrap().not_after > at + 300 * 86_400);
+}

@@ -203,3 +203,97 @@ impl ServerCertVerifier for Anyone {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::Authority;
+    use rustls::{ClientConnection, ServerConnection};
+
+    /// A handshake in memory; the result is the server's certificate.
+    fn shake(
+        client: Arc<ClientConfig>,
+        server: Arc<ServerConfig>,
+        name: &'static str,
+    ) -> Result<Vec<u8>, rustls::Error> {
+        let mut client = ClientConnection::new(client, ServerName::try_from(name).unwrap())?;
+        let mut server = ServerConnection::new(server)?;
+        while client.is_handshaking() || server.is_handshaking() {
+            let mut bytes = Vec::new();
+            client.write_tls(&mut bytes).unwrap();
+            server.read_tls(&mut bytes.as_slice()).unwrap();
+            server.process_new_packets()?;
+            bytes.clear();
+            server.write_tls(&mut bytes).unwrap();
+            client.read_tls(&mut bytes.as_slice()).unwrap();
+            client.process_new_packets()?;
+        }
+        Ok(client.peer_certificates().unwrap()[0].to_vec())
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn servers_are_known_by_the_names_in_their_certificate() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        // A cloudcore without configuration puts an empty DNS name into its certificate.
+        let identity = authority.issue_server("KubeEdge", &names(&["10.0.0.1", "", "cloud.lan"]), 1).unwrap();
+        let server = server_config(&identity, Clients::None).unwrap();
+        let client = client_config(&authority.cert_pem(), None).unwrap();
+        for (name, known) in
+            [("10.0.0.1", true), ("cloud.lan", true), ("10.0.0.2", false), ("other.lan", false)]
+        {
+            assert_eq!(shake(client.clone(), server.clone(), name).is_ok(), known, "{name}");
+        }
+        let stranger = client_config(&Authority::generate("KubeEdge").unwrap().cert_pem(), None).unwrap();
+        assert!(shake(stranger, server.clone(), "10.0.0.1").is_err());
+        assert!(shake(unverified_client_config().unwrap(), server, "other.lan").is_ok());
+    }
+
+    #[test]
+    fn client_certificates_are_asked_for_as_configured() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let ca = authority.cert_pem();
+        let identity = authority.issue_server("KubeEdge", &names(&["10.0.0.1"]), 1).unwrap();
+        let own = authority.issue_client("system:node:n1", &["system:nodes"], 1).unwrap();
+        let strange =
+            Authority::generate("KubeEdge").unwrap().issue_client("system:node:n1", &[], 1).unwrap();
+        let shown = |clients: Clients<'_>, shown: Option<&Identity>| {
+            let server = server_config(&identity, clients).unwrap();
+            shake(client_config(&ca, shown).unwrap(), server, "10.0.0.1").is_ok()
+        };
+        assert!(shown(Clients::Required(&ca), Some(&own)));
+        assert!(!shown(Clients::Required(&ca), None));
+        assert!(!shown(Clients::Required(&ca), Some(&strange)));
+        assert!(shown(Clients::Optional(&ca), None));
+        assert!(!shown(Clients::Optional(&ca), Some(&strange)));
+    }
+
+    #[test]
+    fn a_replaced_certificate_is_shown_without_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+        let authority = Authority::generate("KubeEdge").unwrap();
+        // A new client each time: a resumed session keeps the certificate that it began with.
+        let client = || client_config(&authority.cert_pem(), None).unwrap();
+        let put = |age: u64| {
+            let identity = authority.issue_server("KubeEdge", &names(&["10.0.0.1"]), 1).unwrap();
+            std::fs::write(&key, &identity.key_pem).unwrap();
+            std::fs::write(&cert, &identity.cert_pem).unwrap();
+            let at = SystemTime::now() - Duration::from_secs(age);
+            std::fs::File::open(&cert).unwrap().set_modified(at).unwrap();
+            identity.certificates().unwrap()[0].to_vec()
+        };
+        let first = put(10);
+        let server = reloading_server_config(&cert, &key, Clients::None).unwrap();
+        assert_eq!(shake(client(), server.clone(), "10.0.0.1").unwrap(), first);
+        let second = put(0);
+        std::thread::sleep(CHECK_EVERY);
+        assert_eq!(shake(client(), server.clone(), "10.0.0.1").unwrap(), second);
+        std::fs::write(&cert, "damaged").unwrap();
+        std::thread::sleep(CHECK_EVERY);
+        assert_eq!(shake(client(), server, "10.0.0.1").unwrap(), second);
+    }
+}

@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 
 const FLOOR: Duration = Duration::from_secs(1);
 const CEILING: Duration = Duration::from_secs(30);
+/// So many attempts follow each other quickly: a cloud that starts beside the node is there in a moment.
+const QUICK: u32 = 3;
 const CONNECT: Duration = Duration::from_secs(30);
 /// A renewal that failed is tried again with the connection, at the earliest after so long.
 const RENEW_PAUSE: Duration = Duration::from_secs(600);
@@ -52,7 +54,7 @@ impl UplinkModule {
         ready.set();
         let mut complaints = HashSet::new();
         let mut backoff = Backoff::new(FLOOR, CEILING);
-        let mut last_code = "";
+        let (mut last_code, mut failures) = ("", 0);
         let mut renewed_at: Option<Instant> = None;
         let enrolment = self.config.enrolment();
         while !stop.is_raised() {
@@ -68,7 +70,7 @@ impl UplinkModule {
             let wait = match opened {
                 Ok((halves, renew_at)) => {
                     backoff.reset();
-                    last_code = "";
+                    (last_code, failures) = ("", 0);
                     self.state.connected(self.endpoint.to_string());
                     tracing::info!(cloud = %self.endpoint, "connected to the cloud");
                     let end = serve(&mut desk, halves, self.config.heartbeat, renew_at, &stop).await;
@@ -83,7 +85,8 @@ impl UplinkModule {
                         last_code = failure.code;
                     }
                     self.state.failed(&failure);
-                    backoff.next_wait()
+                    failures += 1;
+                    if failures <= QUICK { short_wait() } else { backoff.next_wait() }
                 }
             };
             if stop.or(desk.meanwhile(tokio::time::sleep(wait))).await.is_none() {
