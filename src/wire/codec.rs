@@ -43,15 +43,21 @@ impl Envelope {
 
     /// The message as Go writes it, with its final newline.
     pub fn encode(&self) -> String {
-        let mut out = Vec::with_capacity(256);
-        let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
-        if self.serialize(&mut serializer).is_err() {
-            // Writing plain data to memory does not fail.
-            out.clear();
-        }
+        let mut out = go_json(self);
         out.push(b'\n');
         String::from_utf8(out).unwrap_or_default()
     }
+}
+
+/// Plain data as Go's encoder writes it.
+pub(super) fn go_json(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, GoFormatter);
+    if value.serialize(&mut serializer).is_err() {
+        // Writing plain data to memory does not fail.
+        out.clear();
+    }
+    out
 }
 
 fn take(map: &mut Map<String, Value>, key: &str) -> Option<Value> {

@@ -154,8 +154,7 @@ impl Connect {
 
     /// The frame's data.
     pub fn encode(&self) -> Vec<u8> {
-        // A struct of plain fields always serialises.
-        serde_json::to_vec(self).unwrap_or_default()
+        super::codec::go_json(self)
     }
 
     /// Reads a connect frame's data.
@@ -194,6 +193,26 @@ mod tests {
         let connect = Connect::decode(text.as_bytes()).unwrap();
         assert_eq!((connect.connection, connect.url.raw_query.as_str()), (7, "follow=true"));
         assert_eq!(Connect::decode(&connect.encode()).unwrap(), connect);
+    }
+
+    #[test]
+    fn recorded_frames_are_written_as_they_were_read() {
+        use base64::Engine;
+        for line in include_str!("testdata/kubeedge-1.23.1-tunnel.jsonl").lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let payload = line["payload"].as_str().unwrap();
+            let payload = Bytes::from(base64::engine::general_purpose::STANDARD.decode(payload).unwrap());
+            let frame = Frame::decode(payload.clone()).unwrap();
+            assert_eq!(frame.connection, line["connection"].as_u64().unwrap());
+            let number = KINDS.iter().position(|kind| *kind == frame.kind).unwrap();
+            assert_eq!(number as u64, line["type"].as_u64().unwrap());
+            assert_eq!(frame.encode(), payload);
+            if !matches!(frame.kind, FrameKind::Data | FrameKind::RemoveConnect | FrameKind::CloseConnect) {
+                let connect = Connect::decode(&frame.data).unwrap();
+                assert_eq!(connect.connection, frame.connection);
+                assert_eq!(connect.encode(), frame.data);
+            }
+        }
     }
 
     proptest! {
