@@ -2,6 +2,8 @@
 //! their doors; they alone talk to the person, through `Term`.
 
 mod completion;
+mod device;
+mod twin;
 mod version;
 
 use crate::base::{Exit, Failure, Term};
@@ -28,6 +30,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Completion(completion::Args),
+    Device(device::Args),
+    Twin(twin::Args),
     Version(version::Args),
 }
 
@@ -67,6 +71,8 @@ pub fn main() -> u8 {
 fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
     match command {
         Command::Completion(args) => completion::run(args, term),
+        Command::Device(args) => device::run(args, term),
+        Command::Twin(args) => twin::run(args, term),
         Command::Version(args) => version::run(args, term),
     }
 }

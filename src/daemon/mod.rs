@@ -4,6 +4,7 @@
 pub mod apiserver;
 pub mod cloud;
 pub mod edge;
+pub mod mapper;
 pub mod status;
 
 #[cfg(test)]

@@ -61,6 +61,11 @@ fn level<'a>(levels: &mut impl Iterator<Item = &'a str>) -> Option<&'a str> {
     levels.next().filter(|level| !level.is_empty())
 }
 
+/// Where an update of a device's twin is sent.
+pub fn twin_update(device: &DeviceId) -> String {
+    format!("{DEVICE}{device}/twin/update")
+}
+
 /// Where a device finds the answer to its update.
 pub fn twin_update_result(device: &DeviceId) -> String {
     format!("{DEVICE}{device}/twin/update/result")

@@ -1,10 +1,11 @@
 //! The MQTT broker inside the edge: 3.1.1 and 5 on one port, `$`-topics open to subscribers, everything bounded.
-//! `device` and `mesh` hold a [`Broker`]; programs on the machine connect over TCP. It uses no other room.
+//! `device` and `mesh` hold a [`Broker`]; programs on the machine connect over TCP, our commands with a [`Client`]. It uses no other room.
 //!
 //! listener -> `connection` (one task per client) -> `codec` (bytes) and `exchange` (who wants what)
 //! -> `session` (what waits for one client) -> that client's `connection`; in-process readers get a channel.
 //! rumqttd gives the codec. Its router is not used: it forgets no topic and no filter, and drops messages silently.
 
+mod client;
 mod codec;
 mod connection;
 mod exchange;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+pub use client::Client;
 pub use exchange::Stats;
 
 /// Messages that may wait for an in-process reader before its publishers wait.

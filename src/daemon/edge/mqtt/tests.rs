@@ -371,3 +371,58 @@ async fn the_broker_stops_and_its_port_is_free_again() {
     drop(client);
     TcpListener::bind(running.address).await.unwrap();
 }
+
+#[tokio::test]
+async fn our_own_client_publishes_and_listens() {
+    let running = start(10).await;
+    let address = running.address.to_string();
+    let mut client = super::Client::connect(&address).await.unwrap();
+    client.subscribe(&["$hw/#"]).await.unwrap();
+    client.publish("$hw/events/x", b"payload").await.unwrap();
+    let (topic, payload) = client.next().await.unwrap();
+    assert_eq!((&*topic, &payload[..]), ("$hw/events/x", &b"payload"[..]));
+    assert_eq!(client.next_within(Duration::from_millis(10)).await.unwrap(), None);
+    running.stop.raise();
+    let failure = client.next().await.unwrap_err();
+    assert_eq!((failure.code, failure.exit), ("KE-MQTT-001", Exit::Unreachable));
+}
+
+#[tokio::test]
+async fn mosquitto_clients_of_both_versions_are_served() {
+    let running = start(10).await;
+    let port = running.address.port().to_string();
+    for version in ["311", "5"] {
+        let mut subscriber = tokio::process::Command::new("mosquitto_sub");
+        subscriber.args([
+            "-p",
+            &port,
+            "-V",
+            version,
+            "-q",
+            "2",
+            "-t",
+            "$hw/events/#",
+            "-C",
+            "3",
+            "-W",
+            "10",
+            "-v",
+        ]);
+        let Ok(subscriber) = subscriber.stdout(std::process::Stdio::piped()).spawn() else {
+            return; // The machine has no mosquitto clients.
+        };
+        while running.broker.stats().subscriptions == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for qos in ["0", "1", "2"] {
+            let args = ["-p", &port, "-V", version, "-q", qos, "-t", "$hw/events/x", "-m", qos];
+            let status = tokio::process::Command::new("mosquitto_pub").args(args).status().await.unwrap();
+            assert!(status.success());
+        }
+        let seen = subscriber.wait_with_output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&seen.stdout), "$hw/events/x 0\n$hw/events/x 1\n$hw/events/x 2\n");
+        while running.broker.stats().subscriptions > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `kedge device`: which devices there are, and a simulated one to try things with.
+
+use super::DataDir;
+use super::twin::{Form, Local, Side, aligned};
+use crate::base::{Exit, Failure, Output, Stop, Term};
+use crate::daemon::edge::mqtt::Client;
+use crate::daemon::mapper::{Simulation, simulate};
+use crate::model::DeviceId;
+use serde::Serialize;
+use std::time::Duration;
+
+/// List devices, or play one
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge device list\n  kedge device simulate --device default/thermometer --interval 500ms"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(clap::Subcommand)]
+enum Deed {
+    /// List the devices of this node, or of the cluster
+    #[command(
+        after_help = "Examples:\n  kedge device list\n  kedge device list --kube-config kubeconfig -o json"
+    )]
+    List {
+        #[command(flatten)]
+        side: Side,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Play a thermometer over MQTT until interrupted
+    #[command(
+        after_help = "Examples:\n  kedge device simulate --device thermometer\n  kedge device simulate --device lab/t1 --mqtt 127.0.0.1:1883 --reports 10"
+    )]
+    Simulate(Simulate),
+}
+
+#[derive(clap::Args)]
+struct Simulate {
+    /// The device to play: NAME or NAMESPACE/NAME
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    device: DeviceId,
+    /// The property that it measures
+    #[arg(long, default_value = "temperature")]
+    property: String,
+    /// Time between two reports, such as 500ms, 1s or 2m
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    interval: Duration,
+    /// End after this many reports
+    #[arg(long, value_name = "N")]
+    reports: Option<u64>,
+    /// The broker; the one of this node's daemon when left out
+    #[arg(long, value_name = "HOST:PORT")]
+    mqtt: Option<String>,
+    #[command(flatten)]
+    data: DataDir,
+}
+
+fn device(text: &str) -> Result<DeviceId, String> {
+    DeviceId::parse(text).ok_or_else(|| "write NAME or NAMESPACE/NAME".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time span: write a number and ms, s or m");
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at_checked(split).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return Err(wrong()),
+    };
+    let ms = number.checked_mul(factor).filter(|ms| (1..=86_400_000).contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(|| "the time span is from 1ms to one day".to_owned())
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<T> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: T,
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    super::block_on(async move {
+        match args.deed {
+            Deed::List { side, form } => list(&side, form, term).await,
+            Deed::Simulate(args) => play(args, term).await,
+        }
+    })
+}
+
+async fn list(side: &Side, form: Form, term: &Term) -> Result<Exit, Failure> {
+    let devices = side.open().await?.devices().await?;
+    if form.output != Output::Text {
+        let list = List { api_version: "kedge.io/v1", kind: "DeviceList", items: devices };
+        term.value(&list, form.output)?;
+        return Ok(Exit::Done);
+    }
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let mut rows = vec![["DEVICE", "NODE", "STATE", "PROPERTIES", "LAST ONLINE"].map(str::to_owned)];
+    for device in &devices {
+        let node = dash(device.node.as_deref().unwrap_or_default());
+        let count = device.properties.len().to_string();
+        rows.push([device.id.clone(), node, dash(&device.state), count, dash(&device.last_online)]);
+    }
+    term.data(&aligned(&rows));
+    Ok(Exit::Done)
+}
+
+async fn play(args: Simulate, term: &Term) -> Result<Exit, Failure> {
+    let client = match &args.mqtt {
+        Some(address) => Client::connect(address).await?,
+        None => Local::open(&args.data.data_dir)?.client().await?,
+    };
+    let Simulate { device, property, interval, reports, .. } = args;
+    let simulation = Simulation { device, property, interval, reports };
+    let stop = Stop::new();
+    let played = simulate(&simulation, client, stop.clone(), |value| {
+        term.say(&format!("{} {} {value}", simulation.device, simulation.property));
+    });
+    tokio::select! {
+        ended = played => ended.map(|()| Exit::Done),
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_spans_are_read() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "0s", "5h", "é", "99999999999999999999s", "100000m"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! `kedge twin`: device twins from the node's own store, daemon running or not, or from the cloud with `--kube-config`.
+//! What is the same on both sides stands here; `local` and `cluster` bring and set the values.
+
+mod cluster;
+mod local;
+
+use super::DataDir;
+use crate::base::{Exit, Failure, Output, Term, now_ms};
+use crate::model::DeviceId;
+use serde::Serialize;
+use std::path::PathBuf;
+
+pub(super) use cluster::Cluster;
+pub(super) use local::Local;
+
+/// Show and set the properties of devices
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin set lab/thermometer target=23 --kube-config kubeconfig"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(clap::Subcommand)]
+enum Deed {
+    /// List the properties of all devices
+    #[command(after_help = "Examples:\n  kedge twin list\n  kedge twin list -o json")]
+    List {
+        #[command(flatten)]
+        side: Side,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Show the properties of a device, or one of them
+    #[command(
+        after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin get lab/thermometer temperature"
+    )]
+    Get {
+        /// The device: NAME or NAMESPACE/NAME
+        device: String,
+        /// One property
+        property: Option<String>,
+        #[command(flatten)]
+        side: Side,
+        #[command(flatten)]
+        form: Form,
+    },
+    /// Set the desired value of a property
+    #[command(
+        after_help = "Examples:\n  kedge twin set thermometer target=23\n  kedge twin set lab/thermometer target=23 --dry-run"
+    )]
+    Set {
+        /// The device: NAME or NAMESPACE/NAME
+        device: String,
+        /// The property and its desired value
+        #[arg(value_name = "PROPERTY=VALUE")]
+        assignment: String,
+        /// Check, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        side: Side,
+    },
+    /// Follow changes until interrupted
+    #[command(after_help = "Examples:\n  kedge twin watch\n  kedge twin watch thermometer -o json")]
+    Watch {
+        /// The device: NAME or NAMESPACE/NAME; all when left out
+        device: Option<String>,
+        #[command(flatten)]
+        side: Side,
+        #[command(flatten)]
+        form: Form,
+    },
+}
+
+/// Where the devices are looked up.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Side {
+    #[command(flatten)]
+    data: DataDir,
+    /// Ask the Kubernetes API of this kubeconfig instead of this node's store
+    #[arg(long, value_name = "FILE")]
+    kube_config: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct Form {
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+/// One property as it is shown; JSON only ever grows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Property {
+    pub(super) device: String,
+    pub(super) property: String,
+    pub(super) desired: Option<String>,
+    pub(super) reported: Option<String>,
+    /// Milliseconds since the epoch.
+    pub(super) reported_at: Option<i64>,
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub(super) value_type: String,
+}
+
+/// A device as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Device {
+    pub(super) id: String,
+    pub(super) node: Option<String>,
+    pub(super) state: String,
+    pub(super) last_online: String,
+    pub(super) properties: Vec<Property>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    items: &'a [Property],
+}
+
+/// Either side, opened.
+pub(super) enum Source {
+    Local(Local),
+    Cluster(Cluster),
+}
+
+impl Side {
+    pub(super) async fn open(&self) -> Result<Source, Failure> {
+        match &self.kube_config {
+            Some(file) => Ok(Source::Cluster(Cluster::connect(file).await?)),
+            None => Ok(Source::Local(Local::open(&self.data.data_dir)?)),
+        }
+    }
+}
+
+impl Source {
+    pub(super) async fn devices(&self) -> Result<Vec<Device>, Failure> {
+        match self {
+            Source::Local(local) => local.devices(),
+            Source::Cluster(cluster) => cluster.devices().await,
+        }
+    }
+
+    async fn set(&self, device: &DeviceId, property: &str, value: &str) -> Result<(), Failure> {
+        match self {
+            Source::Local(local) => local.set(device, property, value).await,
+            Source::Cluster(cluster) => cluster.set(device, property, value).await,
+        }
+    }
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    super::block_on(async move {
+        match args.deed {
+            Deed::List { side, form } => {
+                let devices = side.open().await?.devices().await?;
+                let all: Vec<Property> = devices.into_iter().flat_map(|device| device.properties).collect();
+                show(&all, form, term)?;
+            }
+            Deed::Get { device, property, side, form } => {
+                let devices = side.open().await?.devices().await?;
+                let found = find(&devices, &device_id(&device)?)?;
+                match property {
+                    Some(name) => show(std::slice::from_ref(find_property(found, &name)?), form, term)?,
+                    None => show(&found.properties, form, term)?,
+                }
+            }
+            Deed::Set { device, assignment, dry_run, side } => {
+                set(&side, &device, &assignment, dry_run, term).await?;
+            }
+            Deed::Watch { device, side, form } => {
+                let device = device.as_deref().map(device_id).transpose()?;
+                watch(&side.open().await?, device.as_ref(), form, term).await?;
+            }
+        }
+        Ok(Exit::Done)
+    })
+}
+
+async fn set(side: &Side, device: &str, assignment: &str, dry_run: bool, term: &Term) -> Result<(), Failure> {
+    let id = device_id(device)?;
+    let (property, value) =
+        assignment.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Failure::new("KE-TWIN-003", format!("{assignment:?} does not say what to set"))
+                .fix("write PROPERTY=VALUE, for example target=23")
+                .exit(Exit::Usage)
+        })?;
+    let source = side.open().await?;
+    let devices = source.devices().await?;
+    find_property(find(&devices, &id)?, property)?;
+    if dry_run {
+        term.say(&format!("would set {property} of {id} to {value:?}"));
+        return Ok(());
+    }
+    source.set(&id, property, value).await?;
+    term.say(&format!("{id}: {property} is to be {value:?}"));
+    Ok(())
+}
+
+async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Term) -> Result<(), Failure> {
+    if let Some(id) = device {
+        find(&source.devices().await?, id)?;
+    }
+    let told = |property: &Property| -> Result<(), Failure> {
+        if form.output == Output::Text {
+            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+            let (desired, reported) = (value(&property.desired), value(&property.reported));
+            term.data(&format!(
+                "{}  {}  desired {desired}  reported {reported}",
+                property.device, property.property
+            ));
+            return Ok(());
+        }
+        let line = serde_json::to_string(property);
+        term.data(
+            &line.map_err(|error| Failure::new("KE-TERM-001", "cannot print the result").because(error))?,
+        );
+        Ok(())
+    };
+    let follow = async {
+        match source {
+            Source::Local(local) => local.watch(device, told).await,
+            Source::Cluster(cluster) => cluster.watch(device, told).await,
+        }
+    };
+    tokio::select! {
+        ended = follow => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}
+
+pub(super) fn device_id(text: &str) -> Result<DeviceId, Failure> {
+    DeviceId::parse(text).ok_or_else(|| {
+        Failure::new("KE-TWIN-003", format!("{text:?} names no device"))
+            .fix("write NAME or NAMESPACE/NAME")
+            .exit(Exit::Usage)
+    })
+}
+
+fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Device, Failure> {
+    let name = id.to_string();
+    devices.iter().find(|device| device.id == name).ok_or_else(|| {
+        let known = devices.iter().map(|device| device.id.as_str());
+        let failure = Failure::new("KE-TWIN-001", format!("there is no device {name}"));
+        hint(failure, &name, known, "list them with `kedge device list`")
+    })
+}
+
+fn find_property<'a>(device: &'a Device, name: &str) -> Result<&'a Property, Failure> {
+    device.properties.iter().find(|property| property.property == name).ok_or_else(|| {
+        let known = device.properties.iter().map(|property| property.property.as_str());
+        let failure = Failure::new("KE-TWIN-002", format!("{} has no property {name}", device.id));
+        hint(failure, name, known, &format!("list them with `kedge twin get {}`", device.id))
+    })
+}
+
+fn hint<'a>(failure: Failure, name: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> Failure {
+    match nearest(name, known) {
+        Some(near) => failure.fix(format!("did you mean {near}?")),
+        None => failure.fix(otherwise),
+    }
+}
+
+/// The known name with the fewest edits, if it is near enough to be meant.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = name.chars().count() / 3 + 1;
+    known
+        .map(|other| (distance(name, other), other))
+        .filter(|(edits, _)| *edits <= allowed)
+        .min()
+        .map(|(_, other)| other)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for ((above_left, above), y) in row.iter().zip(row.iter().skip(1)).zip(&b) {
+            let left = next.last().copied().unwrap_or_default();
+            next.push((above_left + usize::from(x != *y)).min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+fn show(properties: &[Property], form: Form, term: &Term) -> Result<(), Failure> {
+    if form.output != Output::Text {
+        return term
+            .value(&List { api_version: "kedge.io/v1", kind: "TwinList", items: properties }, form.output);
+    }
+    let now = now_ms();
+    let mut rows = vec![["DEVICE", "PROPERTY", "DESIRED", "REPORTED", "AGE"].map(str::to_owned)];
+    for property in properties {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        let at = property.reported_at.map_or_else(|| "-".to_owned(), |at| age(now.saturating_sub(at)));
+        let (desired, reported) = (value(&property.desired), value(&property.reported));
+        rows.push([property.device.clone(), property.property.clone(), desired, reported, at]);
+    }
+    term.data(&aligned(&rows));
+    Ok(())
+}
+
+/// Columns of equal width, two blanks between them, none at the end of a line.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |row: &[String; N]| {
+        let cells: String =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        cells.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A time span as kubectl shortens it.
+pub(super) fn age(ms: i64) -> String {
+    match ms.max(0) / 1000 {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7200 => format!("{}m", seconds / 60),
+        seconds @ 7200..172_800 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let rows = [["DEVICE", "AGE"], ["default/t1", "5s"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&rows), "DEVICE      AGE\ndefault/t1  5s");
+    }
+
+    #[test]
+    fn near_names_are_offered() {
+        let known = ["temperature", "target"];
+        assert_eq!(nearest("temprature", known.into_iter()), Some("temperature"));
+        assert_eq!(nearest("xyz", known.into_iter()), None);
+        assert_eq!(nearest("", known.into_iter()), None);
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let ages = [-5, 5000, 130_000, 8_000_000, 200_000_000].map(age);
+        assert_eq!(ages, ["0s", "5s", "2m", "2h", "2d"]);
+    }
+}
