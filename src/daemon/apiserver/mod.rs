@@ -11,4 +11,5 @@ pub mod patch;
 pub mod schema;
 pub mod selector;
 pub mod storage;
+pub mod table;
 pub mod types;
