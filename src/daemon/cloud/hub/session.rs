@@ -97,7 +97,8 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
     tracing::info!(%node, reason = end.reason(), malformed = session.malformed, "the node is disconnected");
     let generation = session.entry.generation;
     if shared.registry.is_present(&node, generation) {
-        drop(shared.arrivals.send(Arrival::Disconnected(node.clone())).await);
+        // When the hub itself stops, nobody may be left to listen.
+        drop(stop.or(shared.arrivals.send(Arrival::Disconnected(node.clone()))).await);
     }
     shared.registry.leave(&node, generation);
     session.entry.ended.raise();
