@@ -94,6 +94,11 @@ impl Local {
         local
     }
 
+    #[cfg(test)]
+    pub fn store(&self) -> &super::storage::Store {
+        &self.ops.store
+    }
+
     fn resource(&self, collection: &Collection) -> Result<Arc<Resource>, Status> {
         self.ops.kinds.of(collection).ok_or_else(errors::unknown_path)
     }

@@ -1,0 +1,167 @@
+//! `kubectl logs`: the pod's log is fetched from the node's kubelet API and passed on as it comes.
+
+use super::Api;
+use super::path::Query;
+use crate::base::Failure;
+use crate::daemon::apiserver::KubeletEndpoint;
+use crate::daemon::apiserver::errors;
+use crate::daemon::apiserver::ops::Target;
+use crate::link::http::{Body, stream};
+use crate::model::Status;
+use crate::pki;
+use futures_util::{StreamExt, TryStreamExt};
+use http::{HeaderValue, Response, header};
+use serde_json::Value;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const FIRST_BYTE: Duration = Duration::from_secs(30);
+const ERROR_LIMIT: usize = 4096;
+
+/// A client of the kubelet API.
+pub struct Kubelet {
+    client: reqwest::Client,
+    address: SocketAddr,
+}
+
+impl Kubelet {
+    pub fn new(endpoint: &KubeletEndpoint) -> Result<Kubelet, Failure> {
+        let tls = pki::client_config(&endpoint.ca_pem, Some(&endpoint.identity))?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .no_proxy()
+            .http1_only()
+            .build()
+            .map_err(|error| Failure::new("KE-API-005", "cannot set the kubelet client up").because(error))?;
+        Ok(Kubelet { client, address: endpoint.address })
+    }
+}
+
+fn names(pod: &Value, list: &str) -> Vec<String> {
+    let containers = pod["spec"][list].as_array();
+    containers.into_iter().flatten().filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
+}
+
+fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
+    let (main, init) = (names(pod, "containers"), names(pod, "initContainers"));
+    if asked.is_empty() {
+        let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+        return match (main.as_slice(), annotated) {
+            ([only], _) => Ok(only.clone()),
+            (several, Some(chosen)) if several.iter().any(|c| c == chosen) => Ok(chosen.to_owned()),
+            (several, _) => {
+                let list = several.join(" ");
+                let mut message =
+                    format!("a container name must be specified for pod {name}, choose one of: [{list}]");
+                if !init.is_empty() {
+                    message += &format!(" or one of the init containers: [{}]", init.join(" "));
+                }
+                Err(errors::bad_request(message))
+            }
+        };
+    }
+    let ephemeral = names(pod, "ephemeralContainers");
+    if main.iter().chain(&init).chain(&ephemeral).any(|c| c == asked) {
+        return Ok(asked.to_owned());
+    }
+    Err(errors::bad_request(format!("container {asked} is not valid for pod {name}")))
+}
+
+impl Api {
+    pub(super) async fn log(&self, target: &Target, query: &Query) -> Result<Response<Body>, Status> {
+        let pod = self.ops.get(target)?;
+        let container = container(&pod, &target.name, query.get("container"))?;
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
+        if node.is_empty() {
+            return Err(errors::bad_request(format!("pod {} does not have a host assigned", target.name)));
+        }
+        let kubelet = self.kubelet.as_ref().ok_or_else(|| {
+            errors::unavailable("this API was started without a way to its nodes: start it with `kedge up` or `kedge cloud run --embedded`")
+        })?;
+        let namespace = target.namespace.as_deref().unwrap_or_default();
+        let mut parameters = Vec::new();
+        for name in
+            ["follow", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes", "previous"]
+        {
+            let value = query.get(name);
+            if !value.is_empty() {
+                parameters.push(format!("{name}={}", encode(value)));
+            }
+        }
+        let url = format!(
+            "https://{}/containerLogs/{namespace}/{}/{container}?{}",
+            kubelet.address,
+            target.name,
+            parameters.join("&")
+        );
+        let unreachable = |why: String| {
+            let message = format!(
+                "the log of pod {} on node {node} cannot be fetched from {}: {why}; check that the cloud side and the \
+                 node run (kedge status)",
+                target.name, kubelet.address
+            );
+            Status::failure(502, "InternalError", message)
+        };
+        let sent = tokio::time::timeout(FIRST_BYTE, kubelet.client.get(url).send()).await;
+        let answer = sent
+            .map_err(|_| unreachable("no answer in 30 seconds".to_owned()))?
+            .map_err(|error| unreachable(deepest(&error)))?;
+        if !answer.status().is_success() {
+            return Err(refused(answer).await);
+        }
+        let mut response = Response::new(stream(answer.bytes_stream().map_err(io::Error::other)));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Ok(response)
+    }
+}
+
+fn encode(value: &str) -> String {
+    value
+        .bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
+}
+
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(next) = last.source() {
+        last = next;
+    }
+    last.to_string()
+}
+
+/// The node's refusal in its own words.
+async fn refused(answer: reqwest::Response) -> Status {
+    let code = answer.status().as_u16();
+    let mut text = Vec::new();
+    let mut pieces = answer.bytes_stream();
+    while let Ok(Some(Ok(piece))) = tokio::time::timeout(CONNECT, pieces.next()).await {
+        text.extend_from_slice(&piece);
+        if text.len() > ERROR_LIMIT {
+            break;
+        }
+    }
+    text.truncate(ERROR_LIMIT);
+    if let Ok(status) = serde_json::from_slice::<Status>(&text)
+        && status.code >= 400
+    {
+        return status;
+    }
+    let words = String::from_utf8_lossy(&text).trim().to_owned();
+    let reason = match code {
+        400 => "BadRequest",
+        404 => "NotFound",
+        _ => "InternalError",
+    };
+    Status::failure(code.max(400), reason, words)
+}
