@@ -3,6 +3,7 @@
 //! Commands load files here; daemons receive the typed result and never read a file themselves.
 
 mod check;
+pub mod cloud;
 pub mod edge;
 mod edge_raw;
 mod merge;

@@ -4,8 +4,9 @@ use super::der;
 use crate::base::{Failure, read_limited};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
+use std::net::IpAddr;
 use std::path::Path;
-use x509_parser::prelude::{FromDer, X509Certificate, X509CertificationRequest, X509Name};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest, X509Name};
 
 const FILE_LIMIT: u64 = 256 << 10;
 
@@ -113,6 +114,21 @@ pub fn facts_of(der: &[u8]) -> Option<Facts> {
         not_before: validity.not_before.timestamp(),
         not_after: validity.not_after.timestamp(),
     })
+}
+
+/// The host names and addresses that a certificate in DER names.
+pub fn names_of(der: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let text = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
+        },
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(text).collect()
 }
 
 /// For whom a signing request asks; `None` when it cannot be read.

@@ -10,7 +10,7 @@ mod token;
 
 pub use authority::{Authority, Request};
 pub use der::pem_certificate;
-pub use identity::{Facts, Identity, Peer, csr_peer, facts_of, peer_of};
+pub use identity::{Facts, Identity, Peer, csr_peer, facts_of, names_of, peer_of};
 pub use tls::{
     Clients, client_config, install_crypto_provider, reloading_server_config, server_config,
     unverified_client_config,

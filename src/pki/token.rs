@@ -233,6 +233,17 @@ impl TokenBook {
         self.change(|book| book.remove(id).is_some())
     }
 
+    /// Makes the book list what was published elsewhere: new tokens are taken over, withdrawn ones dropped. Uses already
+    /// counted here stay counted.
+    pub fn follow(&self, published: &BTreeMap<String, TokenEntry>) -> Result<(), Failure> {
+        self.change(|book| {
+            book.retain(|id, _| published.contains_key(id));
+            for (id, entry) in published {
+                book.entry(id.clone()).or_insert_with(|| entry.clone());
+            }
+        })
+    }
+
     fn read(&self) -> Result<BTreeMap<String, TokenEntry>, Failure> {
         if !self.path.exists() {
             return Ok(BTreeMap::new());
@@ -311,6 +322,19 @@ mod tests {
         assert_eq!(book.verify(&authority, &token, "n2"), Err(TokenError::OtherNode));
         assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
         assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+    }
+
+    #[test]
+    fn a_book_follows_what_is_published_and_keeps_its_counts() {
+        let (authority, published, _one) = book();
+        let (_, ours, _two) = book();
+        let token = published.create(&authority, HOUR, Some(1), None).unwrap();
+        ours.follow(&published.list().unwrap()).unwrap();
+        assert_eq!(ours.verify(&authority, &token, "n1"), Ok(()));
+        ours.follow(&published.list().unwrap()).unwrap();
+        assert_eq!(ours.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+        ours.follow(&BTreeMap::new()).unwrap();
+        assert!(ours.list().unwrap().is_empty());
     }
 
     #[test]

@@ -1,3 +1,149 @@
-//! `kedge cloud run`: composition and the switchboard for what edge nodes say. Uses `wire`, never the edge wing.
+//! `kedge cloud run`: composition and the switchboard for what edge nodes say. Uses `wire`, never the edge wing; the
+//! Kubernetes API, embedded or not, is reached over HTTPS only.
+//!
+//! run: connect -> definitions -> trust -> hub, controllers, stream, tokens -> supervisor until stopped
+//! node --hub--> switchboard --> control (answers, devices, records) --> API --watch--> control --hub--> node
 
+mod control;
 pub mod hub;
+mod install;
+mod kubernetes;
+mod stream;
+mod switchboard;
+mod tokens;
+mod trust;
+
+#[cfg(test)]
+mod tests;
+
+pub use stream::KubeletAccess;
+pub use tokens::TokenDesk;
+
+use crate::base::{
+    BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, create_private_dir,
+};
+use crate::config::cloud::{CloudConfig, StreamConfig};
+use crate::daemon::status::{Facts, StatusSocket};
+use crate::pki::TokenBook;
+use control::Indexes;
+use hub::Hub;
+use kubernetes::Kube;
+use serde_json::json;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use switchboard::Switchboard;
+use tokio::sync::watch;
+
+/// How long the API may take to answer at start.
+const API_LIMIT: Duration = Duration::from_secs(120);
+
+/// Where the cloud listens and who is connected; the observer of [`run`] learns of the modules.
+pub type Observer = watch::Sender<Option<SupervisorHandle>>;
+
+/// Runs the cloud until `stop` is raised. The API must be running or about to; in embedded mode the caller starts it.
+pub async fn run(config: CloudConfig, stop: Stop, observer: Observer) -> Result<(), Failure> {
+    let Some(composed) = stop.or(compose(config)).await else { return Ok(()) };
+    let supervisor = composed?;
+    observer.send_replace(Some(supervisor.handle()));
+    supervisor.run(stop).await
+}
+
+/// How the API server in this process reaches the kubelet API of the nodes: make it before the API server starts.
+/// Reads and writes files of the data directory.
+pub fn kubelet_access(config: &CloudConfig) -> Result<KubeletAccess, Failure> {
+    stream::access(&config.stream)
+}
+
+async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
+    create_private_dir(&config.data_dir)?;
+    let kube = Kube::connect(config.kubeconfig.as_deref(), &config.master).await?;
+    kube.wait_until_reachable(API_LIMIT).await?;
+    if config.install_crds {
+        install::definitions(&kube).await?;
+    }
+    let trust = trust::establish(&kube, &config.hub).await?;
+    let book = TokenBook::at(config.token_book());
+    let indexes = Indexes::default();
+    let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
+    let advertised = config.hub.advertise.first().cloned();
+    let controllers = control::new(kube.clone(), hub.clone(), indexes.clone(), advertised).await?;
+    let mut supervisor = Supervisor::new();
+    supervisor.add(tokens::Tokens {
+        kube,
+        authority: trust.authority.clone(),
+        book,
+        refresh: config.hub.token_refresh,
+    });
+    supervisor.add(Boxed(controllers.sync));
+    for module in controllers.rest {
+        supervisor.add(Boxed(module));
+    }
+    supervisor.add(Switchboard { control: controllers.control, arriving });
+    if config.stream.enabled {
+        supervisor.add(stream_module(config.stream, &trust, &indexes).await?);
+    }
+    // Nodes are let in last, when everybody who has to tell them something runs.
+    supervisor.add(hub_module);
+    let facts = facts(hub, supervisor.handle());
+    supervisor.add(StatusSocket::new(config.status_socket, facts));
+    Ok(supervisor)
+}
+
+fn hub_config(config: &CloudConfig, trust: &trust::Trust, book: TokenBook, indexes: &Indexes) -> hub::Config {
+    let nodes = indexes.nodes.clone();
+    let wanted = &config.hub;
+    hub::Config {
+        websocket: wanted.websocket,
+        https: wanted.https,
+        certificate_days: wanted.certificate_days,
+        node_limit: wanted.node_limit,
+        keepalive: wanted.keepalive,
+        known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).contains(name)),
+        ..hub::Config::new(trust.authority.clone(), trust.identity.clone(), book)
+    }
+}
+
+async fn stream_module(
+    config: StreamConfig,
+    trust: &trust::Trust,
+    indexes: &Indexes,
+) -> Result<impl Module, Failure> {
+    let config = stream::Config {
+        stream: config,
+        identity: trust.identity.clone(),
+        node_ca_pem: trust.authority.cert_pem(),
+        pods: indexes.pods.clone(),
+    };
+    trust::blocking(move || stream::new(config)).await
+}
+
+/// What `kedge status` shows of a cloud.
+fn facts(hub: Hub, modules: SupervisorHandle) -> Facts {
+    Arc::new(move || {
+        let nodes: serde_json::Map<String, serde_json::Value> =
+            hub.nodes().borrow().iter().map(|(node, link)| (node.to_string(), json!(link))).collect();
+        let document = json!({
+            "apiVersion": "kedge/v1",
+            "role": "cloud",
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "modules": modules.modules(),
+            "listen": hub.addresses(),
+            "nodes": nodes,
+        });
+        Box::pin(async move { document })
+    })
+}
+
+/// A module behind a pointer is a module.
+struct Boxed(Box<dyn Module>);
+
+impl Module for Boxed {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        self.0.run(stop, ready)
+    }
+}

@@ -4,4 +4,5 @@ pub mod device;
 pub mod meta;
 pub mod mqtt;
 pub mod node;
+pub mod stream;
 pub mod uplink;

@@ -1,0 +1,344 @@
+//! cloudcore.yaml (resources.md §9) with its `kedge:` section, and the cloud that `kedge up` runs.
+//! `cloud_default.yaml` is schema and defaults in one; the typed form below is what the cloud wing reads.
+
+use super::check::Checker;
+use super::{Loaded, Problem, merge, read_yaml, refuse};
+use crate::base::{Exit, Failure};
+use serde::Deserialize;
+use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every key with its default, as `--defaultconfig` prints it.
+pub const DEFAULT_CONFIG: &str = include_str!("cloud_default.yaml");
+
+/// What a person usually changes, as `--minconfig` prints it.
+pub const MIN_CONFIG: &str = include_str!("cloud_min.yaml");
+
+/// Where `kedge cloud run` looks without `--config`.
+pub const DEFAULT_PATH: &str = "/etc/kubeedge/config/cloudcore.yaml";
+
+/// Everything that the cloud daemon is told.
+#[derive(Clone, Debug)]
+pub struct CloudConfig {
+    /// `None`: the service account of the pod that this runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// Overrides the server of the kubeconfig; empty keeps it.
+    pub master: String,
+    pub data_dir: PathBuf,
+    pub status_socket: PathBuf,
+    pub hub: HubConfig,
+    pub stream: StreamConfig,
+    pub api: ApiConfig,
+    pub install_crds: bool,
+}
+
+/// Where nodes connect, and what they get.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    pub websocket: SocketAddr,
+    pub https: SocketAddr,
+    pub node_limit: usize,
+    pub keepalive: Duration,
+    /// Addresses that nodes use; they go into the server certificate.
+    pub advertise: Vec<String>,
+    pub dns_names: Vec<String>,
+    pub ca_file: PathBuf,
+    pub ca_key_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    pub certificate_days: u32,
+    pub token_refresh: Duration,
+}
+
+/// The kubelet API for kube-apiserver, and the tunnels of the nodes.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    pub enabled: bool,
+    pub stream: SocketAddr,
+    pub tunnel: SocketAddr,
+    /// Client certificates must come from this authority.
+    pub ca_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    /// Make the authority and the certificate where they are missing.
+    pub own_ca: bool,
+}
+
+/// The Kubernetes API inside the process.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    pub embedded: bool,
+    pub listen: SocketAddr,
+    pub data_dir: PathBuf,
+}
+
+/// The ports of `kedge up`'s cloud, all on loopback; 0 takes a free one.
+#[derive(Clone, Copy, Debug)]
+pub struct CloudPorts {
+    pub api: u16,
+    pub websocket: u16,
+    pub https: u16,
+    pub stream: u16,
+    pub tunnel: u16,
+}
+
+impl Default for CloudPorts {
+    fn default() -> Self {
+        CloudPorts { api: 6443, websocket: 10000, https: 10002, stream: 10003, tunnel: 10004 }
+    }
+}
+
+impl CloudConfig {
+    /// Loads a file over the defaults; the failure tells all problems at once.
+    pub fn load(path: &Path) -> Result<Loaded<CloudConfig>, Failure> {
+        CloudConfig::from_value(&read_yaml(path)?, &path.display().to_string())
+    }
+
+    /// Lays a document over the defaults and checks the result.
+    pub fn from_value(file: &Value, name: &str) -> Result<Loaded<CloudConfig>, Failure> {
+        let mut document: Value = serde_yaml::from_str(DEFAULT_CONFIG).map_err(|error| {
+            Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+                .because(error)
+                .exit(Exit::Configuration)
+        })?;
+        if !file.is_object() && !file.is_null() {
+            return Err(refuse(name, &[Problem::new("(whole file)", "", "must be a map of settings")]));
+        }
+        let findings = merge::overlay(&mut document, file);
+        let mut problems = findings.problems;
+        let raw: Raw = serde_json::from_value(document).map_err(|error| {
+            problems.push(Problem::new("(whole file)", "", error.to_string()));
+            refuse(name, &problems)
+        })?;
+        let config = check(raw, &mut problems);
+        if problems.is_empty() {
+            Ok(Loaded { config, warnings: findings.warnings })
+        } else {
+            Err(refuse(name, &problems))
+        }
+    }
+
+    /// The cloud inside `kedge up`: everything below `data_dir`, loopback only, the API embedded.
+    pub fn for_data_dir(data_dir: &Path, ports: CloudPorts) -> Result<CloudConfig, Failure> {
+        let nothing = Value::Object(serde_json::Map::new());
+        let mut config = CloudConfig::from_value(&nothing, "the built-in configuration")?.config;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let cloud = data_dir.join("cloud");
+        config.kubeconfig = Some(data_dir.join("kubeconfig"));
+        config.data_dir.clone_from(&cloud);
+        config.status_socket = cloud.join("kedge.sock");
+        config.install_crds = true;
+        config.api =
+            ApiConfig { embedded: true, listen: loopback(ports.api), data_dir: data_dir.join("api") };
+        let hub = &mut config.hub;
+        hub.websocket = loopback(ports.websocket);
+        hub.https = loopback(ports.https);
+        hub.advertise = vec!["127.0.0.1".to_owned()];
+        (hub.ca_file, hub.ca_key_file) = (cloud.join("ca/rootCA.crt"), cloud.join("ca/rootCA.key"));
+        (hub.cert_file, hub.key_file) = (cloud.join("certs/server.crt"), cloud.join("certs/server.key"));
+        config.stream = StreamConfig {
+            enabled: true,
+            stream: loopback(ports.stream),
+            tunnel: loopback(ports.tunnel),
+            ca_file: cloud.join("ca/streamCA.crt"),
+            cert_file: cloud.join("certs/stream.crt"),
+            key_file: cloud.join("certs/stream.key"),
+            own_ca: true,
+        };
+        Ok(config)
+    }
+
+    /// The book of join tokens that this daemon checks against.
+    pub fn token_book(&self) -> PathBuf {
+        self.data_dir.join("tokens.json")
+    }
+}
+
+fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
+    let Raw { kube, modules, kedge } = raw;
+    let mut checker = Checker(problems);
+    let kubeconfig = Some(kube.kube_config).filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = &kubeconfig {
+        checker.absolute("kubeAPIConfig.kubeConfig", path);
+    }
+    checker.absolute("kedge.dataDir", &kedge.data_dir);
+    let hub = modules.cloud_hub;
+    if !hub.enable || !hub.websocket.enable || !hub.https.enable {
+        checker.wrong(
+            "modules.cloudHub",
+            "enable: false",
+            "cloudHub, its websocket and its https must be enabled",
+        );
+    }
+    if hub.quic.enable {
+        checker.wrong("modules.cloudHub.quic.enable", true, "kedge serves nodes by websocket only");
+    }
+    let hours = hub.token_refresh_duration;
+    if hours == 0 {
+        checker.wrong("modules.cloudHub.tokenRefreshDuration", hours, "must be more than 0 hours");
+    }
+    let stream = modules.cloud_stream;
+    let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    CloudConfig {
+        kubeconfig,
+        master: kube.master,
+        status_socket: kedge.data_dir.join("kedge.sock"),
+        install_crds: kedge.install_crds || kedge.embedded,
+        hub: HubConfig {
+            websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
+            https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
+            node_limit: hub.node_limit,
+            keepalive: checker.seconds("modules.cloudHub.keepaliveInterval", hub.keepalive_interval),
+            advertise: checker.ips("modules.cloudHub.advertiseAddress", hub.advertise_address),
+            dns_names: hub.dns_names.into_iter().filter(|name| !name.is_empty()).collect(),
+            ca_file: hub.tls_ca_file,
+            ca_key_file: hub.tls_ca_key_file,
+            cert_file: hub.tls_cert_file,
+            key_file: hub.tls_private_key_file,
+            certificate_days: hub.edge_cert_signing_duration,
+            token_refresh: Duration::from_secs(u64::from(hours) * 3600),
+        },
+        stream: StreamConfig {
+            enabled: stream.enable,
+            stream: SocketAddr::new(any, stream.stream_port),
+            tunnel: SocketAddr::new(any, stream.tunnel_port),
+            ca_file: stream.tls_stream_ca_file,
+            cert_file: stream.tls_stream_cert_file,
+            key_file: stream.tls_stream_private_key_file,
+            own_ca: kedge.own_stream_ca || kedge.embedded,
+        },
+        api: ApiConfig {
+            embedded: kedge.embedded,
+            listen: kedge.api_listen.parse().unwrap_or_else(|_| {
+                checker.wrong("kedge.apiListen", &kedge.api_listen, "must be IP:port");
+                SocketAddr::new(any, 0)
+            }),
+            data_dir: kedge.data_dir.join("api"),
+        },
+        data_dir: kedge.data_dir,
+    }
+}
+
+fn listen(checker: &mut Checker<'_>, path: &str, raw: &RawListen) -> SocketAddr {
+    let address = raw.address.parse().unwrap_or_else(|_| {
+        checker.wrong(path, &raw.address, "must be an IP address");
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    });
+    SocketAddr::new(address, raw.port)
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "kubeAPIConfig")]
+    kube: RawKube,
+    modules: RawModules,
+    kedge: RawKedge,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawKube {
+    master: String,
+    kube_config: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawModules {
+    cloud_hub: RawHub,
+    cloud_stream: RawStream,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawHub {
+    enable: bool,
+    keepalive_interval: f64,
+    node_limit: usize,
+    #[serde(rename = "tlsCAFile")]
+    tls_ca_file: PathBuf,
+    #[serde(rename = "tlsCAKeyFile")]
+    tls_ca_key_file: PathBuf,
+    tls_cert_file: PathBuf,
+    tls_private_key_file: PathBuf,
+    advertise_address: Vec<String>,
+    dns_names: Vec<String>,
+    edge_cert_signing_duration: u32,
+    token_refresh_duration: u32,
+    quic: RawSwitch,
+    websocket: RawListen,
+    https: RawListen,
+}
+
+#[derive(Deserialize)]
+struct RawSwitch {
+    enable: bool,
+}
+
+#[derive(Deserialize)]
+struct RawListen {
+    enable: bool,
+    address: String,
+    port: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawStream {
+    enable: bool,
+    tunnel_port: u16,
+    stream_port: u16,
+    #[serde(rename = "tlsStreamCAFile")]
+    tls_stream_ca_file: PathBuf,
+    tls_stream_cert_file: PathBuf,
+    tls_stream_private_key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawKedge {
+    data_dir: PathBuf,
+    embedded: bool,
+    api_listen: String,
+    #[serde(rename = "installCRDs")]
+    install_crds: bool,
+    #[serde(rename = "ownStreamCA")]
+    own_stream_ca: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_and_the_minimal_document_are_accepted() {
+        let config = CloudConfig::from_value(&json!({}), "x").unwrap().config;
+        assert_eq!(config.hub.websocket.port(), 10000);
+        assert_eq!(config.hub.token_refresh, Duration::from_secs(12 * 3600));
+        assert_eq!(config.kubeconfig, None);
+        let minimal: Value = serde_yaml::from_str(MIN_CONFIG).unwrap();
+        let loaded = CloudConfig::from_value(&minimal, "min").unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert_eq!(loaded.config.hub.node_limit, 1000);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once() {
+        let file = json!({"kubeAPIConfig": {"kubeConfig": "relative"}, "modules": {"cloudHub": {
+            "websocket": {"address": "nowhere"}, "nodeLimitt": 5, "tokenRefreshDuration": 0}}});
+        let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
+        assert_eq!(failure.what, "cloudcore.yaml has 3 problems");
+        assert_eq!(failure.exit, Exit::Configuration);
+    }
+
+    #[test]
+    fn a_data_directory_holds_everything() {
+        let config = CloudConfig::for_data_dir(Path::new("/d"), CloudPorts::default()).unwrap();
+        assert!(config.hub.https.ip().is_loopback() && config.stream.tunnel.ip().is_loopback());
+        assert!(config.token_book().starts_with("/d/cloud"));
+        assert!(config.api.embedded && config.install_crds);
+    }
+}

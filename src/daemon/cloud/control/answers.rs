@@ -1,0 +1,243 @@
+//! Answers what nodes ask and carries out what they report: Node, Lease, pod status, tokens, queries.
+//! Messages about one object keep their order; others run side by side. Every question gets an answer, a failed one too.
+
+use super::super::hub::Hub;
+use super::super::kubernetes::{Patch, Resource, is_temporary};
+use super::devices::Letter;
+use super::labels;
+use super::lanes::Lanes;
+use super::pods::gone;
+use super::shared::{Notice, Shared, told};
+use crate::base::{BoxFuture, Failure, Gone, Mail, Mailbox, Module, Ready, Stop};
+use crate::model::{Kind, NodeName, ObjectKey, Status};
+use crate::wire::{LeaseVerb, Question, Up};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const ROOM: usize = 512;
+/// How long a call is repeated while the API cannot be reached; then the node hears of it and decides.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A message of a node.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub node: NodeName,
+    pub question: Question,
+}
+
+pub(super) struct Answers {
+    pub shared: Arc<Shared>,
+    pub mail: Mail<Asked>,
+    pub registrations: Registrations,
+}
+
+/// Who hears that a node registers.
+#[derive(Clone)]
+pub(super) struct Registrations {
+    pub notices: Vec<Mailbox<Notice>>,
+    pub devices: Mailbox<Letter>,
+}
+
+impl Module for Answers {
+    fn name(&self) -> &'static str {
+        "answers"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            ready.set();
+            let context = Context { shared: self.shared.clone(), registrations: self.registrations.clone() };
+            let context = &context;
+            let mut lanes = Lanes::new(ROOM);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.raised() => return Ok(()),
+                    () = lanes.ended(), if !lanes.is_idle() => {}
+                    asked = self.mail.recv(), if lanes.has_room() => {
+                        let Some(Asked { node, question }) = asked else { return Err(gone(Gone)) };
+                        let lane = format!("{node} {}", question.resource);
+                        lanes.push(lane, Box::pin(context.answer(node, question)));
+                    }
+                }
+            }
+        })
+    }
+}
+
+struct Context {
+    shared: Arc<Shared>,
+    registrations: Registrations,
+}
+
+type Answered = Result<Value, Status>;
+
+impl Context {
+    async fn answer(&self, node: NodeName, question: Question) {
+        let registers = matches!(question.up, Up::NodeInsert { .. });
+        let silent = matches!(question.up, Up::Event { .. });
+        let result = self.shared.kube.insist(PATIENCE, || self.carry_out(&node, &question.up)).await;
+        if let Err(status) = &result
+            && (is_temporary(status) || status.code == 403)
+        {
+            tracing::warn!(%node, code = status.code, reason = status.reason, "a request of a node failed");
+        }
+        if !silent {
+            let hub: &Hub = &self.shared.hub;
+            told(hub.answer(node.clone(), question, result).await);
+        }
+        if registers {
+            for notices in &self.registrations.notices {
+                told(notices.put(Notice::Registers(node.clone())).await);
+            }
+            told(self.registrations.devices.put(Letter::Notice(Notice::Registers(node))).await);
+        }
+    }
+
+    async fn carry_out(&self, node: &NodeName, up: &Up) -> Answered {
+        let kube = &self.shared.kube;
+        match up {
+            Up::NodeInsert { name, node: object } => {
+                own(node, name)?;
+                self.register(name, object).await
+            }
+            Up::NodeUpdate { name, node: object } => {
+                own(node, name)?;
+                let patch = json!({"metadata": {
+                    "labels": object.pointer("/metadata/labels"),
+                    "annotations": object.pointer("/metadata/annotations"),
+                }});
+                let target = (name.as_str(), None);
+                kube.patch(Resource::NODE, None, target, Patch::Merge, patch.to_string().into()).await
+            }
+            Up::NodePatch { name, patch } => {
+                own(node, name)?;
+                let target = (name.as_str(), Some("status"));
+                kube.patch(Resource::NODE, None, target, Patch::Strategic, patch.clone().into()).await
+            }
+            Up::PodPatch { namespace, name, patch } => {
+                self.own_pod(node, namespace, name)?;
+                let target = (name.as_str(), Some("status"));
+                kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, patch.clone().into())
+                    .await
+            }
+            Up::PodInsert { namespace, name: _, pod } => {
+                if pod.pointer("/spec/nodeName").and_then(Value::as_str) != Some(node.as_str()) {
+                    return Err(forbidden("a node creates pods for itself only"));
+                }
+                kube.create(Resource::POD, Some(namespace), pod).await
+            }
+            Up::PodDelete { namespace, name, options } => {
+                self.delete_pod(node, namespace, name, options).await
+            }
+            Up::TokenRequest { namespace, service_account, request } => {
+                let mut request = request.clone();
+                if let Some(fields) = request.as_object_mut() {
+                    fields.insert("kind".to_owned(), json!("TokenRequest"));
+                    fields.insert("apiVersion".to_owned(), json!("authentication.k8s.io/v1"));
+                }
+                let account = Resource::SERVICE_ACCOUNT;
+                kube.create_below(account, Some(namespace), service_account, "token", &request).await
+            }
+            Up::Lease { verb, namespace, name, lease } => {
+                own(node, name)?;
+                match verb {
+                    LeaseVerb::Insert => kube.create(Resource::LEASE, Some(namespace), lease).await,
+                    LeaseVerb::Update => kube.replace(Resource::LEASE, Some(namespace), name, lease).await,
+                }
+            }
+            Up::Event { namespace, name, event } => self.record_event(namespace, name, event).await,
+            Up::Query { key } => self.query(node, key).await,
+            // The switchboard sends these elsewhere.
+            Up::Keepalive
+            | Up::Acknowledge { .. }
+            | Up::TwinReport(_)
+            | Up::StateReport(_)
+            | Up::MembershipDetail { .. }
+            | Up::Upload { .. }
+            | Up::Failed { .. }
+            | Up::Unknown { .. } => Err(Status::failure(400, "BadRequest", "not a question for the API")),
+        }
+    }
+
+    async fn register(&self, name: &str, object: &Value) -> Answered {
+        let kube = &self.shared.kube;
+        let mut object = labels::node_to_create(object, self.shared.advertised.as_deref());
+        match kube.create(Resource::NODE, None, &object).await {
+            // An API server that guards node labels takes them only by a later change.
+            Err(status) if status.code == 403 => {
+                let guarded = labels::take_guarded(&mut object);
+                kube.create(Resource::NODE, None, &object).await?;
+                let patch = json!({"metadata": {"labels": guarded}}).to_string();
+                kube.patch(Resource::NODE, None, (name, None), Patch::Merge, patch.into()).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn delete_pod(&self, node: &NodeName, namespace: &str, name: &str, options: &Value) -> Answered {
+        self.own_pod(node, namespace, name)?;
+        let uid = options.pointer("/preconditions/uid").or(Some(options)).and_then(Value::as_str);
+        let mut wanted = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+        if let Some(uid) = uid {
+            wanted["preconditions"] = json!({"uid": uid});
+        }
+        match self.shared.kube.delete(Resource::POD, Some(namespace), name, &wanted).await {
+            Err(status) if !status.is_not_found() && !status.is_conflict() => Err(status),
+            _ => Ok(json!("OK")),
+        }
+    }
+
+    async fn record_event(&self, namespace: &str, name: &str, event: &Value) -> Answered {
+        let kube = &self.shared.kube;
+        match kube.create(Resource::EVENT, Some(namespace), event).await {
+            Err(status) if status.already_exists() => {
+                kube.patch(
+                    Resource::EVENT,
+                    Some(namespace),
+                    (name, None),
+                    Patch::Merge,
+                    event.to_string().into(),
+                )
+                .await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn query(&self, node: &NodeName, key: &ObjectKey) -> Answered {
+        let resource = match key.kind {
+            Kind::Node | Kind::Lease => {
+                own(node, &key.name)?;
+                Resource::of(key.kind)
+            }
+            Kind::Secret if key.namespace.as_deref() == Some("kubeedge") => {
+                return Err(forbidden("secrets of the cloud are not for nodes"));
+            }
+            kind => Resource::of(kind),
+        };
+        let Some(resource) = resource else {
+            return Err(Status::failure(400, "BadRequest", format!("a {} cannot be asked for", key.kind)));
+        };
+        // Upstream asks for cluster-scoped objects in namespace `default`.
+        let namespace = key.namespace.as_deref().filter(|_| resource.namespaced);
+        self.shared.kube.get(resource, namespace, &key.name).await
+    }
+
+    /// A node speaks for its own pods only; a pod that is not known here is left to the API's judgement.
+    fn own_pod(&self, node: &NodeName, namespace: &str, name: &str) -> Result<(), Status> {
+        match self.shared.pods().node_of(namespace, name) {
+            Some(owner) if owner != *node => Err(forbidden("the pod belongs to another node")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn own(node: &NodeName, name: &str) -> Result<(), Status> {
+    if node.as_str() == name { Ok(()) } else { Err(forbidden("a node speaks for itself only")) }
+}
+
+fn forbidden(why: &str) -> Status {
+    Status::failure(403, "Forbidden", why)
+}

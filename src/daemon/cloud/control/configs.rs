@@ -1,0 +1,182 @@
+//! ConfigMaps and Secrets to the nodes that need them: a pod refers to them, or the node has asked for them.
+//! Keeps a uid and a revision of each object, never its content.
+
+use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
+use super::pods::{gone, watch_ended};
+use super::shared::{Notice, Shared};
+use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
+use crate::model::{Kind, NodeName, ObjectKey, Revision};
+use crate::wire::Verb;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const EVENTS: usize = 64;
+const GET_LIMIT: Duration = Duration::from_secs(60);
+/// Secrets of the cloud itself never go to a node by a watch.
+const OWN_NAMESPACE: &str = "kubeedge";
+
+pub(super) struct Configs {
+    pub shared: Arc<Shared>,
+    pub mail: Mail<Notice>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    uid: String,
+    revision: Revision,
+    seen: bool,
+}
+
+#[derive(Default)]
+struct Index(HashMap<ObjectKey, Entry>);
+
+impl Module for Configs {
+    fn name(&self) -> &'static str {
+        "configs"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut crew = Crew::new();
+            let (mut maps, mut secrets) = (
+                watch(&mut crew, &self.shared, Resource::CONFIG_MAP),
+                watch(&mut crew, &self.shared, Resource::SECRET),
+            );
+            let mut index = Index::default();
+            let (mut maps_listed, mut secrets_listed) = (false, false);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.raised() => return Ok(()),
+                    event = maps.recv() => {
+                        let event = event.ok_or_else(|| watch_ended("ConfigMaps"))?;
+                        maps_listed |= matches!(event, Event::Listed);
+                        self.event(&mut index, Kind::ConfigMap, event).await.map_err(gone)?;
+                    }
+                    event = secrets.recv() => {
+                        let event = event.ok_or_else(|| watch_ended("Secrets"))?;
+                        secrets_listed |= matches!(event, Event::Listed);
+                        self.event(&mut index, Kind::Secret, event).await.map_err(gone)?;
+                    }
+                    Some(notice) = self.mail.recv(), if maps_listed && secrets_listed => {
+                        self.restate(&index, &notice).await.map_err(gone)?;
+                    }
+                }
+                if maps_listed && secrets_listed {
+                    ready.set();
+                }
+            }
+        })
+    }
+}
+
+fn watch(crew: &mut Crew, shared: &Shared, resource: Resource) -> mpsc::Receiver<Event> {
+    let (sender, events) = mpsc::channel(EVENTS);
+    let kube = shared.kube.clone();
+    crew.spawn(async move { drop(follow(kube, Scope { resource, selector: "" }, sender).await) });
+    events
+}
+
+impl Configs {
+    async fn event(&self, index: &mut Index, kind: Kind, event: Event) -> Result<(), Gone> {
+        match event {
+            Event::Listing => {
+                for (_, entry) in index.0.iter_mut().filter(|(key, _)| key.kind == kind) {
+                    entry.seen = false;
+                }
+            }
+            Event::Applied { object, .. } => self.applied(index, kind, object).await?,
+            Event::Deleted(object) => {
+                let key = key(kind, &object);
+                index.0.remove(&key);
+                for node in self.interested(&key, meta(&object, "uid")) {
+                    self.shared.push_gone(&node, kind, object.clone()).await?;
+                }
+            }
+            Event::Listed => {
+                let lost: Vec<ObjectKey> = index
+                    .0
+                    .iter()
+                    .filter(|(k, e)| k.kind == kind && !e.seen)
+                    .map(|(k, _)| k.clone())
+                    .collect();
+                for key in lost {
+                    let Some(entry) = index.0.remove(&key) else { continue };
+                    for node in self.interested(&key, &entry.uid) {
+                        self.shared.push_lost(&node, &key, &entry.uid).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn applied(&self, index: &mut Index, kind: Kind, object: Value) -> Result<(), Gone> {
+        let key = key(kind, &object);
+        if kind == Kind::Secret && key.namespace.as_deref() == Some(OWN_NAMESPACE) {
+            return Ok(());
+        }
+        let uid = meta(&object, "uid").to_owned();
+        let entry = Entry { uid: uid.clone(), revision: revision(&object), seen: true };
+        let current = entry.revision;
+        let before = index.0.insert(key.clone(), entry);
+        if before.as_ref().is_some_and(|old| old.uid == uid && old.revision == current) {
+            return Ok(());
+        }
+        let verb = if before.is_some() || kind == Kind::Secret { Verb::Update } else { Verb::Insert };
+        for node in self.interested(&key, &uid) {
+            // After a restart the list brings everything once more: what the node has is not sent again.
+            if self.shared.records.revision(&node, &uid).is_none_or(|stored| stored < current) {
+                self.shared.push(&node, verb, kind, object.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes with a pod that refers to the object, and nodes that hold it.
+    fn interested(&self, key: &ObjectKey, uid: &str) -> BTreeSet<NodeName> {
+        let mut nodes: BTreeSet<NodeName> = self.shared.pods().subscribers(key).into_iter().collect();
+        nodes.extend(self.shared.records.holders(uid));
+        nodes
+    }
+
+    /// Tells a node that is back what changed or vanished meanwhile.
+    async fn restate(&self, index: &Index, notice: &Notice) -> Result<(), Gone> {
+        let node = notice.node();
+        let mut owed = self.shared.pods().references_of(node);
+        for (uid, record) in self.shared.records.of(node) {
+            if !matches!(record.key.kind, Kind::ConfigMap | Kind::Secret) {
+                continue;
+            }
+            if index.0.get(&record.key).is_some_and(|entry| entry.uid == uid) {
+                owed.insert(record.key);
+            } else {
+                self.shared.push_lost(node, &record.key, &uid).await?;
+            }
+        }
+        for key in owed {
+            let Some(entry) = index.0.get(&key) else { continue };
+            let Some(resource) = Resource::of(key.kind) else { continue };
+            if !self.shared.owes(notice, &entry.uid, entry.revision) {
+                continue;
+            }
+            let kube = &self.shared.kube;
+            let (namespace, name) = (key.namespace.as_deref(), key.name.as_str());
+            match kube.insist(GET_LIMIT, || kube.get(resource, namespace, name)).await {
+                Ok(object) => self.shared.push(node, Verb::Update, key.kind, object).await?,
+                Err(status) if status.is_not_found() => {}
+                Err(status) => {
+                    tracing::warn!(%node, object = %key, code = status.code, "an object could not be read for a node");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key(kind: Kind, object: &Value) -> ObjectKey {
+    ObjectKey::namespaced(kind, meta(object, "namespace"), meta(object, "name"))
+}

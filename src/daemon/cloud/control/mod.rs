@@ -1,0 +1,126 @@
+//! The controllers of the cloud: what the API says down to the nodes, what nodes say up into the API.
+//! The composition makes them with [`new`] and hands arrivals to [`Control`]; only the hub and the API are outside.
+//!
+//! API --watch--> pods, configs, nodes, devices --tell--> hub
+//! hub --arrivals--> Control --> answers, devices --> API;  acknowledgements --> records --> sync --> API
+
+mod answers;
+mod configs;
+mod devices;
+mod fingerprint;
+mod labels;
+mod lanes;
+mod nodes;
+mod pod_index;
+mod pods;
+mod records;
+mod references;
+mod shared;
+mod sync;
+
+use super::hub::Hub;
+use super::kubernetes::Kube;
+use crate::base::{Failure, Mailbox, Module, mailbox};
+use crate::model::{NodeName, ObjectKey, Revision};
+use crate::wire::Question;
+use answers::Asked;
+use shared::{Notice, Shared, told};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+pub(super) use pod_index::PodIndex;
+
+const NOTICES: usize = 256;
+const LETTERS: usize = 1024;
+
+/// What other rooms read: pods by name, and the names of Nodes.
+#[derive(Clone, Default)]
+pub(super) struct Indexes {
+    pub pods: Arc<Mutex<PodIndex>>,
+    pub nodes: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// Takes what the hub hears.
+pub(super) struct Control {
+    shared: Arc<Shared>,
+    notices: Vec<Mailbox<Notice>>,
+    devices: Mailbox<devices::Letter>,
+    answers: Mailbox<Asked>,
+}
+
+/// The controllers in start order.
+pub(super) struct Controllers {
+    pub control: Control,
+    pub sync: Box<dyn Module>,
+    pub rest: Vec<Box<dyn Module>>,
+}
+
+/// Makes the controllers; reads the records of what nodes have, so it needs the API.
+pub(super) async fn new(
+    kube: Kube,
+    hub: Hub,
+    indexes: Indexes,
+    advertised: Option<String>,
+) -> Result<Controllers, Failure> {
+    let shared = Shared::new(kube, hub, indexes, advertised);
+    sync::load(&shared).await.map_err(|status| {
+        Failure::new("KE-CLOUD-012", "cannot read the ObjectSync records").because(&status).fix(
+            "install KubeEdge's definitions: set kedge.installCRDs in cloudcore.yaml, or run `kedge init`",
+        )
+    })?;
+    let (pods_box, pods_mail) = mailbox(NOTICES);
+    let (configs_box, configs_mail) = mailbox(NOTICES);
+    let (nodes_box, nodes_mail) = mailbox(NOTICES);
+    let (devices, devices_mail) = mailbox(LETTERS);
+    let (answers, answers_mail) = mailbox(LETTERS);
+    let notices = vec![pods_box, configs_box, nodes_box];
+    let registrations = answers::Registrations { notices: notices.clone(), devices: devices.clone() };
+    let rest: Vec<Box<dyn Module>> = vec![
+        Box::new(nodes::Nodes { shared: shared.clone(), mail: nodes_mail }),
+        Box::new(pods::Pods { shared: shared.clone(), mail: pods_mail }),
+        Box::new(configs::Configs { shared: shared.clone(), mail: configs_mail }),
+        Box::new(devices::Devices { shared: shared.clone(), mail: devices_mail }),
+        Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
+    ];
+    let sync = Box::new(sync::Sync { shared: shared.clone() });
+    Ok(Controllers { control: Control { shared, notices, devices, answers }, sync, rest })
+}
+
+impl Control {
+    /// A node is connected: everybody tells it what it is missing.
+    pub(super) async fn connected(&self, node: NodeName) {
+        for notices in &self.notices {
+            told(notices.put(Notice::Connected(node.clone())).await);
+        }
+        told(self.devices.put(devices::Letter::Notice(Notice::Connected(node))).await);
+    }
+
+    /// A question or a report for the API.
+    pub(super) async fn ask(&self, node: NodeName, question: Question) {
+        told(self.answers.put(Asked { node, question }).await);
+    }
+
+    /// A message about devices.
+    pub(super) async fn device(&self, node: NodeName, question: Question) {
+        told(self.devices.put(devices::Letter::Said { node, question }).await);
+    }
+
+    /// A node has stored or removed an object.
+    pub(super) fn stored(
+        &self,
+        node: &NodeName,
+        key: ObjectKey,
+        uid: &str,
+        revision: Option<Revision>,
+        deleted: bool,
+    ) {
+        if uid.is_empty() {
+            return;
+        }
+        if deleted {
+            self.shared.records.removed(node, uid);
+        } else if let Some(revision) = revision {
+            self.shared.records.stored(node, uid, key, revision);
+        }
+    }
+}

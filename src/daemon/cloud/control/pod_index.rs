@@ -1,0 +1,215 @@
+//! The pods of all nodes in a few words each: uid, revision, node, references. Pure; `pods` feeds it, `configs`, `answers`
+//! and the stream server read it.
+
+use super::super::kubernetes::{meta, revision};
+use super::{fingerprint, references};
+use crate::model::{Kind, NodeName, ObjectKey, Revision};
+use crate::wire::Verb;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+
+#[derive(Clone, Debug)]
+struct Entry {
+    uid: String,
+    /// The revision at the last change of metadata or spec.
+    revision: Revision,
+    fingerprint: u64,
+    node: Option<NodeName>,
+    references: BTreeSet<ObjectKey>,
+    seen: bool,
+}
+
+/// What a node has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodChange {
+    pub node: NodeName,
+    pub verb: Verb,
+}
+
+/// A pod of a node as it is owed to the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PodFact {
+    pub uid: String,
+    pub revision: Revision,
+}
+
+/// All pods by namespace and name.
+#[derive(Default)]
+pub(in crate::daemon::cloud) struct PodIndex {
+    pods: HashMap<ObjectKey, Entry>,
+    /// How many pods of a node refer to an object.
+    subscribers: HashMap<ObjectKey, HashMap<NodeName, usize>>,
+}
+
+pub(super) fn key(pod: &Value) -> ObjectKey {
+    ObjectKey::namespaced(Kind::Pod, meta(pod, "namespace"), meta(pod, "name"))
+}
+
+impl PodIndex {
+    /// Takes a pod as it is now; says what its node has to be told.
+    pub(super) fn apply(&mut self, pod: &Value) -> Option<PodChange> {
+        let key = key(pod);
+        let node = pod.pointer("/spec/nodeName").and_then(Value::as_str).and_then(|n| NodeName::new(n).ok());
+        let entry = Entry {
+            uid: meta(pod, "uid").to_owned(),
+            revision: revision(pod),
+            fingerprint: fingerprint::of(pod),
+            references: if node.is_some() { references::of_pod(pod) } else { BTreeSet::new() },
+            node,
+            seen: true,
+        };
+        let before = self.pods.get_mut(&key);
+        let known = before.as_ref().is_some_and(|old| old.uid == entry.uid && old.node.is_some());
+        if let Some(old) = before
+            && old.uid == entry.uid
+            && old.fingerprint == entry.fingerprint
+        {
+            old.seen = true;
+            return None;
+        }
+        if let Some(old) = self.pods.remove(&key) {
+            self.unsubscribe(&old);
+        }
+        let change = entry.node.clone().map(|node| {
+            let ending = pod.pointer("/metadata/deletionTimestamp").is_some();
+            PodChange { node, verb: if known || ending { Verb::Update } else { Verb::Insert } }
+        });
+        if let Some(node) = &entry.node {
+            for reference in &entry.references {
+                *self.subscribers.entry(reference.clone()).or_default().entry(node.clone()).or_default() += 1;
+            }
+        }
+        self.pods.insert(key, entry);
+        change
+    }
+
+    /// The pod is gone; says on which node it was.
+    pub(super) fn remove(&mut self, key: &ObjectKey, uid: &str) -> Option<NodeName> {
+        if self.pods.get(key)?.uid != uid {
+            return None;
+        }
+        let entry = self.pods.remove(key)?;
+        self.unsubscribe(&entry);
+        entry.node
+    }
+
+    fn unsubscribe(&mut self, entry: &Entry) {
+        let Some(node) = &entry.node else { return };
+        for reference in &entry.references {
+            let Some(nodes) = self.subscribers.get_mut(reference) else { continue };
+            if let Some(count) = nodes.get_mut(node) {
+                *count -= 1;
+                if *count == 0 {
+                    nodes.remove(node);
+                }
+            }
+            if nodes.is_empty() {
+                self.subscribers.remove(reference);
+            }
+        }
+    }
+
+    /// A list begins.
+    pub(super) fn begin_list(&mut self) {
+        for entry in self.pods.values_mut() {
+            entry.seen = false;
+        }
+    }
+
+    /// The list has ended: what was not in it is gone.
+    pub(super) fn end_list(&mut self) -> Vec<(ObjectKey, String, Option<NodeName>)> {
+        let gone: Vec<(ObjectKey, String)> =
+            self.pods.iter().filter(|(_, e)| !e.seen).map(|(k, e)| (k.clone(), e.uid.clone())).collect();
+        gone.into_iter()
+            .map(|(key, uid)| {
+                let node = self.remove(&key, &uid);
+                (key, uid, node)
+            })
+            .collect()
+    }
+
+    /// The node on which a pod runs.
+    pub(in crate::daemon::cloud) fn node_of(&self, namespace: &str, name: &str) -> Option<NodeName> {
+        self.pods.get(&ObjectKey::namespaced(Kind::Pod, namespace, name))?.node.clone()
+    }
+
+    /// The pod, if it still has this uid and node.
+    pub(super) fn is_current(&self, key: &ObjectKey, uid: &str, node: &NodeName) -> bool {
+        self.pods.get(key).is_some_and(|entry| entry.uid == uid && entry.node.as_ref() == Some(node))
+    }
+
+    /// Pods of a node.
+    pub(super) fn of_node(&self, node: &NodeName) -> HashMap<ObjectKey, PodFact> {
+        let owned = self.pods.iter().filter(|(_, entry)| entry.node.as_ref() == Some(node));
+        owned.map(|(k, e)| (k.clone(), PodFact { uid: e.uid.clone(), revision: e.revision })).collect()
+    }
+
+    /// Nodes with a pod that refers to this ConfigMap or Secret.
+    pub(super) fn subscribers(&self, key: &ObjectKey) -> Vec<NodeName> {
+        self.subscribers.get(key).into_iter().flatten().map(|(node, _)| node.clone()).collect()
+    }
+
+    /// ConfigMaps and Secrets that pods of this node refer to.
+    pub(super) fn references_of(&self, node: &NodeName) -> BTreeSet<ObjectKey> {
+        let owned = self.pods.values().filter(|entry| entry.node.as_ref() == Some(node));
+        owned.flat_map(|entry| entry.references.iter().cloned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(revision: &str, node: &str, status: &str) -> Value {
+        json!({"metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": revision},
+            "spec": {"nodeName": node, "volumes": [{"configMap": {"name": "c"}}]}, "status": {"phase": status}})
+    }
+
+    fn node() -> NodeName {
+        NodeName::new("n1").unwrap()
+    }
+
+    #[test]
+    fn status_changes_are_not_told() {
+        let mut index = PodIndex::default();
+        assert_eq!(
+            index.apply(&pod("1", "n1", "Pending")),
+            Some(PodChange { node: node(), verb: Verb::Insert })
+        );
+        assert_eq!(index.apply(&pod("2", "n1", "Running")), None);
+        let mut ending = pod("3", "n1", "Running");
+        ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert_eq!(index.apply(&ending), Some(PodChange { node: node(), verb: Verb::Update }));
+    }
+
+    #[test]
+    fn a_pod_becomes_known_to_its_node_when_it_is_bound() {
+        let mut index = PodIndex::default();
+        let mut unbound = pod("1", "", "Pending");
+        unbound["spec"].as_object_mut().unwrap().remove("nodeName");
+        assert_eq!(index.apply(&unbound), None);
+        assert_eq!(index.apply(&pod("2", "n1", "Pending")).unwrap().verb, Verb::Insert);
+    }
+
+    #[test]
+    fn references_follow_the_pods() {
+        let mut index = PodIndex::default();
+        drop(index.apply(&pod("1", "n1", "")));
+        let config = ObjectKey::namespaced(Kind::ConfigMap, "d", "c");
+        assert_eq!(index.subscribers(&config), [node()]);
+        assert_eq!(index.remove(&key(&pod("1", "n1", "")), "u"), Some(node()));
+        assert!(index.subscribers(&config).is_empty());
+    }
+
+    #[test]
+    fn what_a_new_list_does_not_hold_is_gone() {
+        let mut index = PodIndex::default();
+        drop(index.apply(&pod("1", "n1", "")));
+        index.begin_list();
+        let gone = index.end_list();
+        assert_eq!(gone.len(), 1);
+        assert_eq!(gone[0].2, Some(node()));
+        assert!(index.of_node(&node()).is_empty());
+    }
+}

@@ -1,0 +1,147 @@
+//! Pods to their nodes: pushes what changed in metadata or spec, and on a node's return what it is missing.
+//! Status comes up through `answers`; this module never writes to the API.
+
+use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
+use super::pod_index::{self, PodChange};
+use super::shared::{Notice, Shared};
+use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
+use crate::model::{Kind, NodeName, ObjectKey, Status};
+use crate::wire::Verb;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const EVENTS: usize = 64;
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+
+pub(super) struct Pods {
+    pub shared: Arc<Shared>,
+    pub mail: Mail<Notice>,
+}
+
+pub(super) fn gone(_: Gone) -> Failure {
+    Failure::new("KE-CLOUD-010", "the hub has ended")
+}
+
+impl Module for Pods {
+    fn name(&self) -> &'static str {
+        "pods"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut crew = Crew::new();
+            let (sender, mut events) = mpsc::channel(EVENTS);
+            let scope = Scope { resource: Resource::POD, selector: "" };
+            let kube = self.shared.kube.clone();
+            crew.spawn(async move { drop(follow(kube, scope, sender).await) });
+            let mut listed = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.raised() => return Ok(()),
+                    event = events.recv() => {
+                        let Some(event) = event else { return Err(watch_ended("pods")) };
+                        if matches!(event, Event::Listed) {
+                            listed = true;
+                            ready.set();
+                        }
+                        self.event(event).await.map_err(gone)?;
+                    }
+                    Some(notice) = self.mail.recv(), if listed => self.restate(&notice).await.map_err(gone)?,
+                }
+            }
+        })
+    }
+}
+
+pub(super) fn watch_ended(what: &str) -> Failure {
+    Failure::new("KE-CLOUD-011", format!("the watch of {what} ended"))
+}
+
+impl Pods {
+    async fn event(&self, event: Event) -> Result<(), Gone> {
+        match event {
+            Event::Listing => self.shared.pods().begin_list(),
+            Event::Applied { object, .. } => {
+                let change = self.shared.pods().apply(&object);
+                if let Some(PodChange { node, verb }) = change {
+                    self.shared.push(&node, verb, Kind::Pod, object).await?;
+                }
+            }
+            Event::Deleted(object) => {
+                let (key, uid) = (pod_index::key(&object), meta(&object, "uid").to_owned());
+                drop(self.shared.pods().remove(&key, &uid));
+                let node = object.pointer("/spec/nodeName").and_then(Value::as_str);
+                if let Some(node) = node.and_then(|node| NodeName::new(node).ok()) {
+                    self.shared.push_gone(&node, Kind::Pod, object).await?;
+                }
+            }
+            Event::Listed => {
+                let lost = self.shared.pods().end_list();
+                for (key, uid, node) in lost {
+                    if let Some(node) = node {
+                        self.shared.push_lost(&node, &key, &uid).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells a node that is back which of its pods are gone and which are new.
+    async fn restate(&self, notice: &Notice) -> Result<(), Gone> {
+        let node = notice.node();
+        let owed = self.shared.pods().of_node(node);
+        for (uid, record) in self.shared.records.of(node) {
+            if record.key.kind == Kind::Pod && owed.get(&record.key).is_none_or(|fact| fact.uid != uid) {
+                self.shared.push_lost(node, &record.key, &uid).await?;
+            }
+        }
+        if !owed.values().any(|fact| self.shared.owes(notice, &fact.uid, fact.revision)) {
+            return Ok(());
+        }
+        match self.list(node).await {
+            Ok(pods) => {
+                for pod in pods {
+                    self.restate_one(notice, pod, &owed).await?;
+                }
+            }
+            Err(status) => {
+                tracing::warn!(%node, code = status.code, reason = status.reason, "the pods of a node could not be listed");
+            }
+        }
+        Ok(())
+    }
+
+    async fn restate_one(
+        &self,
+        notice: &Notice,
+        pod: Value,
+        owed: &std::collections::HashMap<ObjectKey, pod_index::PodFact>,
+    ) -> Result<(), Gone> {
+        let (key, uid, node) = (pod_index::key(&pod), meta(&pod, "uid"), notice.node());
+        let current = self.shared.pods().is_current(&key, uid, node);
+        let lacks = owed.get(&key).is_none_or(|fact| self.shared.owes(notice, uid, fact.revision));
+        if !current || !lacks {
+            return Ok(());
+        }
+        let known = self.shared.records.revision(node, uid).is_some();
+        let ending = pod.pointer("/metadata/deletionTimestamp").is_some();
+        let verb = if known || ending { Verb::Update } else { Verb::Insert };
+        self.shared.push(node, verb, Kind::Pod, pod).await
+    }
+
+    async fn list(&self, node: &NodeName) -> Result<Vec<Value>, Status> {
+        let selector = format!("fieldSelector=spec.nodeName%3D{node}");
+        let kube = &self.shared.kube;
+        let selector = selector.as_str();
+        kube.insist(LIST_LIMIT, move || async move {
+            let mut pods = Vec::new();
+            kube.list(Resource::POD, None, selector, |pod| pods.push(pod)).await?;
+            Ok(pods)
+        })
+        .await
+    }
+}

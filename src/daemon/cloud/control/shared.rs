@@ -1,0 +1,131 @@
+//! What the control modules share: the API, the hub, and small indexes. Locks are short and never held across an await.
+
+use super::super::hub::{Hub, NodeLink};
+use super::super::kubernetes::{Kube, meta, revision};
+use super::Indexes;
+use super::pod_index::PodIndex;
+use super::records::Records;
+use crate::base::Gone;
+use crate::model::{Kind, NodeName, ObjectKey, Revision};
+use crate::wire::{Down, Origin, Verb};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// What a module hears of a node.
+#[derive(Clone, Debug)]
+pub(super) enum Notice {
+    /// The node is back: tell it what it is missing.
+    Connected(NodeName),
+    /// The node registers, so its store may be empty: tell it everything.
+    Registers(NodeName),
+}
+
+impl Notice {
+    pub(super) fn node(&self) -> &NodeName {
+        match self {
+            Notice::Connected(node) | Notice::Registers(node) => node,
+        }
+    }
+
+    /// Whether what the node is known to have counts.
+    pub(super) fn trusts_records(&self) -> bool {
+        matches!(self, Notice::Connected(_))
+    }
+}
+
+pub(super) struct Shared {
+    pub kube: Kube,
+    pub hub: Hub,
+    pub records: Records,
+    pub advertised: Option<String>,
+    nodes: watch::Receiver<BTreeMap<NodeName, NodeLink>>,
+    indexes: Indexes,
+}
+
+impl Shared {
+    pub(super) fn new(kube: Kube, hub: Hub, indexes: Indexes, advertised: Option<String>) -> Arc<Shared> {
+        let nodes = hub.nodes();
+        Arc::new(Shared { kube, hub, records: Records::default(), advertised, nodes, indexes })
+    }
+
+    pub(super) fn pods(&self) -> MutexGuard<'_, PodIndex> {
+        self.indexes.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes whether a Node of this name exists.
+    pub(super) fn note_node(&self, name: &str, exists: bool) {
+        let mut nodes = self.indexes.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        if !exists {
+            nodes.remove(name);
+        } else if !nodes.contains(name) {
+            nodes.insert(name.to_owned());
+        }
+    }
+
+    pub(super) fn is_connected(&self, node: &NodeName) -> bool {
+        self.nodes.borrow().contains_key(node)
+    }
+
+    /// Whether the node lacks this revision of the object.
+    pub(super) fn owes(&self, notice: &Notice, uid: &str, current: Revision) -> bool {
+        let stored = self.records.revision(notice.node(), uid);
+        !notice.trusts_records() || stored.is_none_or(|stored| stored < current)
+    }
+
+    /// Tells a node what an object is now; nothing when the node is away, which is told on its return.
+    pub(super) async fn push(
+        &self,
+        node: &NodeName,
+        verb: Verb,
+        kind: Kind,
+        object: Value,
+    ) -> Result<(), Gone> {
+        if !self.is_connected(node) {
+            return Ok(());
+        }
+        let down = Down::Object {
+            verb,
+            origin: origin(kind),
+            key: key_of(kind, &object),
+            revision: revision(&object),
+            object,
+        };
+        self.hub.tell(node.clone(), down).await
+    }
+
+    /// Tells a node that an object is gone, with its last form.
+    pub(super) async fn push_gone(&self, node: &NodeName, kind: Kind, object: Value) -> Result<(), Gone> {
+        if !self.is_connected(node) {
+            return Ok(());
+        }
+        let revision = Some(revision(&object)).filter(|revision| *revision != Revision::default());
+        let down = Down::Delete { origin: origin(kind), key: key_of(kind, &object), revision, object };
+        self.hub.tell(node.clone(), down).await
+    }
+
+    /// Like [`Shared::push_gone`] when only the object's names are left.
+    pub(super) async fn push_lost(&self, node: &NodeName, key: &ObjectKey, uid: &str) -> Result<(), Gone> {
+        let mut metadata = json!({"name": key.name, "uid": uid});
+        if let Some(namespace) = &key.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        self.push_gone(node, key.kind, json!({"metadata": metadata})).await
+    }
+}
+
+fn key_of(kind: Kind, object: &Value) -> ObjectKey {
+    let namespace = Some(meta(object, "namespace").to_owned()).filter(|namespace| !namespace.is_empty());
+    ObjectKey { kind, namespace, name: meta(object, "name").to_owned() }
+}
+
+fn origin(kind: Kind) -> Origin {
+    match kind {
+        Kind::Device | Kind::DeviceModel => Origin::Device,
+        _ => Origin::Edge,
+    }
+}
+
+/// Takes the outcome of telling the hub: when it has ended, so has the process, and nobody is left to tell.
+pub(super) fn told(_outcome: Result<(), Gone>) {}

@@ -1,0 +1,241 @@
+//! Tunnels from nodes: who has one, which requests run in it. A node is what its certificate says, whatever its header
+//! says (KubeEdge trusts the header). A second tunnel of a node replaces the first.
+
+use crate::base::{Crew, Stop};
+use crate::link::http::{Body, Caller, text};
+use crate::link::ws::{self, Outgoing, Pending, Reader, Received, Writer};
+use crate::model::NodeName;
+use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+pub(super) const CONNECT_PATH: &str = "/v1/kubeedge/connect";
+/// Frames that a request may have under way; a kedge edge waits for room, so memory per request is bounded by this.
+pub(super) const WINDOW: usize = 64;
+/// Carries the window in a connect frame, and an edge's word in its upgrade request that it obeys one.
+pub(super) const WINDOW_HEADER: &str = "Kedge-Window";
+/// A KubeEdge edge knows no window: its tunnel waits so long for a slow reader, then the request is broken off.
+const SLOW_READER: Duration = Duration::from_secs(10);
+const FRAMES: usize = 64;
+
+/// The far end of one request.
+#[derive(Clone)]
+struct Far {
+    frames: mpsc::Sender<Bytes>,
+}
+
+struct Tunnel {
+    serial: u64,
+    outgoing: mpsc::Sender<Frame>,
+    requests: HashMap<u64, Far>,
+}
+
+/// All tunnels by node.
+#[derive(Default)]
+pub(super) struct Tunnels {
+    tunnels: Mutex<HashMap<NodeName, Tunnel>>,
+    serial: AtomicU64,
+}
+
+/// A tunnel whose upgrade was granted.
+pub(super) struct Entered {
+    node: NodeName,
+    pending: Pending,
+    has_window: bool,
+}
+
+/// One request in a tunnel; dropped, the node is told to end it.
+pub(super) struct Running {
+    tunnels: Arc<Tunnels>,
+    node: NodeName,
+    connection: u64,
+    outgoing: mpsc::Sender<Frame>,
+    frames: mpsc::Receiver<Bytes>,
+    consumed: u8,
+}
+
+impl Tunnels {
+    fn locked(&self) -> MutexGuard<'_, HashMap<NodeName, Tunnel>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a request on a node; `None` when the node has no tunnel.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        node: &NodeName,
+        kind: FrameKind,
+        path: &str,
+        query: &str,
+    ) -> Option<Running> {
+        let connection = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, frames) = mpsc::channel(WINDOW + 1);
+        let outgoing = {
+            let mut tunnels = self.locked();
+            let tunnel = tunnels.get_mut(node)?;
+            tunnel.requests.insert(connection, Far { frames: sender });
+            tunnel.outgoing.clone()
+        };
+        let running = Running {
+            tunnels: self.clone(),
+            node: node.clone(),
+            connection,
+            outgoing: outgoing.clone(),
+            frames,
+            consumed: 0,
+        };
+        let mut connect = Connect::new(connection, path, query);
+        connect.header.insert(WINDOW_HEADER.to_owned(), vec![WINDOW.to_string()]);
+        outgoing.send(Frame::new(connection, kind, connect.encode())).await.ok()?;
+        Some(running)
+    }
+
+    fn queue_of(&self, node: &NodeName, serial: u64, connection: u64) -> Option<mpsc::Sender<Bytes>> {
+        let tunnels = self.locked();
+        let tunnel = tunnels.get(node).filter(|tunnel| tunnel.serial == serial)?;
+        tunnel.requests.get(&connection).map(|request| request.frames.clone())
+    }
+
+    fn finish(&self, node: &NodeName, connection: u64) -> bool {
+        self.locked().get_mut(node).is_some_and(|tunnel| tunnel.requests.remove(&connection).is_some())
+    }
+}
+
+impl Running {
+    /// The next piece of the answer; `None` at its end.
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
+        let piece = self.frames.recv().await?;
+        self.consumed += 1;
+        if usize::from(self.consumed) >= WINDOW / 2 {
+            // Tells a kedge edge how much more fits; others ignore data on a connection for logs.
+            let credit = Bytes::copy_from_slice(&[self.consumed]);
+            self.consumed = 0;
+            drop(self.outgoing.send(Frame::new(self.connection, FrameKind::Data, credit)).await);
+        }
+        Some(piece)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.tunnels.finish(&self.node, self.connection) {
+            // A full queue means a tunnel in trouble; it ends its requests itself.
+            drop(self.outgoing.try_send(Frame::new(self.connection, FrameKind::RemoveConnect, Bytes::new())));
+        }
+    }
+}
+
+/// Answers a request on the tunnel port: the upgrade for a node, an error for everybody else.
+pub(super) async fn enter(
+    mut request: Request<Incoming>,
+    caller: Arc<Caller>,
+    sessions: mpsc::Sender<Entered>,
+) -> Response<Body> {
+    if request.uri().path().trim_end_matches('/') != CONNECT_PATH {
+        return text(StatusCode::NOT_FOUND, "only tunnels are served here");
+    }
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let claimed = header("SessionHostNameOverride").unwrap_or_default().to_owned();
+    let has_window = header(WINDOW_HEADER).is_some();
+    let certified = caller.peer.as_ref().and_then(|peer| peer.common_name.strip_prefix("system:node:"));
+    let Ok(node) = NodeName::new(claimed) else {
+        return text(StatusCode::BAD_REQUEST, "the node's name is missing or wrong");
+    };
+    if certified != Some(node.as_str()) {
+        return text(StatusCode::FORBIDDEN, "the certificate belongs to another node");
+    }
+    match ws::upgrade(&mut request) {
+        Ok((response, pending)) => match sessions.try_send(Entered { node, pending, has_window }) {
+            Ok(()) => response,
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "too many tunnels at once"),
+        },
+        Err(refusal) => refusal,
+    }
+}
+
+/// Runs the tunnels that were let in.
+pub(super) async fn serve_sessions(tunnels: Arc<Tunnels>, mut waiting: mpsc::Receiver<Entered>, stop: Stop) {
+    let mut crew = Crew::new();
+    while let Some(Some(entered)) = stop.or(waiting.recv()).await {
+        crew.spawn(session(tunnels.clone(), entered, stop.clone()));
+    }
+    crew.finish().await;
+}
+
+async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
+    let Entered { node, pending, has_window } = entered;
+    let Ok((writer, reader)) = pending.accept(FRAME_LIMIT).await else { return };
+    let serial = tunnels.serial.fetch_add(1, Ordering::Relaxed);
+    let (outgoing, queue) = mpsc::channel(FRAMES);
+    let tunnel = Tunnel { serial, outgoing: outgoing.clone(), requests: HashMap::new() };
+    // Requests of a replaced tunnel end with it.
+    drop(tunnels.locked().insert(node.clone(), tunnel));
+    tracing::info!(%node, "a stream tunnel is open");
+    tokio::select! {
+        () = stop.raised() => {}
+        () = write(writer, queue) => {}
+        () = read(&tunnels, &node, serial, reader, outgoing, has_window) => {}
+    }
+    let mut open = tunnels.locked();
+    if open.get(&node).is_some_and(|tunnel| tunnel.serial == serial) {
+        open.remove(&node);
+    }
+    drop(open);
+    tracing::info!(%node, "a stream tunnel is closed");
+}
+
+async fn write(mut writer: Writer, mut queue: mpsc::Receiver<Frame>) {
+    while let Some(frame) = queue.recv().await {
+        if writer.send(Outgoing::Binary(frame.encode().into())).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(
+    tunnels: &Tunnels,
+    node: &NodeName,
+    serial: u64,
+    mut reader: Reader,
+    outgoing: mpsc::Sender<Frame>,
+    has_window: bool,
+) {
+    while let Some(Ok(received)) = reader.next().await {
+        let Received::Data(bytes) = received else { continue };
+        let Ok(frame) = Frame::decode(bytes) else {
+            tracing::debug!(%node, "a frame of a tunnel is not understood");
+            return;
+        };
+        match frame.kind {
+            FrameKind::Data => {
+                let Some(queue) = tunnels.queue_of(node, serial, frame.connection) else { continue };
+                if !deliver(&queue, frame.data, has_window).await {
+                    tunnels.finish(node, frame.connection);
+                    let end = Frame::new(frame.connection, FrameKind::RemoveConnect, Bytes::new());
+                    drop(outgoing.try_send(end));
+                }
+            }
+            FrameKind::RemoveConnect => {
+                tunnels.finish(node, frame.connection);
+            }
+            FrameKind::CloseConnect => return,
+            FrameKind::LogsConnect
+            | FrameKind::ExecConnect
+            | FrameKind::MetricConnect
+            | FrameKind::AttachConnect => {}
+        }
+    }
+}
+
+/// Puts a piece into the queue of its request; `false` when the request has to be broken off.
+async fn deliver(queue: &mpsc::Sender<Bytes>, data: Bytes, has_window: bool) -> bool {
+    if has_window {
+        return queue.try_send(data).is_ok();
+    }
+    matches!(tokio::time::timeout(SLOW_READER, queue.send(data)).await, Ok(Ok(())))
+}

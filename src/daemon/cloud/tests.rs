@@ -1,0 +1,1 @@
+//! The cloud against the embedded API over real TLS.

@@ -1,0 +1,195 @@
+//! Join tokens between the API and this daemon: renews KubeEdge's token in time, and makes the local book follow the
+//! Secret `kedge-tokens`, which `kedge token` writes. The functions at the end serve those commands.
+
+use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
+use super::trust::{self, NAMESPACE, blocking};
+use crate::base::{Backoff, BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
+use crate::model::Status;
+use crate::pki::{Authority, TokenBook, TokenEntry};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const SECRET: &str = "kedge-tokens";
+const KEY: &str = "tokens.json";
+const SELECTOR: &str = "fieldSelector=metadata.name%3Dkedge-tokens";
+const CONFLICTS: usize = 10;
+
+type Entries = BTreeMap<String, TokenEntry>;
+
+pub(super) struct Tokens {
+    pub kube: Kube,
+    pub authority: Arc<Authority>,
+    pub book: TokenBook,
+    pub refresh: Duration,
+}
+
+impl Module for Tokens {
+    fn name(&self) -> &'static str {
+        "tokens"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let mut crew = Crew::new();
+            let (sender, mut events) = mpsc::channel(4);
+            let kube = self.kube.clone();
+            let scope = Scope { resource: Resource::SECRET, selector: SELECTOR };
+            crew.spawn(async move { drop(follow(kube, scope, sender).await) });
+            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+            let mut wait = Duration::ZERO;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.raised() => return Ok(()),
+                    event = events.recv() => match event {
+                        Some(Event::Applied { object, .. }) => self.published(&object, false).await?,
+                        Some(Event::Deleted(object)) => self.published(&object, true).await?,
+                        Some(Event::Listing | Event::Listed) => {}
+                        None => return Err(Failure::new("KE-CLOUD-011", "the watch of join tokens ended")),
+                    },
+                    () = tokio::time::sleep(wait) => {
+                        match trust::refresh_token(&self.kube, &self.authority, self.refresh).await {
+                            Ok(()) => {
+                                backoff.reset();
+                                wait = self.refresh;
+                                ready.set();
+                            }
+                            Err(status) => {
+                                tracing::warn!(code = status.code, reason = status.reason, "the join token could not be renewed");
+                                wait = backoff.next_wait();
+                            }
+                        }
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Tokens {
+    async fn published(&self, secret: &Value, deleted: bool) -> Result<(), Failure> {
+        if meta(secret, "namespace") != NAMESPACE || meta(secret, "name") != SECRET {
+            return Ok(());
+        }
+        let entries = if deleted { Entries::new() } else { entries_of(secret) };
+        let book = self.book.clone();
+        blocking(move || book.follow(&entries)).await
+    }
+}
+
+fn entries_of(secret: &Value) -> Entries {
+    let text = trust::bytes(secret, KEY).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+fn refused(status: &Status) -> Failure {
+    let exit = if status.code == 0 { Exit::Unreachable } else { Exit::Failed };
+    Failure::new("KE-TOKEN-002", "cannot reach the list of join tokens")
+        .because(status)
+        .fix("check that the cloud runs, and --kube-config")
+        .exit(exit)
+}
+
+fn no_authority() -> Failure {
+    Failure::new("KE-TOKEN-003", "there is no authority yet")
+        .because("the cloud has never run against this Kubernetes API")
+        .fix("start it with `kedge up` or `kedge cloud run`")
+        .exit(Exit::Unreachable)
+}
+
+/// The join tokens of a cloud, as commands change them through the API.
+pub struct TokenDesk {
+    kube: Kube,
+}
+
+impl TokenDesk {
+    /// Opens the API by a kubeconfig.
+    pub async fn open(kubeconfig: &Path) -> Result<TokenDesk, Failure> {
+        Ok(TokenDesk { kube: Kube::connect(Some(kubeconfig), "").await? })
+    }
+
+    /// KubeEdge's cluster-wide token.
+    pub async fn cluster_token(&self) -> Result<String, Failure> {
+        let found = self.kube.get(Resource::SECRET, Some(NAMESPACE), trust::TOKEN_SECRET).await;
+        let secret = match found {
+            Err(status) if status.is_not_found() => return Err(no_authority()),
+            found => found.map_err(|status| refused(&status))?,
+        };
+        let text = trust::bytes(&secret, trust::TOKEN_KEY).and_then(|bytes| String::from_utf8(bytes).ok());
+        text.ok_or_else(no_authority)
+    }
+
+    /// Makes a token with limits.
+    pub async fn create(
+        &self,
+        ttl: Duration,
+        uses: Option<u32>,
+        node: Option<String>,
+    ) -> Result<String, Failure> {
+        let authority = trust::stored_authority(&self.kube).await?.ok_or_else(no_authority)?;
+        let scratch = std::env::temp_dir().join(format!("kedge-token-{}", crate::base::uuid4()));
+        let dir = scratch.clone();
+        let made = blocking(move || {
+            let book = TokenBook::at(dir.join("tokens.json"));
+            let token = book.create(&authority, ttl, uses, node.as_deref());
+            let entries = book.list();
+            drop(std::fs::remove_dir_all(&dir));
+            Ok((token?, entries?))
+        })
+        .await;
+        let (token, added) = made?;
+        self.change(|entries| entries.extend(added.clone())).await?;
+        Ok(token)
+    }
+
+    /// Tokens that have not expired.
+    pub async fn list(&self) -> Result<Entries, Failure> {
+        Ok(self.read().await?.1)
+    }
+
+    /// Makes a token unusable; `false` when there is none with this id.
+    pub async fn revoke(&self, id: &str) -> Result<bool, Failure> {
+        self.change(|entries| entries.remove(id).is_some()).await
+    }
+
+    async fn read(&self) -> Result<(Option<Value>, Entries), Failure> {
+        match self.kube.get(Resource::SECRET, Some(NAMESPACE), SECRET).await {
+            Ok(secret) => {
+                let at = crate::base::now().as_second();
+                let mut entries = entries_of(&secret);
+                entries.retain(|_, entry| entry.expires > at);
+                Ok((Some(secret), entries))
+            }
+            Err(status) if status.is_not_found() => Ok((None, Entries::new())),
+            Err(status) => Err(refused(&status)),
+        }
+    }
+
+    async fn change<T>(&self, edit: impl Fn(&mut Entries) -> T) -> Result<T, Failure> {
+        for _ in 0..CONFLICTS {
+            let (secret, mut entries) = self.read().await?;
+            let outcome = edit(&mut entries);
+            let data = [(KEY, serde_json::to_vec(&entries).unwrap_or_default())];
+            let written = match secret {
+                None => trust::create(&self.kube, SECRET, &data).await,
+                Some(mut secret) => {
+                    secret["data"] = json!(trust::encoded(&data));
+                    let replaced =
+                        self.kube.replace(Resource::SECRET, Some(NAMESPACE), SECRET, &secret).await;
+                    match replaced {
+                        Err(status) if status.is_conflict() => Ok(false),
+                        replaced => replaced.map(|_| true),
+                    }
+                }
+            };
+            if written.map_err(|status| refused(&status))? {
+                return Ok(outcome);
+            }
+        }
+        Err(Failure::new("KE-TOKEN-004", "the list of join tokens changes all the time").fix("try again"))
+    }
+}

@@ -1,0 +1,253 @@
+//! The tunnel's connection and the requests in it. Tries for ever with back-off; certificates may come later, from enrolment.
+
+use super::request::{self, WINDOW_HEADER};
+use super::{Config, LogLines, SharedLogSource};
+use crate::base::{Backoff, BoxFuture, Crew, Failure, Module, Ready, Stop, read_limited};
+use crate::link::Endpoint;
+use crate::link::ws::{self, Outgoing, Reader, Received, Writer};
+use crate::pki::{Identity, client_config};
+use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+
+const PATH: &str = "/v1/kubeedge/connect";
+const PORT: u16 = 10004;
+const DIAL_LIMIT: Duration = Duration::from_secs(30);
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PIECE: usize = 16 << 10;
+const FRAMES: usize = 32;
+const REQUESTS: usize = 64;
+const FILE_LIMIT: u64 = 256 << 10;
+
+pub struct StreamAgent {
+    config: Config,
+    source: SharedLogSource,
+}
+
+/// Makes the module that keeps the tunnel.
+pub fn new(config: Config, source: SharedLogSource) -> impl Module {
+    StreamAgent { config, source }
+}
+
+impl Module for StreamAgent {
+    fn name(&self) -> &'static str {
+        "stream"
+    }
+
+    fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            // The tunnel is a convenience: the node is whole without it, so it never keeps others waiting.
+            ready.set();
+            let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+            while !stop.is_raised() {
+                match stop.or(self.connect()).await {
+                    None => break,
+                    Some(Ok((writer, reader))) => {
+                        backoff.reset();
+                        tracing::info!("the stream tunnel is open");
+                        serve(&self.source, writer, reader, &stop).await;
+                        tracing::info!("the stream tunnel is closed");
+                    }
+                    Some(Err(why)) => tracing::debug!(error = why, "the stream tunnel cannot be opened"),
+                }
+                if stop.or(tokio::time::sleep(backoff.next_wait())).await.is_none() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl StreamAgent {
+    async fn connect(&self) -> Result<(Writer, Reader), String> {
+        let endpoint = Endpoint::parse(&self.config.server, PORT).ok_or("the server's address is wrong")?;
+        let config = self.config.clone();
+        let tls = tokio::task::spawn_blocking(move || {
+            let ca = read_limited(&config.ca_file, FILE_LIMIT)?;
+            let identity = Identity::load(&config.cert_file, &config.key_file)?;
+            client_config(&String::from_utf8_lossy(&ca), Some(&identity))
+        });
+        let tls = tls.await.map_err(|e| e.to_string())?.map_err(|failure| failure.to_string())?;
+        let headers = [
+            ("SessionHostNameOverride", self.config.node.as_str()),
+            ("SessionInternalIP", self.config.node_ip.as_str()),
+            (WINDOW_HEADER, "1"),
+        ];
+        let connected = ws::connect(&endpoint, tls, PATH, &headers, FRAME_LIMIT, DIAL_LIMIT).await;
+        connected.map_err(|error| error.to_string())
+    }
+}
+
+/// A request under way.
+struct Running {
+    stop: Stop,
+    room: Arc<Semaphore>,
+}
+
+async fn serve(source: &SharedLogSource, mut writer: Writer, mut reader: Reader, stop: &Stop) {
+    let (outgoing, mut queue) = mpsc::channel::<Outgoing>(FRAMES);
+    let mut crew = Crew::new();
+    let mut running: HashMap<u64, Running> = HashMap::new();
+    let mut ping = tokio::time::interval(PING_EVERY);
+    let write = async {
+        loop {
+            let message = tokio::select! {
+                message = queue.recv() => message,
+                _ = ping.tick() => Some(Outgoing::Ping(Bytes::from_static(b"ping you"))),
+            };
+            let Some(message) = message else { return };
+            if writer.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let read = async {
+        while let Some(Ok(received)) = reader.next().await {
+            let Received::Data(bytes) = received else { continue };
+            let Ok(frame) = Frame::decode(bytes) else { return };
+            running.retain(|_, request| !request.stop.is_raised());
+            if !take(source, frame, &mut running, &mut crew, &outgoing).await {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.raised() => {}
+        () = write => {}
+        () = read => {}
+    }
+    crew.abort().await;
+}
+
+/// Takes one frame; `false` when the cloud closes the tunnel.
+async fn take(
+    source: &SharedLogSource,
+    frame: Frame,
+    running: &mut HashMap<u64, Running>,
+    crew: &mut Crew,
+    outgoing: &mpsc::Sender<Outgoing>,
+) -> bool {
+    match frame.kind {
+        FrameKind::CloseConnect => return false,
+        FrameKind::RemoveConnect => {
+            if let Some(request) = running.remove(&frame.connection) {
+                request.stop.raise();
+            }
+        }
+        FrameKind::Data => {
+            // On a connection for logs the cloud only says how many more frames fit.
+            let credit = frame.data.first().copied().unwrap_or(0);
+            if let Some(request) = running.get(&frame.connection) {
+                request.room.add_permits(usize::from(credit));
+            }
+        }
+        FrameKind::LogsConnect => {
+            let Some(connect) = Connect::decode(&frame.data) else { return true };
+            let window = request::window(&connect);
+            let room = Arc::new(Semaphore::new(window.unwrap_or(Semaphore::MAX_PERMITS >> 1)));
+            let stop = Stop::new();
+            let answer = Answer {
+                connection: frame.connection,
+                outgoing: outgoing.clone(),
+                room: room.clone(),
+                binary: window.is_some(),
+            };
+            if running.len() >= REQUESTS {
+                crew.spawn(answer.refuse("too many requests at once on this node\n"));
+                return true;
+            }
+            running.insert(frame.connection, Running { stop: stop.clone(), room });
+            crew.spawn(logs(source.clone(), connect, answer, stop));
+        }
+        FrameKind::ExecConnect | FrameKind::AttachConnect | FrameKind::MetricConnect => {
+            let answer = Answer {
+                connection: frame.connection,
+                outgoing: outgoing.clone(),
+                room: Arc::new(Semaphore::new(1)),
+                binary: false,
+            };
+            let reply = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            crew.spawn(answer.refuse(reply));
+        }
+    }
+    true
+}
+
+/// Where the pieces of one answer go.
+struct Answer {
+    connection: u64,
+    outgoing: mpsc::Sender<Outgoing>,
+    room: Arc<Semaphore>,
+    /// KubeEdge's cloud takes Text messages only, kedge's takes any bytes.
+    binary: bool,
+}
+
+impl Answer {
+    async fn send(&self, kind: FrameKind, data: Bytes) -> bool {
+        let bytes = Frame::new(self.connection, kind, data).encode();
+        let message = if self.binary {
+            Outgoing::Binary(bytes.into())
+        } else {
+            Outgoing::Text(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        self.outgoing.send(message).await.is_ok()
+    }
+
+    /// Sends data in pieces, each as there is room for it.
+    async fn data(&self, mut data: Bytes) -> bool {
+        while !data.is_empty() {
+            let piece = data.split_to(data.len().min(PIECE));
+            let Ok(permit) = self.room.acquire().await else { return false };
+            permit.forget();
+            if !self.send(FrameKind::Data, piece).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn end(self) {
+        self.send(FrameKind::RemoveConnect, Bytes::new()).await;
+    }
+
+    async fn refuse(self, why: &'static str) {
+        self.data(Bytes::from_static(why.as_bytes())).await;
+        self.end().await;
+    }
+}
+
+async fn logs(source: SharedLogSource, connect: Connect, answer: Answer, stop: Stop) {
+    let Some(request) = request::logs(&connect) else {
+        answer.refuse("this path is not served by the node\n").await;
+        stop.raise();
+        return;
+    };
+    let sent = stop.or(async {
+        match source.open(request).await {
+            Ok(lines) => copy(lines, &answer).await,
+            Err(why) => answer.data(Bytes::from(format!("{why}\n"))).await,
+        }
+    });
+    if sent.await.is_some() {
+        answer.end().await;
+    }
+    stop.raise();
+}
+
+async fn copy(mut lines: LogLines, answer: &Answer) -> bool {
+    while let Some(piece) = lines.next().await {
+        let sent = match piece {
+            Ok(piece) => answer.data(piece).await,
+            Err(why) => return answer.data(Bytes::from(format!("{why}\n"))).await,
+        };
+        if !sent {
+            return false;
+        }
+    }
+    true
+}
