@@ -2,9 +2,11 @@
 //! Every room above the wire speaks in these; KubeEdge's spellings of them stand in `wire`.
 
 mod key;
+mod quantity;
 pub mod resources;
 mod status;
 pub mod twin;
 
 pub use key::{DeviceId, Kind, NodeName, ObjectKey, Revision};
+pub use quantity::Quantity;
 pub use status::Status;

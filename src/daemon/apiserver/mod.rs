@@ -9,6 +9,7 @@ pub mod apply;
 mod auth;
 mod bootstrap;
 mod catalog;
+pub mod controllers;
 mod engine;
 mod errors;
 pub mod kinds;
