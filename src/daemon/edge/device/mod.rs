@@ -32,6 +32,8 @@ use tokio::sync::{broadcast, oneshot};
 
 /// Messages merged in one commit.
 const BATCH: usize = 64;
+/// How long the rows of confirmed reports may stay when no commit takes them along.
+const TIDY: Duration = Duration::from_millis(300);
 /// Before a report that the cloud refused for now, or that found no bearer, is offered again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -128,6 +130,7 @@ impl Module for DeviceModule {
                 changes,
                 confirmations: Confirmations::new(),
                 again: None,
+                tidy: None,
             };
             serving.run(&mut self.letters, &mut link, stop).await
         })
@@ -142,6 +145,8 @@ struct Serving {
     confirmations: Confirmations,
     /// When reports that wait are offered again.
     again: Option<tokio::time::Instant>,
+    /// When the rows of confirmed reports are removed.
+    tidy: Option<tokio::time::Instant>,
 }
 
 impl Serving {
@@ -153,16 +158,20 @@ impl Serving {
     ) -> Result<(), Failure> {
         loop {
             self.hand_over().await;
-            let again = self.again;
+            let (again, tidy) = (self.again, self.tidy);
             tokio::select! {
                 biased;
                 () = stop.raised() => return Ok(()),
-                message = self.inbox.next() => self.heard(message).await?,
+                Some((number, answer)) = self.confirmations.next() => self.confirmed(number, answer),
                 changed = self.changes.recv() => self.changed(changed).await?,
-                Some(first) = self.confirmations.next() => self.confirmed(first).await?,
                 Some(letter) = letters.recv() => self.told(letter).await?,
                 Ok(()) = link.changed() => self.room.online = *link.borrow_and_update() == Link::Up,
+                message = self.inbox.next() => self.heard(message).await?,
                 () = until(again) => self.again = None,
+                () = until(tidy) => {
+                    self.tidy = None;
+                    self.room.forget_confirmed().await?;
+                }
             }
         }
     }
@@ -175,7 +184,13 @@ impl Serving {
         {
             messages.push(next);
         }
-        self.room.heard(messages).await
+        let mut batch = self.room.heard(&messages);
+        let (store, change) = (self.room.store(), std::mem::take(&mut batch.change));
+        // The disk is the slowest part of the way: the report travels while it works. A crash in between leaves the cloud
+        // with a value that was measured, which the next report replaces.
+        let commit = async { if change.is_empty() { Ok(()) } else { store.change_devices(change).await } };
+        let (committed, ()) = tokio::join!(commit, self.hand_over());
+        self.room.committed(committed, batch).await
     }
 
     async fn changed(&mut self, changed: Result<ObjectKey, RecvError>) -> Result<(), Failure> {
@@ -228,26 +243,20 @@ impl Serving {
         self.again.get_or_insert_with(|| tokio::time::Instant::now() + AGAIN);
     }
 
-    /// Takes all confirmations that are here: one commit removes their rows.
-    async fn confirmed(&mut self, first: (u64, Option<Answer>)) -> Result<(), Failure> {
-        let mut done = Vec::new();
-        let mut next = Some(first);
-        while let Some((number, answer)) = next {
-            match answer {
-                None => self.put_back(number),
-                Some(Answer::Failed(status)) if status.code >= 500 => {
-                    tracing::warn!(code = status.code, "the cloud cannot take a device's report for now");
-                    self.put_back(number);
-                }
-                Some(Answer::Failed(status)) => {
-                    tracing::warn!(code = status.code, "the cloud refuses a device's report");
-                    done.push(number);
-                }
-                Some(_) => done.push(number),
+    fn confirmed(&mut self, number: u64, answer: Option<Answer>) {
+        match answer {
+            None => return self.put_back(number),
+            Some(Answer::Failed(status)) if status.code >= 500 => {
+                tracing::warn!(code = status.code, "the cloud cannot take a device's report for now");
+                return self.put_back(number);
             }
-            next = futures_util::FutureExt::now_or_never(self.confirmations.next()).flatten();
+            Some(Answer::Failed(status)) => {
+                tracing::warn!(code = status.code, "the cloud refuses a device's report");
+            }
+            Some(_) => {}
         }
-        if done.is_empty() { Ok(()) } else { self.room.confirmed(done).await }
+        self.room.confirmed(number);
+        self.tidy.get_or_insert_with(|| tokio::time::Instant::now() + TIDY);
     }
 }
 

@@ -129,6 +129,13 @@ impl Outbox {
         outbox
     }
 
+    /// Reads the rows again after a failed commit; numbers that are on their way are not given out again.
+    pub(super) fn reload(&mut self, rows: Vec<(String, Value)>) {
+        let last = self.last;
+        *self = Outbox::load(rows);
+        self.last = self.last.max(last);
+    }
+
     /// Adds a report; returns the row to write.
     pub(super) fn add(&mut self, report: Report, online: bool) -> (u64, Value) {
         if !online || self.entries.len() >= ONE_BY_ONE {

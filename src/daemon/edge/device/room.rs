@@ -1,6 +1,6 @@
 //! The devices of this node while the daemon runs: what is stored, held in memory, and what one event makes of it. An
-//! event is merged (pure), its rows are committed at once, and only then do device and cloud hear of it. After a failed
-//! commit memory is read from the store again, so that both never differ.
+//! event is merged (pure) and its rows are committed at once; the device hears of it after the commit, the cloud while the
+//! disk still works. After a failed commit memory is read from the store again, so that both never differ.
 
 use super::outbox::{self, Outbox, Report};
 use super::payload;
@@ -35,8 +35,8 @@ struct Message {
 
 /// Events of one batch: rows for one commit, messages for after it.
 #[derive(Default)]
-struct Batch {
-    change: DeviceChange,
+pub(super) struct Batch {
+    pub(super) change: DeviceChange,
     messages: Vec<Message>,
     /// What is said instead when the commit fails.
     failures: Vec<Message>,
@@ -49,12 +49,14 @@ pub(super) struct Room {
     devices: BTreeMap<DeviceId, Device>,
     pub(super) outbox: Outbox,
     pub(super) online: bool,
+    /// Confirmed reports whose rows go with the next commit.
+    done: Vec<u64>,
 }
 
 impl Room {
     pub(super) async fn load(node: NodeName, store: Store, broker: Broker) -> Result<Room, Failure> {
-        let mut room =
-            Room { node, store, broker, devices: BTreeMap::new(), outbox: Outbox::default(), online: false };
+        let (devices, outbox) = (BTreeMap::new(), Outbox::default());
+        let mut room = Room { node, store, broker, devices, outbox, online: false, done: Vec::new() };
         room.reload().await?;
         Ok(room)
     }
@@ -65,7 +67,7 @@ impl Room {
             let device = load_device(&self.store, row).await?;
             self.devices.insert(device.row.id.clone(), device);
         }
-        self.outbox = Outbox::load(self.store.states(outbox::ROOM).await?);
+        self.outbox.reload(self.store.states(outbox::ROOM).await?);
         Ok(())
     }
 
@@ -73,10 +75,10 @@ impl Room {
         self.devices.len()
     }
 
-    /// Takes messages from MQTT: one commit for all of them.
-    pub(super) async fn heard(&mut self, messages: Vec<(Box<str>, Bytes)>) -> Result<(), Failure> {
+    /// Merges messages from MQTT; the batch is to be committed at once.
+    pub(super) fn heard(&mut self, messages: &[(Box<str>, Bytes)]) -> Batch {
         let mut batch = Batch::default();
-        for (topic, payload) in &messages {
+        for (topic, payload) in messages {
             match Topic::parse(topic) {
                 Some(Topic::TwinUpdate(device)) => self.update(&device, payload, &mut batch),
                 Some(Topic::TwinGet(device)) => self.get(&device, payload, &mut batch),
@@ -89,20 +91,30 @@ impl Room {
                 Some(Topic::Upload(_)) | None => {}
             }
         }
-        self.finish(batch).await
+        if !batch.change.is_empty() {
+            self.clear_done(&mut batch);
+        }
+        batch
     }
 
-    async fn finish(&mut self, batch: Batch) -> Result<(), Failure> {
-        let messages = if batch.change.is_empty() {
-            batch.messages
-        } else {
-            match self.store.change_devices(batch.change).await {
-                Ok(()) => batch.messages,
-                Err(failure) => {
-                    tracing::warn!(code = failure.code, error = %failure, "device values cannot be stored");
-                    self.reload().await?;
-                    batch.failures
-                }
+    async fn finish(&mut self, mut batch: Batch) -> Result<(), Failure> {
+        let change = std::mem::take(&mut batch.change);
+        let committed = if change.is_empty() { Ok(()) } else { self.store.change_devices(change).await };
+        self.committed(committed, batch).await
+    }
+
+    /// After the commit: says what is to be said, or reads the store again when it failed.
+    pub(super) async fn committed(
+        &mut self,
+        outcome: Result<(), Failure>,
+        batch: Batch,
+    ) -> Result<(), Failure> {
+        let messages = match outcome {
+            Ok(()) => batch.messages,
+            Err(failure) => {
+                tracing::warn!(code = failure.code, error = %failure, "device values cannot be stored");
+                self.reload().await?;
+                batch.failures
             }
         };
         for message in messages {
@@ -190,14 +202,26 @@ impl Room {
         batch.change.states.push((outbox::ROOM, outbox::row_key(number), Some(value)));
     }
 
+    /// The cloud has answered; the rows go with the next commit, or by [`Room::forget_confirmed`].
+    pub(super) fn confirmed(&mut self, number: u64) {
+        self.outbox.confirmed(number);
+        self.done.push(number);
+    }
+
     /// Removes the rows of confirmed reports.
-    pub(super) async fn confirmed(&mut self, numbers: Vec<u64>) -> Result<(), Failure> {
+    pub(super) async fn forget_confirmed(&mut self) -> Result<(), Failure> {
         let mut batch = Batch::default();
-        for number in numbers {
-            self.outbox.confirmed(number);
-            batch.change.states.push((outbox::ROOM, outbox::row_key(number), None));
-        }
+        self.clear_done(&mut batch);
         self.finish(batch).await
+    }
+
+    fn clear_done(&mut self, batch: &mut Batch) {
+        let rows = self.done.drain(..).map(|number| (outbox::ROOM, outbox::row_key(number), None));
+        batch.change.states.extend(rows);
+    }
+
+    pub(super) fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// Looks at one Device object again, as the store has it now.

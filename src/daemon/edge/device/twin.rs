@@ -221,7 +221,9 @@ fn change(
     }
     (part.optional, part.metadata) = (next.optional, next.metadata.clone());
     merged.result.insert(name.to_owned(), shown(&part));
-    merged.document.insert(name.to_owned(), Change { last: held.and_then(shown), current: shown(&next) });
+    // A property that never had a value is new to the device, whoever named it first.
+    let last = held.filter(|held| held.expected.is_some() || held.actual.is_some()).and_then(shown);
+    merged.document.insert(name.to_owned(), Change { last, current: shown(&next) });
     merged.report.insert(name.to_owned(), Some(part));
     merged.rows.insert(name.to_owned(), next);
     Ok(())
