@@ -3,6 +3,11 @@
 
 mod completion;
 mod device;
+mod edge;
+mod edge_store;
+mod meta;
+mod pods;
+mod status;
 mod twin;
 mod version;
 
@@ -31,6 +36,10 @@ struct Cli {
 enum Command {
     Completion(completion::Args),
     Device(device::Args),
+    Edge(edge::Args),
+    Meta(meta::Args),
+    Pods(pods::Args),
+    Status(status::Args),
     Twin(twin::Args),
     Version(version::Args),
 }
@@ -72,6 +81,10 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
     match command {
         Command::Completion(args) => completion::run(args, term),
         Command::Device(args) => device::run(args, term),
+        Command::Edge(args) => edge::run(args, term),
+        Command::Meta(args) => meta::run(args, term),
+        Command::Pods(args) => pods::run(args, term),
+        Command::Status(args) => status::run(args, term),
         Command::Twin(args) => twin::run(args, term),
         Command::Version(args) => version::run(args, term),
     }

@@ -31,7 +31,8 @@ pub struct EdgeConfig {
     pub node: NodeName,
     pub node_ip: Option<IpAddr>,
     pub database: PathBuf,
-    pub status_socket: PathBuf,
+    /// What `kedge status` asks; `None`: whoever runs this edge tells its state.
+    pub status_socket: Option<PathBuf>,
     pub hub: HubConfig,
     pub edged: EdgedConfig,
     pub runtime: RuntimeConfig,
@@ -212,7 +213,7 @@ impl EdgeConfig {
             (edge.join("ca/rootCA.crt"), edge.join("certs/server.crt"), edge.join("certs/server.key"));
         config.node = up.node.clone();
         config.database = edge.join("edgecore.db");
-        config.status_socket = up.data_dir.join("kedge.sock");
+        config.status_socket = Some(up.data_dir.join("kedge.sock"));
         let hub = &mut config.hub;
         hub.websocket = format!("{}:{}", up.cloud_host, up.websocket_port);
         hub.http_server = format!("https://{}:{}", up.cloud_host, up.https_port);
@@ -291,7 +292,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
             cert_file: modules.edge_stream.cert,
             key_file: modules.edge_stream.key,
         },
-        status_socket: or_else(kedge.status_socket, || data_dir.join("kedge.sock")),
+        status_socket: Some(or_else(kedge.status_socket, || data_dir.join("kedge.sock"))),
         database: database.data_source,
         node: node?,
     };
@@ -459,7 +460,7 @@ mod tests {
         let config = load(json!({"modules": {"edged": {"hostnameOverride": "n1"}}})).unwrap().config;
         assert_eq!(config.node.as_str(), "n1");
         assert_eq!(config.database, Path::new("/var/lib/kubeedge/edgecore.db"));
-        assert_eq!(config.status_socket, Path::new("/var/lib/kubeedge/kedge.sock"));
+        assert_eq!(config.status_socket.as_deref(), Some(Path::new("/var/lib/kubeedge/kedge.sock")));
         assert_eq!(config.edged.runtime_socket, Path::new("/run/containerd/containerd.sock"));
         assert_eq!(config.edged.status_report, Duration::from_secs(300));
         assert_eq!(config.mqtt.mode, MqttMode::External);

@@ -154,7 +154,8 @@ impl Facts {
 }
 
 /// Below the data directory, or in `/run` when the path would be too long for a socket.
-fn own_socket(dir: &Path) -> PathBuf {
+/// The socket of our own containerd with this directory.
+pub fn own_socket(dir: &Path) -> PathBuf {
     let socket = dir.join("containerd.sock");
     if socket.as_os_str().len() <= SOCKET_PATH_LIMIT {
         return socket;

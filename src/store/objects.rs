@@ -171,6 +171,10 @@ pub(super) fn rows(db: &Connection, kind: Option<&str>) -> rusqlite::Result<Vec<
     found.collect()
 }
 
+pub(super) fn row(db: &Connection, key: &str) -> rusqlite::Result<Option<MetaRow>> {
+    db.query_row("SELECT key, type, value FROM meta WHERE key = ?1", [key], meta_row).optional()
+}
+
 fn meta_row(row: &Row<'_>) -> rusqlite::Result<MetaRow> {
     let text: Option<String> = row.get(2)?;
     let text = text.unwrap_or_default();

@@ -45,6 +45,16 @@ impl Reader {
         self.read(|db| if has(db, "meta")? { objects::rows(db, kind) } else { Ok(Vec::new()) })
     }
 
+    /// The row under this key as it stands.
+    pub fn row(&self, key: &str) -> Result<Option<MetaRow>, Failure> {
+        self.read(|db| if has(db, "meta")? { objects::row(db, key) } else { Ok(None) })
+    }
+
+    /// The file that is read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The object under this key.
     pub fn object(&self, key: &ObjectKey) -> Result<Option<Value>, Failure> {
         self.read(|db| if has(db, "meta")? { objects::get(db, key) } else { Ok(None) })

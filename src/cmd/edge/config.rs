@@ -1,0 +1,24 @@
+//! `kedge edge config`: prints edgecore.yaml to start from.
+
+use crate::base::{Exit, Failure, Term};
+use crate::config::edge::{DEFAULT_CONFIG, MIN_CONFIG};
+
+/// Print an edgecore.yaml to start from
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge edge config --minconfig > /etc/kubeedge/config/edgecore.yaml\n  kedge edge config --defaultconfig"
+)]
+pub struct Args {
+    /// Every key with its default
+    #[arg(long, conflicts_with = "minconfig")]
+    defaultconfig: bool,
+    /// Only the keys that differ from node to node (the default)
+    #[arg(long)]
+    minconfig: bool,
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    let every_key = args.defaultconfig && !args.minconfig;
+    term.data(if every_key { DEFAULT_CONFIG } else { MIN_CONFIG }.trim_end());
+    Ok(Exit::Done)
+}

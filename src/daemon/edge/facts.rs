@@ -1,0 +1,89 @@
+//! What `kedge status` shows of a running edge: link, modules, pods, devices, queue, certificate, store. Never a secret.
+
+use super::mqtt::Broker;
+use super::node::{KUBELET_VERSION, NodeHandle};
+use super::uplink::Uplink;
+use crate::base::{SupervisorHandle, now_ms, read_limited};
+use crate::daemon::status::Facts;
+use crate::model::Kind;
+use crate::pki;
+use crate::store::Store;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where the facts come from; all of it is read when somebody asks.
+pub(super) struct Sources {
+    pub name: String,
+    pub certificate: PathBuf,
+    pub store: Store,
+    pub uplink: Uplink,
+    pub broker: Broker,
+    pub node: NodeHandle,
+    pub modules: SupervisorHandle,
+}
+
+pub(super) fn of(sources: Sources) -> Facts {
+    let sources = Arc::new(sources);
+    Arc::new(move || {
+        let sources = sources.clone();
+        Box::pin(async move { collect(&sources).await })
+    })
+}
+
+async fn collect(from: &Sources) -> Value {
+    let node = from.node.borrow().clone();
+    let stats = from.broker.stats();
+    json!({
+        "apiVersion": "kedge.io/v1",
+        "kind": "EdgeStatus",
+        "role": "edge",
+        "version": env!("CARGO_PKG_VERSION"),
+        "kubeletVersion": KUBELET_VERSION,
+        "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason},
+        "link": *from.uplink.info().borrow(),
+        "modules": from.modules.modules(),
+        "pods": pods(&from.store).await,
+        "devices": devices(&from.store).await,
+        "mqtt": {"connections": stats.connections, "received": stats.received, "dropped": stats.dropped},
+        "queueDepth": from.store.states("device-outbox").await.map_or(0, |waiting| waiting.len()),
+        "certificate": certificate(from.certificate.clone()).await,
+        "store": {"path": from.store.path(), "bytes": from.store.size()},
+    })
+}
+
+async fn pods(store: &Store) -> Vec<Value> {
+    let pods = store.objects(Kind::Pod).await.unwrap_or_default();
+    pods.iter()
+        .map(|(key, pod)| {
+            let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
+            json!({"namespace": key.namespace, "name": key.name, "phase": phase})
+        })
+        .collect()
+}
+
+async fn devices(store: &Store) -> Vec<Value> {
+    let devices = store.devices().await.unwrap_or_default();
+    let shown = |device: &crate::store::DeviceRow| {
+        json!({"namespace": device.id.namespace, "name": device.id.name, "state": device.state,
+            "lastOnline": device.last_online})
+    };
+    devices.iter().map(shown).collect()
+}
+
+async fn certificate(path: PathBuf) -> Value {
+    const LIMIT: u64 = 64 << 10;
+    let read = tokio::task::spawn_blocking(move || {
+        let bytes = read_limited(&path, LIMIT).ok()?;
+        let der = CertificateDer::from_pem_slice(&bytes).ok()?;
+        pki::facts_of(&der)
+    });
+    match read.await.ok().flatten() {
+        Some(facts) => {
+            let days = (facts.not_after - now_ms() / 1000).div_euclid(86_400);
+            json!({"commonName": facts.peer.common_name, "daysLeft": days})
+        }
+        None => Value::Null,
+    }
+}
