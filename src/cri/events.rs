@@ -4,6 +4,7 @@
 use super::client::{CallError, Runtime};
 use super::messages::{ContainerEvent, Empty, EventEnvelope, SubscribeRequest, TaskExit};
 use prost::Message;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// Something changed in the runtime.
@@ -19,40 +20,53 @@ pub enum RuntimeEvent {
 pub struct Events(Source);
 
 enum Source {
+    /// Asked for, but the runtime answers only with its first event.
+    Opening(Pin<Box<dyn Future<Output = Result<Source, CallError>> + Send>>),
     Containerd(tonic::Streaming<EventEnvelope>),
     Cri(tonic::Streaming<ContainerEvent>),
     Relist(tokio::time::Interval),
 }
 
 const RELIST: Duration = Duration::from_secs(1);
+/// Long enough for a refusal to arrive; a subscription that is accepted stays silent.
+const REFUSAL: Duration = Duration::from_millis(20);
 
 impl Runtime {
     /// Subscribes to the best source of events that this runtime has.
     pub async fn events(&self) -> Result<Events, CallError> {
-        let filters = vec![
-            r#"namespace==k8s.io,topic=="/tasks/exit""#.to_owned(),
-            r#"namespace==k8s.io,topic=="/tasks/delete""#.to_owned(),
-        ];
-        let containerd = self
-            .subscribe(
-                "Events/Subscribe",
-                "/containerd.services.events.v1.Events/Subscribe",
-                SubscribeRequest { filters },
-            )
-            .await;
-        match containerd {
-            Ok(stream) => return Ok(Events(Source::Containerd(stream))),
-            Err(CallError::Unimplemented { .. }) => {}
-            Err(error) => return Err(error),
+        self.version().await?;
+        let mut opening: Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(open(self.clone()));
+        match tokio::time::timeout(REFUSAL, &mut opening).await {
+            Ok(source) => source.map(Events),
+            Err(_) => Ok(Events(Source::Opening(opening))),
         }
-        let cri = self
-            .subscribe("GetContainerEvents", "/runtime.v1.RuntimeService/GetContainerEvents", Empty {})
-            .await;
-        match cri {
-            Ok(stream) => Ok(Events(Source::Cri(stream))),
-            Err(CallError::Unimplemented { .. }) => Ok(Events(Source::Relist(tokio::time::interval(RELIST)))),
-            Err(error) => Err(error),
-        }
+    }
+}
+
+async fn open(runtime: Runtime) -> Result<Source, CallError> {
+    let filters = vec![
+        r#"namespace==k8s.io,topic=="/tasks/exit""#.to_owned(),
+        r#"namespace==k8s.io,topic=="/tasks/delete""#.to_owned(),
+    ];
+    let containerd = runtime
+        .subscribe(
+            "Events/Subscribe",
+            "/containerd.services.events.v1.Events/Subscribe",
+            SubscribeRequest { filters },
+        )
+        .await;
+    match containerd {
+        Ok(stream) => return Ok(Source::Containerd(stream)),
+        Err(CallError::Unimplemented { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let cri = runtime
+        .subscribe("GetContainerEvents", "/runtime.v1.RuntimeService/GetContainerEvents", Empty {})
+        .await;
+    match cri {
+        Ok(stream) => Ok(Source::Cri(stream)),
+        Err(CallError::Unimplemented { .. }) => Ok(Source::Relist(tokio::time::interval(RELIST))),
+        Err(error) => Err(error),
     }
 }
 
@@ -61,6 +75,7 @@ impl Events {
     pub async fn next(&mut self) -> Option<RuntimeEvent> {
         loop {
             match &mut self.0 {
+                Source::Opening(opening) => self.0 = opening.await.ok()?,
                 Source::Containerd(stream) => {
                     let envelope = stream.message().await.ok()??;
                     if let Some(event) = read(&envelope) {

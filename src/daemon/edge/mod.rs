@@ -9,6 +9,7 @@ mod facts;
 pub mod meta;
 pub mod mqtt;
 pub mod node;
+pub mod pod;
 pub mod stream;
 mod switchboard;
 pub mod uplink;

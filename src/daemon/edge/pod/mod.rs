@@ -1,0 +1,113 @@
+//! The small kubelet: runs the pods in the store on the container runtime, keeps them running, tells the cloud.
+//! It learns of pods from the store alone and reports through the uplink; it never listens on the network.
+//!
+//! store key -> room -> worker (one per pod uid) -> state (pure) -> cri
+//! cri event -> room -> worker -> status (pure) -> uplink
+
+mod atomic;
+mod bell;
+mod burial;
+mod container;
+mod env;
+mod field;
+mod image;
+mod logs;
+mod look;
+mod paths;
+mod probe;
+mod quantity;
+mod room;
+mod sandbox;
+mod seen;
+mod sources;
+mod state;
+mod status;
+mod summary;
+mod volume;
+mod worker;
+
+pub use logs::LogOptions;
+pub use sources::Sources;
+pub use summary::{ContainerSummary, Summary};
+
+use crate::base::{Failure, Module};
+use crate::cri::Runtime;
+use crate::daemon::edge::uplink::Uplink;
+use crate::store::Store;
+use bytes::Bytes;
+use futures_util::Stream;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What the room needs to know of this node.
+#[derive(Clone)]
+pub struct Config {
+    /// Pods of other nodes are ignored.
+    pub node: String,
+    pub runtime: Runtime,
+    /// As `host::containerd::Running` tells it.
+    pub cgroup_parent: String,
+    /// Volumes and other files of pods, `pods/UID/…` below it.
+    pub root_dir: PathBuf,
+    /// Container logs, `pods/NAMESPACE_NAME_UID/CONTAINER/N.log` below it.
+    pub log_dir: PathBuf,
+    /// This machine's address, shown as `status.hostIP`.
+    pub host_ip: String,
+    /// Name servers of the cluster; empty where there are none.
+    pub cluster_dns: Vec<String>,
+    pub cluster_domain: String,
+}
+
+/// What other rooms may ask of the pods on this node; cheap to clone.
+#[derive(Clone)]
+pub struct PodHandle {
+    runtime: Runtime,
+    paths: paths::Paths,
+    summaries: summary::Summaries,
+}
+
+impl PodHandle {
+    /// All pods that have been reported, by namespace and name.
+    pub fn summaries(&self) -> Vec<Summary> {
+        self.summaries.all()
+    }
+
+    /// One pod.
+    pub fn summary(&self, namespace: &str, name: &str) -> Option<Summary> {
+        self.summaries.get(namespace, name)
+    }
+
+    /// The runtime that the pods run on.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// A container's log as `kubectl logs` shows it; an empty container name means the only or first one.
+    pub async fn logs(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, Failure> {
+        let summary = self.summaries.get(namespace, pod).ok_or_else(|| {
+            Failure::new("KE-POD-003", format!("there is no pod {namespace}/{pod} on this node"))
+                .fix("list the pods of this node with `kedge pods`")
+        })?;
+        logs::open(&self.paths, &self.summaries, &summary, container, options).await
+    }
+}
+
+/// The room: its handle and its module.
+pub fn new(
+    config: Config,
+    store: Store,
+    uplink: Uplink,
+    sources: Arc<dyn Sources>,
+) -> (PodHandle, impl Module + use<>) {
+    let paths = paths::Paths { root: config.root_dir.clone(), logs: config.log_dir.clone() };
+    let summaries = summary::Summaries::default();
+    let handle =
+        PodHandle { runtime: config.runtime.clone(), paths: paths.clone(), summaries: summaries.clone() };
+    (handle, room::Room { config, store, uplink, sources, paths, summaries })
+}
