@@ -169,6 +169,8 @@ impl Module for MqttModule {
                 crew.spawn(accept(listener, exchange, room, self.config.packet_limit, stop.clone()));
             }
             crew.finish().await;
+            // Without an address there is no listener; readers in this process are still served.
+            stop.raised().await;
             Ok(())
         })
     }
