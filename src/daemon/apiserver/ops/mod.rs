@@ -7,6 +7,7 @@ mod create;
 mod defaults;
 mod delete;
 mod events;
+mod frozen;
 mod metadata;
 mod services;
 mod update;

@@ -3,8 +3,8 @@
 
 use super::create::{check_kind, complete, insert, prepare};
 use super::{
-    Ops, Options, Outcome, Patch, ServiceNetwork, Target, admission, defaults, delete, metadata, present,
-    to_storage,
+    Ops, Options, Outcome, Patch, ServiceNetwork, Target, admission, defaults, delete, frozen, metadata,
+    present, to_storage,
 };
 use crate::daemon::apiserver::catalog::Resource;
 use crate::daemon::apiserver::errors;
@@ -141,6 +141,12 @@ fn replace(
     let warnings = complete(target, &key.name, &mut new, options)?;
     defaults::on_update(resource, old, &mut new);
     admission::on_update(txn, resource, old, &mut new, network)?;
+    if target.subresource.is_none() {
+        let causes = frozen::changed(resource, old, &new);
+        if !causes.is_empty() {
+            return Err(errors::invalid(resource, &key.name, &causes));
+        }
+    }
     metadata::tidy(&mut new);
     if resource.generation && target.subresource.as_deref() != Some("status") && differs(resource, old, &new)
     {

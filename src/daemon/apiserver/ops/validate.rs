@@ -3,6 +3,7 @@
 use crate::daemon::apiserver::catalog::{self, Resource};
 use crate::daemon::apiserver::errors::Cause;
 use crate::daemon::apiserver::schema::FieldError;
+use crate::model::Quantity;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -52,6 +53,7 @@ fn pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
                 causes.push(Cause::required(&field("image"), ""));
             }
             mounts(spec, container, &field("volumeMounts"), causes);
+            quantities(&container["resources"], &field("resources"), causes);
         }
     }
     if let Some(policy) = spec["restartPolicy"].as_str()
@@ -64,6 +66,35 @@ fn pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
                 "Unsupported value: \"{policy}\": supported values: \"Always\", \"OnFailure\", \"Never\""
             ),
         });
+    }
+}
+
+fn quantities(resources: &Value, at: &str, causes: &mut Vec<Cause>) {
+    let read = |amount: &Value| match amount {
+        Value::String(text) => Quantity::parse(text),
+        Value::Number(number) => Quantity::parse(&number.to_string()),
+        _ => None,
+    };
+    for list in ["limits", "requests"] {
+        for (name, amount) in resources[list].as_object().into_iter().flatten() {
+            let field = format!("{at}.{list}[{name}]");
+            match read(amount) {
+                None => {
+                    causes.push(Cause::invalid(&field, amount, "must be a quantity such as 100m or 64Mi"))
+                }
+                Some(amount_read) if amount_read.is_negative() => {
+                    causes.push(Cause::invalid(&field, amount, "must be greater than or equal to 0"));
+                }
+                Some(request) if list == "requests" => {
+                    let limit = &resources["limits"][name];
+                    if read(limit).is_some_and(|limit| limit < request) {
+                        let why = format!("must be less than or equal to {name} limit of {limit}");
+                        causes.push(Cause::invalid(&format!("{at}.requests"), amount, &why));
+                    }
+                }
+                Some(_) => {}
+            }
+        }
     }
 }
 
