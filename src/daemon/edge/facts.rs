@@ -2,10 +2,10 @@
 
 use super::mqtt::Broker;
 use super::node::{KUBELET_VERSION, NodeHandle};
+use super::pod::PodHandle;
 use super::uplink::Uplink;
 use crate::base::{SupervisorHandle, now_ms, read_limited};
 use crate::daemon::status::Facts;
-use crate::model::Kind;
 use crate::pki;
 use crate::store::Store;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -21,6 +21,8 @@ pub(super) struct Sources {
     pub uplink: Uplink,
     pub broker: Broker,
     pub node: NodeHandle,
+    /// `None` when this node runs no pods.
+    pub pods: Option<PodHandle>,
     pub modules: SupervisorHandle,
 }
 
@@ -44,23 +46,13 @@ async fn collect(from: &Sources) -> Value {
         "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason},
         "link": *from.uplink.info().borrow(),
         "modules": from.modules.modules(),
-        "pods": pods(&from.store).await,
+        "pods": from.pods.as_ref().map(PodHandle::summaries).unwrap_or_default(),
         "devices": devices(&from.store).await,
         "mqtt": {"connections": stats.connections, "received": stats.received, "dropped": stats.dropped},
         "queueDepth": from.store.states("device-outbox").await.map_or(0, |waiting| waiting.len()),
         "certificate": certificate(from.certificate.clone()).await,
         "store": {"path": from.store.path(), "bytes": from.store.size()},
     })
-}
-
-async fn pods(store: &Store) -> Vec<Value> {
-    let pods = store.objects(Kind::Pod).await.unwrap_or_default();
-    pods.iter()
-        .map(|(key, pod)| {
-            let phase = pod.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
-            json!({"namespace": key.namespace, "name": key.name, "phase": phase})
-        })
-        .collect()
 }
 
 async fn devices(store: &Store) -> Vec<Value> {

@@ -1,0 +1,224 @@
+//! Builds the rooms of the edge from its configuration, one function per group, and adds their modules.
+//! Only `Edge::open` calls it; it decides nothing at run time.
+
+use super::meta::Meta;
+use super::mqtt::Broker;
+use super::pod::{LogOptions, PodHandle};
+use super::stream::{LogLines, LogRequest};
+use super::uplink::Uplink;
+use super::{device, mqtt, node, pod, stream, uplink};
+use crate::base::{BoxFuture, Exit, Failure, Module, Supervisor, now};
+use crate::config::edge::{Containerd, EdgeConfig, MqttConfig, MqttMode};
+use crate::cri;
+use crate::host::{cni::Network, containerd, facts as machine};
+use crate::store::Store;
+use futures_util::StreamExt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The parent cgroup of pods when the runtime could not be asked yet.
+const DEFAULT_CGROUP_PARENT: &str = "/kubepods";
+
+/// The container runtime that pods use.
+pub(super) struct PodRuntime {
+    pub client: cri::Runtime,
+    cgroup_parent: &'static str,
+}
+
+pub(super) async fn mqtt(config: &MqttConfig, supervisor: &mut Supervisor) -> Result<Broker, Failure> {
+    let (mode, address) = match config.mode {
+        MqttMode::Internal => (mqtt::Mode::Internal, config.internal.clone()),
+        MqttMode::Both => (mqtt::Mode::Both, config.internal.clone()),
+        MqttMode::External => (mqtt::Mode::External, config.external.clone()),
+    };
+    let listen = if config.enabled { listen_on(address, config.mode).await? } else { Vec::new() };
+    let mode = if listen.is_empty() { mqtt::Mode::External } else { mode };
+    let (broker, module) = mqtt::new(mqtt::Config { listen, mode, ..mqtt::Config::default() })?;
+    supervisor.add(module);
+    Ok(broker)
+}
+
+/// Where the broker inside listens. With an external broker configured it takes that broker's place on this machine
+/// when nobody else does; a foreign broker is not used.
+async fn listen_on(address: String, mode: MqttMode) -> Result<Vec<SocketAddr>, Failure> {
+    let named = address.clone();
+    let resolved =
+        tokio::task::spawn_blocking(move || named.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
+    let resolved = resolved.await.map_err(std::io::Error::other).and_then(|found| found);
+    let first = resolved.map(|found| found.first().copied());
+    let Ok(Some(first)) = first else {
+        return Err(Failure::new("KE-CONFIG-021", format!("the MQTT address {address} cannot be used"))
+            .fix("set modules.eventBus.mqttServerInternal to an address of this machine")
+            .exit(Exit::Configuration));
+    };
+    if mode == MqttMode::External && std::net::TcpListener::bind(first).is_err() {
+        tracing::warn!(%first, "an external MQTT broker is configured; devices must use the broker inside: set mqttMode 0");
+        return Ok(Vec::new());
+    }
+    Ok(vec![first])
+}
+
+/// Finds or starts the container runtime; `None` when this node runs no pods.
+pub(super) async fn runtime(
+    config: &EdgeConfig,
+    supervisor: &mut Supervisor,
+) -> Result<Option<PodRuntime>, Failure> {
+    if !config.edged.enabled || config.runtime.containerd == Containerd::Off {
+        return Ok(None);
+    }
+    let endpoint = format!("unix://{}", config.edged.runtime_socket.display());
+    let external = config.runtime.containerd == Containerd::External;
+    let usual = config.edged.runtime_socket.as_path() == Path::new("/run/containerd/containerd.sock");
+    let wanted = containerd::Config {
+        endpoint: (external || !usual).then(|| endpoint.clone()),
+        use_running: true,
+        dir: config.runtime.dir.clone(),
+        network: Network::derive(&config.runtime.dir),
+    };
+    let running = match containerd::start(wanted).await {
+        Ok(running) => running,
+        // After a boot the runtime may come later than this daemon; devices and the link need not wait for it.
+        Err(failure) if external => {
+            tracing::warn!(code = failure.code, error = %failure, "the container runtime does not answer yet");
+            let client = cri::Runtime::new(&endpoint);
+            return Ok(Some(PodRuntime { client, cgroup_parent: DEFAULT_CGROUP_PARENT }));
+        }
+        Err(failure) => return Err(failure),
+    };
+    tracing::info!(version = running.version, ours = running.ours, "the container runtime answers");
+    let cgroup_parent = running.cgroup_parent;
+    let (client, keeper) = running.into_parts();
+    supervisor.add(keeper);
+    Ok(Some(PodRuntime { client, cgroup_parent }))
+}
+
+/// What every room is built from.
+pub(super) struct Rooms<'a> {
+    pub config: &'a EdgeConfig,
+    pub store: &'a Store,
+    pub meta: &'a Meta,
+    pub uplink: &'a Uplink,
+}
+
+impl Rooms<'_> {
+    pub(super) fn pods(&self, runtime: &PodRuntime, supervisor: &mut Supervisor) -> PodHandle {
+        let edged = &self.config.edged;
+        let room = pod::Config {
+            node: self.config.node.to_string(),
+            runtime: runtime.client.clone(),
+            cgroup_parent: runtime.cgroup_parent.to_owned(),
+            root_dir: edged.root_dir.clone(),
+            log_dir: log_root(&edged.logs_dir),
+            host_ip: internal_ip(self.config).to_string(),
+            cluster_dns: edged.cluster_dns.clone(),
+            cluster_domain: edged.cluster_domain.clone(),
+        };
+        let sources = Arc::new(self.meta.clone());
+        let (handle, module) = pod::new(room, self.store.clone(), self.uplink.clone(), sources);
+        supervisor.add(module);
+        handle
+    }
+
+    pub(super) fn devices(&self, broker: &Broker, supervisor: &mut Supervisor) -> device::DeviceHandle {
+        let room = device::Config { node: self.config.node.clone() };
+        let (handle, module) = device::new(room, self.store.clone(), self.uplink.clone(), broker.clone());
+        if self.config.device_twin.enabled {
+            supervisor.add(module);
+        }
+        handle
+    }
+
+    pub(super) fn node(
+        &self,
+        runtime: Option<cri::Runtime>,
+        supervisor: &mut Supervisor,
+    ) -> node::NodeHandle {
+        let edged = &self.config.edged;
+        let room = node::Config {
+            name: self.config.node.to_string(),
+            internal_ip: internal_ip(self.config),
+            kubelet_port: edged.kubelet_port,
+            max_pods: edged.max_pods,
+            labels: edged.node_labels.clone(),
+            taints: edged.register_taints.clone(),
+            schedulable: edged.register_schedulable,
+            register: edged.register_node,
+            disk: edged.root_dir.clone(),
+            eviction_hard: edged.eviction_hard.clone(),
+            status_update: edged.status_update,
+            status_report: edged.status_report,
+            lease_duration: edged.lease_duration,
+            question_limit: self.config.hub.question_limit,
+            runtime,
+        };
+        let (handle, module) = node::new(room, self.store.clone(), self.meta.clone(), self.uplink.clone());
+        supervisor.add(module);
+        handle
+    }
+
+    pub(super) fn stream(&self, pods: PodHandle) -> impl Module + use<> {
+        let wanted = &self.config.stream;
+        let agent = stream::Config {
+            server: wanted.server.clone(),
+            node: self.config.node.clone(),
+            node_ip: internal_ip(self.config).to_string(),
+            ca_file: wanted.ca_file.clone(),
+            cert_file: wanted.cert_file.clone(),
+            key_file: wanted.key_file.clone(),
+        };
+        stream::new(agent, Arc::new(move |request| open_log(pods.clone(), request)))
+    }
+}
+
+/// The pod room's logs in the form that the stream agent sends.
+fn open_log(pods: PodHandle, request: LogRequest) -> BoxFuture<'static, Result<LogLines, String>> {
+    Box::pin(async move {
+        let since_time = request.since_time.as_deref().map(str::parse).transpose();
+        let since_time = since_time.map_err(|_| "sinceTime is not an RFC 3339 time".to_owned())?;
+        let ago = request.since_seconds.map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
+        let options = LogOptions {
+            follow: request.follow,
+            previous: request.previous,
+            timestamps: request.timestamps,
+            tail: request.tail,
+            since: since_time.or_else(|| now().checked_sub(ago?).ok()),
+            limit_bytes: request.limit_bytes,
+        };
+        let lines = pods.logs(&request.namespace, &request.pod, &request.container, options).await;
+        let lines = lines.map_err(|failure| failure.to_string())?;
+        Ok(lines.map(|line| line.map_err(|error| error.to_string())).boxed())
+    })
+}
+
+/// The pod room appends `pods` itself, as the usual place `/var/log/pods` already has it.
+fn log_root(logs_dir: &Path) -> PathBuf {
+    match logs_dir.parent() {
+        Some(parent) if logs_dir.ends_with("pods") => parent.to_owned(),
+        _ => logs_dir.to_owned(),
+    }
+}
+
+/// The node's address: as configured, or the one that the route to the cloud uses.
+fn internal_ip(config: &EdgeConfig) -> IpAddr {
+    config.node_ip.unwrap_or_else(|| machine::internal_ip(config.hub.websocket.parse().ok()))
+}
+
+pub(super) fn uplink_config(config: &EdgeConfig) -> uplink::Config {
+    let hub = &config.hub;
+    uplink::Config {
+        node: config.node.clone(),
+        websocket: hub.websocket.clone(),
+        https: hub.http_server.clone(),
+        project: hub.project_id.clone(),
+        files: uplink::Files {
+            ca: hub.ca_file.clone(),
+            cert: hub.cert_file.clone(),
+            key: hub.key_file.clone(),
+        },
+        token: (!hub.token.is_empty()).then(|| hub.token.reveal().to_owned()),
+        heartbeat: hub.heartbeat,
+        rotate: hub.rotate_certificates,
+    }
+}
