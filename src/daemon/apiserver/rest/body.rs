@@ -1,5 +1,6 @@
-//! Bodies of requests: bounded, JSON or YAML; protobuf is refused so that clients fall back to JSON.
+//! Bodies of requests: bounded, JSON, YAML, and protobuf where `protobuf` knows the kind.
 
+use super::protobuf;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::ops::Patch;
 use crate::model::Status;
@@ -46,6 +47,12 @@ pub fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
     match media(headers) {
         "" | "application/json" | "*/*" | "text/plain" | "application/x-www-form-urlencoded" => json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body),
+        "application/vnd.kubernetes.protobuf" => protobuf::object(body).ok_or_else(|| {
+            errors::unsupported_media(
+                "application/vnd.kubernetes.protobuf",
+                "application/json, application/yaml",
+            )
+        }),
         other => Err(errors::unsupported_media(other, "application/json, application/yaml")),
     }
 }

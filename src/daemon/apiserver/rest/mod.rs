@@ -8,6 +8,7 @@ mod discovery;
 mod documents;
 mod logs;
 mod path;
+mod protobuf;
 mod read;
 mod reply;
 mod reviews;
