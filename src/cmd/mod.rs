@@ -5,13 +5,15 @@ mod completion;
 mod device;
 mod edge;
 mod edge_store;
+mod embedded;
 mod meta;
 mod pods;
 mod status;
 mod twin;
+mod up;
 mod version;
 
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Stop, Term};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -41,6 +43,7 @@ enum Command {
     Pods(pods::Args),
     Status(status::Args),
     Twin(twin::Args),
+    Up(up::Args),
     Version(version::Args),
 }
 
@@ -86,6 +89,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Pods(args) => pods::run(args, term),
         Command::Status(args) => status::run(args, term),
         Command::Twin(args) => twin::run(args, term),
+        Command::Up(args) => up::run(args, term),
         Command::Version(args) => version::run(args, term),
     }
 }
@@ -99,4 +103,28 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     // A blocked thread (a reader on a dead disk, say) must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     outcome
+}
+
+/// Raises the stop on Ctrl-C or SIGTERM; a second one ends the process at once.
+pub fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failure = |error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
+    let stop = stop.clone();
+    #[expect(clippy::disallowed_methods, reason = "it belongs to the process, which it ends")]
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_raised() {
+                #[expect(clippy::disallowed_methods, reason = "the second signal does not wait for anybody")]
+                std::process::exit(i32::from(Exit::Interrupted.code()));
+            }
+            stop.raise();
+        }
+    });
+    Ok(())
 }
