@@ -391,10 +391,13 @@ impl Worker {
             Ok(learnt) => {
                 self.tokens_at = learnt.refresh_at;
                 self.volumes_ready = true;
+                self.memory.trouble = None;
                 true
             }
             Err(ConfigError(why)) => {
-                self.tokens_at = None;
+                // A pod that runs keeps its old files; fresh ones are tried for again.
+                self.tokens_at =
+                    now().saturating_add(Duration::from_secs(60)).ok().filter(|_| self.volumes_ready);
                 self.memory.trouble = Some(why);
                 false
             }
