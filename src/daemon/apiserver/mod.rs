@@ -10,11 +10,11 @@ mod auth;
 mod bootstrap;
 mod catalog;
 pub mod controllers;
-mod engine;
 mod errors;
 pub mod kinds;
 mod kubeconfig;
 pub mod local;
+pub mod openapi;
 mod ops;
 pub mod patch;
 mod rest;
@@ -22,10 +22,9 @@ pub mod schema;
 pub mod selector;
 mod server;
 mod storage;
+mod strict;
 pub mod table;
 pub mod types;
-
-use engine::openapi;
 
 use crate::base::{Failure, Module, create_private_dir};
 use crate::pki::{Authority, Clients, Identity, server_config};

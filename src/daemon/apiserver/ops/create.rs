@@ -9,6 +9,7 @@ use crate::daemon::apiserver::catalog::Resource;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::local::Collection;
 use crate::daemon::apiserver::storage::{Key, Txn};
+use crate::daemon::apiserver::strict;
 use crate::model::Status;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -94,6 +95,11 @@ pub(super) fn complete(
             }
         }
     } else {
+        // Status writes are frequent and come from programs; nobody misspells fields there by hand.
+        if options.unknown_fields != UnknownFields::Ignore && target.subresource.is_none() {
+            let (group, kind) = (&resource.group, &resource.kind);
+            warnings.extend(strict::unknown_builtin_fields(group, &target.version, kind, object));
+        }
         defaults::complete(resource, object);
         let causes = validate::built_in(resource, object);
         if !causes.is_empty() {

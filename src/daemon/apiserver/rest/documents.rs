@@ -64,27 +64,29 @@ impl Api {
     async fn open_api(&self, asked: &Asked, parts: &[&str]) -> Result<Response<Body>, Status> {
         let (definitions, _) = self.ops.store.list(&DEFINITIONS, None);
         let wanted = match parts {
+            ["v2"] if asked.header(header::ACCEPT).contains("proto-openapi.spec.v2") => Document::V2Protobuf,
             ["v2"] => Document::V2,
             ["v3"] => Document::Index,
             ["v3", "api", version] => Document::V3(String::new(), (*version).to_owned()),
             ["v3", "apis", group, version] => Document::V3((*group).to_owned(), (*version).to_owned()),
             _ => return Err(errors::unknown_path()),
         };
-        if matches!(wanted, Document::V2)
-            && asked.header(header::ACCEPT).contains("proto-openapi.spec.v2")
-            && !asked.header(header::ACCEPT).contains("json")
-        {
-            return Err(Status::failure(406, "NotAcceptable", "only application/json is served"));
-        }
+        let protobuf = matches!(wanted, Document::V2Protobuf);
         let versions = discovery::group_versions(&self.ops.kinds.catalog());
         let made = tokio::task::spawn_blocking(move || wanted.make(&versions, &definitions)).await;
         let body = made.map_err(|_| errors::internal("the OpenAPI document could not be made"))?;
-        Ok(reply::bytes(StatusCode::OK, body.ok_or_else(errors::unknown_path)?))
+        let mut response = reply::bytes(StatusCode::OK, body.ok_or_else(errors::unknown_path)?);
+        if protobuf {
+            let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        Ok(response)
     }
 }
 
 enum Document {
     V2,
+    V2Protobuf,
     Index,
     V3(String, String),
 }
@@ -92,6 +94,7 @@ enum Document {
 impl Document {
     fn make(&self, versions: &[String], definitions: &[Arc<Value>]) -> Option<Vec<u8>> {
         let value = match self {
+            Document::V2Protobuf => return Some(openapi::v2_protobuf(definitions)),
             Document::V2 => openapi::v2(definitions),
             Document::Index => openapi::v3_index(versions, definitions),
             Document::V3(group, version) => openapi::v3_document(group, version, definitions)?,
