@@ -1,14 +1,17 @@
 //! One command, one file: `Args` says what can be typed, `run` does the deed. Commands open daemons and stores by
 //! their doors; they alone talk to the person, through `Term`.
 
+mod cloud;
 mod completion;
 mod device;
 mod edge;
 mod edge_store;
 mod embedded;
+mod gettoken;
 mod meta;
 mod pods;
 mod status;
+mod token;
 mod twin;
 mod up;
 mod version;
@@ -36,12 +39,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Cloud(cloud::Args),
     Completion(completion::Args),
     Device(device::Args),
     Edge(edge::Args),
+    Gettoken(gettoken::Args),
     Meta(meta::Args),
     Pods(pods::Args),
     Status(status::Args),
+    Token(token::Args),
     Twin(twin::Args),
     Up(up::Args),
     Version(version::Args),
@@ -82,12 +88,15 @@ pub fn main() -> u8 {
 
 fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
     match command {
+        Command::Cloud(args) => cloud::run(args, term),
         Command::Completion(args) => completion::run(args, term),
         Command::Device(args) => device::run(args, term),
         Command::Edge(args) => edge::run(args, term),
+        Command::Gettoken(args) => gettoken::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
         Command::Status(args) => status::run(args, term),
+        Command::Token(args) => token::run(args, term),
         Command::Twin(args) => twin::run(args, term),
         Command::Up(args) => up::run(args, term),
         Command::Version(args) => version::run(args, term),

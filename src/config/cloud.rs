@@ -150,6 +150,20 @@ impl CloudConfig {
         Ok(config)
     }
 
+    /// Makes the API part of the process, with its kubeconfig in the data directory.
+    pub fn embed(&mut self) {
+        self.api.embedded = true;
+        self.install_crds = true;
+        self.kubeconfig = Some(self.data_dir.join("kubeconfig"));
+        self.master.clear();
+        self.stream.enabled = true;
+        self.stream.own_ca = true;
+        let below = |path: &PathBuf| self.data_dir.join(path.strip_prefix("/etc/kubeedge").unwrap_or(path));
+        self.stream.ca_file = below(&self.stream.ca_file);
+        self.stream.cert_file = below(&self.stream.cert_file);
+        self.stream.key_file = below(&self.stream.key_file);
+    }
+
     /// The book of join tokens that this daemon checks against.
     pub fn token_book(&self) -> PathBuf {
         self.data_dir.join("tokens.json")
@@ -181,11 +195,11 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     }
     let stream = modules.cloud_stream;
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    CloudConfig {
+    let mut config = CloudConfig {
         kubeconfig,
         master: kube.master,
         status_socket: kedge.data_dir.join("kedge.sock"),
-        install_crds: kedge.install_crds || kedge.embedded,
+        install_crds: kedge.install_crds,
         hub: HubConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
             https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
@@ -207,7 +221,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             ca_file: stream.tls_stream_ca_file,
             cert_file: stream.tls_stream_cert_file,
             key_file: stream.tls_stream_private_key_file,
-            own_ca: kedge.own_stream_ca || kedge.embedded,
+            own_ca: kedge.own_stream_ca,
         },
         api: ApiConfig {
             embedded: kedge.embedded,
@@ -218,7 +232,11 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             data_dir: kedge.data_dir.join("api"),
         },
         data_dir: kedge.data_dir,
+    };
+    if kedge.embedded {
+        config.embed();
     }
+    config
 }
 
 fn listen(checker: &mut Checker<'_>, path: &str, raw: &RawListen) -> SocketAddr {

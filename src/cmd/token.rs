@@ -1,0 +1,178 @@
+//! `kedge token`: join tokens with a time limit, for a number of uses or for one node. They stand in the Secret
+//! `kubeedge/kedge-tokens`, from which every running cloud takes them within moments.
+
+use super::DataDir;
+use crate::base::{Exit, Failure, Output, Term, now, write_atomic};
+use crate::config::go_duration;
+use crate::daemon::cloud::TokenDesk;
+use crate::model::NodeName;
+use crate::pki::TokenEntry;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Create, list and revoke join tokens
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  kedge token create --ttl 1h --uses 1 --node edge-7\n  kedge token list")]
+pub struct Args {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+/// Which Kubernetes API is meant.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Api {
+    /// The cluster's kubeconfig [default: the one in the data directory]
+    #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    data_dir: DataDir,
+}
+
+#[derive(clap::Subcommand)]
+enum Deed {
+    /// Make a token and print it
+    #[command(
+        after_help = "Examples:\n  kedge token create\n  kedge token create --ttl 1h --uses 1 --node edge-7 --join-file join.json"
+    )]
+    Create {
+        #[command(flatten)]
+        api: Api,
+        /// How long it is valid, such as 30m or 24h
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+        ttl: Duration,
+        /// How many nodes may join with it [default: any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// The only node that may join with it
+        #[arg(long, value_name = "NAME", value_parser = node)]
+        node: Option<String>,
+        /// Write the token to this file, for its owner only, instead of printing it
+        #[arg(long, value_name = "FILE")]
+        join_file: Option<PathBuf>,
+        /// Check, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// List the tokens that have not expired
+    #[command(after_help = "Examples:\n  kedge token list\n  kedge token list -o json")]
+    List {
+        #[command(flatten)]
+        api: Api,
+        /// How to print the list
+        #[arg(long, short, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Make a token unusable
+    #[command(after_help = "Examples:\n  kedge token revoke bcdfg2h4jk\n  kedge token revoke bcdfg2h4jk --dry-run")]
+    Revoke {
+        /// The token's id, as `kedge token list` shows it
+        id: String,
+        #[command(flatten)]
+        api: Api,
+        /// Check, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let valid = go_duration(text).filter(|ttl| !ttl.is_zero() && ttl.as_secs() <= 10 * 365 * 86_400);
+    valid.ok_or_else(|| "a duration such as 30m or 24h is expected, at most ten years".to_owned())
+}
+
+fn node(text: &str) -> Result<String, String> {
+    NodeName::new(text).map(|name| name.to_string())
+}
+
+impl Api {
+    pub(super) async fn desk(&self) -> Result<TokenDesk, Failure> {
+        crate::pki::install_crypto_provider();
+        let fallback = || self.data_dir.data_dir.join("kubeconfig");
+        let path = self.kubeconfig.clone().unwrap_or_else(fallback);
+        if !path.exists() {
+            return Err(Failure::new("KE-TOKEN-001", format!("there is no kubeconfig {}", path.display()))
+                .because("join tokens are kept in the cluster")
+                .fix("name one with --kube-config, or the data directory of `kedge up` with --data-dir")
+                .exit(Exit::Configuration));
+        }
+        TokenDesk::open(&path).await
+    }
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    match args.deed {
+        Deed::Create { api, ttl, uses, node, join_file, dry_run } => {
+            let token = super::block_on(async move {
+                let desk = api.desk().await?;
+                if dry_run {
+                    return desk.list().await.map(|_| None);
+                }
+                desk.create(ttl, uses, node).await.map(Some)
+            })?;
+            match (token, join_file) {
+                (None, _) => term.say("a token can be created; nothing was changed"),
+                (Some(token), Some(path)) => {
+                    write_atomic(&path, format!("{token}\n").as_bytes(), 0o600)?;
+                    term.say(&format!("the token is in {}", path.display()));
+                }
+                (Some(token), None) => term.data(&token),
+            }
+        }
+        Deed::List { api, output } => {
+            let entries = super::block_on(async move { api.desk().await?.list().await })?;
+            show(&entries, output, term)?;
+        }
+        Deed::Revoke { id, api, dry_run } => {
+            let wanted = id.clone();
+            let found = super::block_on(async move {
+                let desk = api.desk().await?;
+                if dry_run {
+                    return Ok(desk.list().await?.contains_key(&wanted));
+                }
+                desk.revoke(&wanted).await
+            })?;
+            if !found {
+                return Err(Failure::new("KE-TOKEN-005", format!("there is no token {id}"))
+                    .fix("`kedge token list` shows the ids"));
+            }
+            let done = if dry_run { "can be revoked; nothing was changed" } else { "is revoked" };
+            term.say(&format!("token {id} {done}"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show(entries: &BTreeMap<String, TokenEntry>, output: Output, term: &Term) -> Result<(), Failure> {
+    if output != Output::Text {
+        return term.value(&json!({"apiVersion": "kedge/v1", "tokens": entries}), output);
+    }
+    if entries.is_empty() {
+        term.say("no tokens; `kedge token create` makes one");
+        return Ok(());
+    }
+    let at = now().as_second();
+    let mut lines = vec![format!("{:<12} {:>8} {:>6}  {}", "ID", "LEFT", "USES", "NODE")];
+    for (id, entry) in entries {
+        let minutes = (entry.expires - at).max(0) / 60;
+        let left = format!("{}h{:02}m", minutes / 60, minutes % 60);
+        let uses = entry.uses.map_or_else(|| "any".to_owned(), |uses| uses.to_string());
+        lines.push(format!("{id:<12} {left:>8} {uses:>6}  {}", entry.node.as_deref().unwrap_or("any")));
+    }
+    term.data(&lines.join("\n"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_to_live_are_checked() {
+        assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
+        for wrong in ["", "0s", "soon", "-1h", "1000000h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
