@@ -65,7 +65,9 @@ enum Deed {
         output: Output,
     },
     /// Make a token unusable
-    #[command(after_help = "Examples:\n  kedge token revoke bcdfg2h4jk\n  kedge token revoke bcdfg2h4jk --dry-run")]
+    #[command(
+        after_help = "Examples:\n  kedge token revoke bcdfg2h4jk\n  kedge token revoke bcdfg2h4jk --dry-run"
+    )]
     Revoke {
         /// The token's id, as `kedge token list` shows it
         id: String,

@@ -9,3 +9,5 @@ pub mod status;
 
 #[cfg(test)]
 mod joint;
+#[cfg(test)]
+mod road;

@@ -13,9 +13,6 @@ mod switchboard;
 mod tokens;
 mod trust;
 
-#[cfg(test)]
-mod tests;
-
 pub use stream::KubeletAccess;
 pub use tokens::TokenDesk;
 

@@ -169,6 +169,15 @@ impl Context {
                 self.shared.push_lost(node, &record.key, &uid).await?;
             }
         }
+        let lacking: Vec<DeviceId> = owned
+            .iter()
+            .filter(|(_, entry)| self.shared.records.revision(node, &entry.uid).is_none())
+            .map(|(id, _)| id.clone())
+            .collect();
+        if !lacking.is_empty() {
+            let added = Membership { added: lacking, removed: Vec::new() };
+            self.shared.hub.tell(node.clone(), Down::Membership(added)).await?;
+        }
         for model in models {
             let Some(entry) = self.index().model(&model).cloned() else { continue };
             if !notice.trusts_records()
@@ -185,7 +194,8 @@ impl Context {
                 let Some(object) = self.get(Resource::DEVICE, &id).await else { continue };
                 let current = self.index().device(&id).is_some_and(|now| now.node.as_ref() == Some(node));
                 if current {
-                    self.push_device(node, &id, object, is_new).await?;
+                    let verb = if is_new { Verb::Insert } else { Verb::Update };
+                    self.shared.push(node, verb, Kind::Device, object).await?;
                 }
             }
         }

@@ -1,1 +1,0 @@
-//! The cloud against the embedded API over real TLS.
