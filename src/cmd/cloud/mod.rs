@@ -1,6 +1,7 @@
 //! `kedge cloud …`: the cloud daemon and its configuration.
 
 mod config;
+mod run;
 
 use crate::base::{Exit, Failure, Term};
 use clap::Subcommand;
@@ -17,11 +18,13 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Args),
     Config(config::Args),
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.command {
+        Command::Run(args) => run::run(args, term),
         Command::Config(args) => config::run(args, term),
     }
 }
