@@ -42,7 +42,11 @@ impl Module for Switchboard {
                     Some(Arrival::Stored { node, key, uid, revision, deleted }) => {
                         self.control.stored(&node, key, &uid, revision, deleted);
                     }
-                    None => return Err(Failure::new("KE-CLOUD-010", "the hub has ended")),
+                    // The hub ends first when the cloud stops; there is nothing more to route.
+                    None => {
+                        stop.raised().await;
+                        return Ok(());
+                    }
                 }
             }
         })
