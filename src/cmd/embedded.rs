@@ -8,7 +8,6 @@ use crate::daemon::apiserver::local::Local;
 use crate::daemon::apiserver::{ApiServer, Config, KubeletEndpoint};
 use crate::daemon::cloud;
 use std::net::SocketAddr;
-use std::path::Path;
 use tokio::sync::watch;
 
 /// The API, opened and not yet running.
@@ -18,16 +17,19 @@ pub(super) struct Embedded {
     address: SocketAddr,
 }
 
-/// Opens the API's database, binds its port, and writes `DIR/kubeconfig`.
-pub(super) async fn open(config: &CloudConfig, dir: &Path) -> Result<Embedded, Failure> {
-    let (config, dir) = (config.clone(), dir.to_owned());
+/// Opens the API's database, binds its port, and writes the kubeconfig that the configuration names.
+pub(super) async fn open(config: &CloudConfig) -> Result<Embedded, Failure> {
+    let config = config.clone();
     let opened = tokio::task::spawn_blocking(move || -> Result<ApiServer, Failure> {
         let access = cloud::kubelet_access(&config)?;
         let kubelet =
             KubeletEndpoint { address: access.address, identity: access.identity, ca_pem: access.ca_pem };
-        let api = Config { kubelet: Some(kubelet), ..Config::new(config.api.listen, config.api.data_dir) };
+        let api =
+            Config { kubelet: Some(kubelet), ..Config::new(config.api.listen, config.api.data_dir.clone()) };
         let server = ApiServer::open(api)?;
-        write_atomic(&dir.join("kubeconfig"), server.admin_kubeconfig().as_bytes(), 0o600)?;
+        if let Some(kubeconfig) = &config.kubeconfig {
+            write_atomic(kubeconfig, server.admin_kubeconfig().as_bytes(), 0o600)?;
+        }
         Ok(server)
     });
     let server =

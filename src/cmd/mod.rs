@@ -10,6 +10,7 @@ mod embedded;
 mod gettoken;
 mod meta;
 mod pods;
+mod run_flags;
 mod status;
 mod token;
 mod twin;

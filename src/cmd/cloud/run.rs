@@ -1,8 +1,11 @@
 //! `kedge cloud run`: the cloud daemon in the foreground, until a signal ends it; with `--embedded` also the Kubernetes
 //! API that it works against.
 
-use crate::base::{Exit, Failure, LockError, LogFormat, PidLock, Stop, Term, create_private_dir, start_log};
+use crate::base::{
+    Crew, Exit, Failure, LockError, PidLock, Stop, SupervisorHandle, Term, create_private_dir,
+};
 use crate::cmd::embedded;
+use crate::cmd::run_flags::{CloudFlags, LogFlags};
 use crate::config::Loaded;
 use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
 use crate::daemon::cloud;
@@ -24,18 +27,13 @@ pub struct Args {
     /// Check the configuration and end
     #[arg(long)]
     dry_run: bool,
-    /// Form of the log on stderr
-    #[arg(long, value_enum, default_value = "text")]
-    log_format: Format,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: String,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
+    #[command(flatten)]
+    log: LogFlags,
+    /// Keep everything below this directory, on loopback, as `kedge up` does; implies --embedded
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    ports: CloudFlags,
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
@@ -52,18 +50,19 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         term.say("the configuration is fine");
         return Ok(Exit::Done);
     }
-    let format = match args.log_format {
-        Format::Text => LogFormat::Text,
-        Format::Json => LogFormat::Json,
-    };
-    start_log(format, &args.log_level);
+    args.log.start();
     create_private_dir(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
     crate::pki::install_crypto_provider();
-    crate::cmd::block_on(serve(config))
+    crate::cmd::block_on(serve(config, term))
 }
 
 fn load(args: &Args, path: &Path) -> Result<Loaded<CloudConfig>, Failure> {
+    if let Some(dir) = &args.data_dir {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+        let config = CloudConfig::for_data_dir(&dir, args.ports.ports())?;
+        return Ok(Loaded { config, warnings: Vec::new() });
+    }
     if args.embedded && args.config.is_none() && !path.exists() {
         return CloudConfig::from_value(&serde_json::Value::Null, "the built-in configuration");
     }
@@ -82,21 +81,28 @@ fn lock(dir: &Path) -> Result<PidLock, Failure> {
     })
 }
 
-async fn serve(config: CloudConfig) -> Result<Exit, Failure> {
+async fn serve(config: CloudConfig, term: &Term) -> Result<Exit, Failure> {
     let stop = Stop::new();
     crate::cmd::stop_on_signals(&stop)?;
-    let (observer, _observed) = watch::channel(None);
-    if !config.api.embedded {
-        cloud::run(config, stop, observer).await?;
-        return Ok(Exit::Done);
-    }
-    let dir = config.data_dir.clone();
-    let api = embedded::open(&config, &dir).await?;
     let (api_stop, cloud_stop) = (Stop::new(), stop.child());
-    let (api_observer, _api_observed) = watch::channel(None);
-    let api = api.run(api_stop.clone(), api_observer);
-    let cloud = cloud::run(config, cloud_stop.clone(), observer);
+    let api = async {
+        if !config.api.embedded {
+            api_stop.raised().await;
+            return Ok(());
+        }
+        let (observer, _observed) = watch::channel(None);
+        embedded::open(&config).await?.run(api_stop.clone(), observer).await
+    };
+    let (observer, observed) = watch::channel(None);
+    let cloud = cloud::run(config.clone(), cloud_stop.clone(), observer);
     tokio::pin!(api, cloud);
+    let mut crew = Crew::new();
+    let term = term.clone();
+    crew.spawn(async move {
+        if ready(observed).await {
+            term.say("ready");
+        }
+    });
     // The API ends last, so that the cloud can still write what nodes have acknowledged.
     tokio::select! {
         outcome = &mut cloud => {
@@ -107,9 +113,21 @@ async fn serve(config: CloudConfig) -> Result<Exit, Failure> {
         }
         outcome = &mut api => {
             cloud_stop.raise();
-            cloud.await?;
+            drop(cloud.await);
             outcome?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// Waits until all modules serve; `false` when they end before.
+async fn ready(mut observed: watch::Receiver<Option<SupervisorHandle>>) -> bool {
+    let handle = match observed.wait_for(Option::is_some).await {
+        Ok(found) => found.clone(),
+        Err(_ended) => return false,
+    };
+    match handle {
+        Some(mut handle) => handle.all_ready().await,
+        None => false,
+    }
 }

@@ -1,82 +1,91 @@
 //! `kedge edge run`: the edge daemon in the foreground, until a signal ends it.
 
-use crate::base::{Exit, Failure, LogFormat, Stop, Term, start_log};
-use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
+use crate::base::{Exit, Failure, Stop, Term};
+use crate::cmd::run_flags::{LinkPorts, LogFlags};
+use crate::cmd::up::node_name;
+use crate::config::Loaded;
+use crate::config::edge::{DEFAULT_PATH, EdgeConfig, UpEdge};
 use crate::daemon::edge;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 /// Run the edge daemon in the foreground
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  kedge edge run\n  kedge edge run --config ./edgecore.yaml --log-format json"
+    after_help = "Examples:\n  kedge edge run --config ./edgecore.yaml --log-format json\n  kedge edge run --data-dir /var/lib/kedge --node edge-1 --cloud 10.0.0.5 --token \"$(cat token)\""
 )]
 pub struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "KEDGE_EDGE_CONFIG")]
     config: PathBuf,
+    /// Keep everything below this directory, as `kedge up` does, and read no configuration file
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
     /// Check the configuration and end
     #[arg(long)]
     dry_run: bool,
-    /// Form of the log on stderr
-    #[arg(long, value_enum, default_value = "text")]
-    log_format: Format,
-    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log_level: String,
+    #[command(flatten)]
+    log: LogFlags,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
+/// What stands in the configuration file otherwise.
+#[derive(clap::Args)]
+#[group(requires = "data_dir")]
+struct Place {
+    /// Name of this machine as a node [default: its host name]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Host name or address of the cloud
+    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
+    cloud: String,
+    #[command(flatten)]
+    ports: LinkPorts,
+    /// Port of the MQTT broker on loopback
+    #[arg(long, value_name = "PORT", default_value_t = 1883)]
+    mqtt_port: u16,
+    /// Join token; needed until the node has a certificate
+    #[arg(long, value_name = "TOKEN", env = "KEDGE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
-    let loaded = EdgeConfig::load(&args.config)?;
+    let (loaded, source) = match &args.data_dir {
+        Some(dir) => (below(dir, &args.place)?, "the command line".to_owned()),
+        None => (EdgeConfig::load(&args.config)?, args.config.display().to_string()),
+    };
     for warning in &loaded.warnings {
-        term.say(&format!("warning: {}: {warning}", args.config.display()));
+        term.say(&format!("warning: {source}: {warning}"));
     }
     if args.dry_run {
-        term.say(&format!("{} is fine", args.config.display()));
+        term.say(&format!("{source} is fine"));
         return Ok(Exit::Done);
     }
-    let format = match args.log_format {
-        Format::Text => LogFormat::Text,
-        Format::Json => LogFormat::Json,
-    };
-    start_log(format, &args.log_level);
+    args.log.start();
     crate::pki::install_crypto_provider();
     crate::cmd::block_on(async {
         let stop = Stop::new();
+        crate::cmd::stop_on_signals(&stop)?;
         let (observer, _observed) = watch::channel(None);
-        let daemon = edge::run(loaded.config, stop.clone(), observer);
-        tokio::pin!(daemon);
-        tokio::select! {
-            outcome = &mut daemon => outcome?,
-            signal = interrupted() => {
-                signal?;
-                stop.raise();
-                tokio::select! {
-                    outcome = &mut daemon => outcome?,
-                    // A second signal does not wait for the modules.
-                    _ = interrupted() => return Ok(Exit::Interrupted),
-                }
-            }
-        }
+        edge::run(loaded.config, stop, observer).await?;
         Ok(Exit::Done)
     })
 }
 
-/// Completes on Ctrl-C or SIGTERM.
-async fn interrupted() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failure = |error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
+fn below(dir: &Path, place: &Place) -> Result<Loaded<EdgeConfig>, Failure> {
+    let config = EdgeConfig::for_data_dir(&UpEdge {
+        data_dir: std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()),
+        node: node_name(place.node.as_deref())?,
+        cloud_host: place.cloud.clone(),
+        websocket_port: place.ports.hub_port,
+        https_port: place.ports.cert_port,
+        stream_port: place.ports.tunnel_port,
+        mqtt_port: place.mqtt_port,
+        kubelet_port: 10350,
+        token: place.token.clone().unwrap_or_default(),
+        labels: BTreeMap::new(),
+    })?;
+    Ok(Loaded { config, warnings: Vec::new() })
 }

@@ -5,6 +5,7 @@ mod demo;
 mod parts;
 
 use super::DataDir;
+use super::run_flags::CloudFlags;
 use crate::base::{Exit, Failure, LockError, LogFormat, PidLock, Stop, Term, start_log};
 use crate::model::NodeName;
 use std::path::Path;
@@ -23,21 +24,8 @@ pub struct Args {
     /// Also apply a demo Deployment and a simulated thermometer
     #[arg(long)]
     demo: bool,
-    /// Port of the Kubernetes API
-    #[arg(long, value_name = "PORT", default_value_t = 6443)]
-    api_port: u16,
-    /// Port of the cloud's WebSocket
-    #[arg(long, value_name = "PORT", default_value_t = 10000)]
-    hub_port: u16,
-    /// Port of the cloud's certificate service
-    #[arg(long, value_name = "PORT", default_value_t = 10002)]
-    cert_port: u16,
-    /// Port of the cloud's kubelet API
-    #[arg(long, value_name = "PORT", default_value_t = 10003)]
-    stream_port: u16,
-    /// Port of the cloud's tunnel
-    #[arg(long, value_name = "PORT", default_value_t = 10004)]
-    tunnel_port: u16,
+    #[command(flatten)]
+    cloud: CloudFlags,
     /// Port of the MQTT broker
     #[arg(long, value_name = "PORT", default_value_t = 1883)]
     mqtt_port: u16,
@@ -60,7 +48,7 @@ fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
 }
 
 /// The name that was typed, or the host name as far as it is a valid one.
-fn node_name(typed: Option<&str>) -> Result<NodeName, Failure> {
+pub(super) fn node_name(typed: Option<&str>) -> Result<NodeName, Failure> {
     let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let name = typed.map_or_else(host, str::to_owned);
     NodeName::new(name.clone()).map_err(|why| {

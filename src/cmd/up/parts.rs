@@ -3,7 +3,7 @@
 
 use super::{Args, demo};
 use crate::base::{Crew, Failure, Stop, SupervisorHandle, Term, now, rfc3339_micro};
-use crate::config::cloud::{CloudConfig, CloudPorts};
+use crate::config::cloud::CloudConfig;
 use crate::config::edge::{EdgeConfig, UpEdge};
 use crate::daemon::apiserver::local::{Change, Collection, Local};
 use crate::daemon::{cloud, edge};
@@ -46,17 +46,11 @@ impl Parts {
     ) -> Result<Option<()>, Failure> {
         let started = rfc3339_micro(now());
         let mut steps = term.steps(if args.demo { 6 } else { 5 });
-        let ports = CloudPorts {
-            api: args.api_port,
-            websocket: args.hub_port,
-            https: args.cert_port,
-            stream: args.stream_port,
-            tunnel: args.tunnel_port,
-        };
+        let ports = args.cloud.ports();
         let config = CloudConfig::for_data_dir(dir, ports)?;
 
         steps.begin("Kubernetes API");
-        let api = super::super::embedded::open(&config, dir).await?;
+        let api = super::super::embedded::open(&config).await?;
         let local = api.local();
         let address = api.address();
         self.run(move |stop, observer| api.run(stop, observer));
@@ -67,7 +61,7 @@ impl Parts {
         if self.or_failure(all_ready(observed)).await?.is_none() {
             return Ok(None);
         }
-        steps.reached(&format!("cloud on 127.0.0.1:{}", args.hub_port));
+        steps.reached(&format!("cloud on 127.0.0.1:{}", ports.websocket));
 
         steps.begin("edge node");
         let edge_config = edge_config(args, dir, node, &local).await?;
@@ -187,15 +181,16 @@ async fn edge_config(args: &Args, dir: &Path, node: &NodeName, local: &Local) ->
         .map_err(|status| Failure::new("KE-UP-005", "the cloud has made no join token").because(status))?;
     let token = secret.pointer("/data/tokendata").and_then(Value::as_str).unwrap_or_default();
     let token = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, token).unwrap_or_default();
+    let ports = args.cloud.ports();
     EdgeConfig::for_data_dir(&UpEdge {
         data_dir: dir.to_owned(),
         node: node.clone(),
         cloud_host: "127.0.0.1".to_owned(),
-        websocket_port: args.hub_port,
-        https_port: args.cert_port,
-        stream_port: args.tunnel_port,
+        websocket_port: ports.websocket,
+        https_port: ports.https,
+        stream_port: ports.tunnel,
         mqtt_port: args.mqtt_port,
-        kubelet_port: args.stream_port,
+        kubelet_port: ports.stream,
         token: String::from_utf8_lossy(&token).into_owned(),
         labels: BTreeMap::new(),
     })
