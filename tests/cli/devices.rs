@@ -99,7 +99,7 @@ fn a_nonsense_update_gets_an_answer_and_harms_nothing() {
     let _up = world.up(&[]);
     world.apply(THERMOMETER);
     known(&world, "t1");
-    for payload in ["{", "[]", r#"{"twin":null}"#, r#"{"twin":{"a b":{"actual":{"value":"1"}}}}"#, "\u{0}"] {
+    for payload in ["{", "[]", r#"{"twin":null}"#, r#"{"twin":{"a b":{"actual":{"value":"1"}}}}"#, "\u{1}"] {
         let result = world.subscribe("$hw/events/device/default/t1/twin/update/result", 1);
         world.publish(UPDATE, payload);
         let lines = result.messages();

@@ -65,6 +65,8 @@ impl World {
     pub fn start(&self, name: &str, args: &[String]) -> Daemon {
         let out = self.dir.join(format!("{name}.out"));
         let err = self.dir.join(format!("{name}.err"));
+        // What an earlier run of the same name has said does not count.
+        let skip = std::fs::metadata(&err).map_or(0, |file| file.len());
         let child = Command::new(binary())
             .args(args)
             .env("KEDGE_LOG", "info,kedge=debug")
@@ -73,7 +75,7 @@ impl World {
             .stderr(File::options().create(true).append(true).open(&err).unwrap())
             .spawn()
             .unwrap();
-        Daemon { child, err, ended: false }
+        Daemon { child, err, skip, ended: false }
     }
 
     /// Starts `kedge up` and waits for its `ready`.
@@ -188,8 +190,22 @@ impl World {
     /// Starts a subscriber that ends after `count` messages; `Subscriber::messages` waits for them.
     pub fn subscribe(&self, topic: &str, count: u32) -> Subscriber {
         let port = self.ports.mqtt.to_string();
-        let mut child = Command::new("mosquitto_sub")
-            .args(["-p", &port, "-t", topic, "-v", "-C", &count.to_string(), "-W", "20", "-d"])
+        // Into a pipe the client would print only when it ends.
+        let mut child = Command::new("stdbuf")
+            .args([
+                "-oL",
+                "mosquitto_sub",
+                "-p",
+                &port,
+                "-t",
+                topic,
+                "-v",
+                "-C",
+                &count.to_string(),
+                "-W",
+                "20",
+                "-d",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -250,6 +266,7 @@ fn tail(path: &Path) -> String {
 pub struct Daemon {
     child: Child,
     err: PathBuf,
+    skip: u64,
     ended: bool,
 }
 
@@ -261,10 +278,11 @@ impl Daemon {
     /// Waits until the daemon's talk has a line that starts with these words.
     #[track_caller]
     pub fn wait_for(&mut self, words: &str, limit: Duration) {
-        let err = self.err.clone();
+        let (err, skip) = (self.err.clone(), usize::try_from(self.skip).unwrap());
         eventually(&format!("the daemon says {words:?}"), limit, || {
             let text = std::fs::read_to_string(&err).unwrap_or_default();
-            if text.lines().any(|line| line.trim_start().starts_with(words)) {
+            let said = text.get(skip..).unwrap_or_default();
+            if said.lines().any(|line| line.trim_start().starts_with(words)) {
                 return Ok(());
             }
             if let Ok(Some(status)) = self.child.try_wait() {

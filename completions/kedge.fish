@@ -1,0 +1,250 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_kedge_global_optspecs
+    string join \n q/quiet plain h/help V/version
+end
+
+function __fish_kedge_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_kedge_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_kedge_using_subcommand
+    set -l cmd (__fish_kedge_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c kedge -n "__fish_kedge_needs_command" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_needs_command" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_needs_command" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_needs_command" -s V -l version -d 'Print version'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the cloud daemon or show its configuration'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon or show its configuration'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "meta" -d 'Show the objects that this node keeps'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "pods" -d 'Show the pods of this node'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemon on this machine'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "token" -d 'Create, list and revoke join tokens'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "twin" -d 'Show and set the properties of devices'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "up" -d 'Run everything on this machine: Kubernetes API, cloud, edge node, MQTT broker'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "version" -d 'Show the version of this binary'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -f -a "run" -d 'Run the cloud daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -f -a "config" -d 'Print a cloudcore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l config -d 'The configuration file; without one and with --embedded, defaults are used' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
+json\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l data-dir -d 'Keep everything below this directory, on loopback, as `kedge up` does; implies --embedded' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l api-port -d 'Port of the Kubernetes API' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l hub-port -d 'Port of the cloud\'s WebSocket' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l cert-port -d 'Port of the cloud\'s certificate service' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l tunnel-port -d 'Port of the cloud\'s tunnel' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l stream-port -d 'Port of the cloud\'s kubelet API' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l embedded -d 'Serve the Kubernetes API from this process'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l dry-run -d 'Check the configuration and end'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l defaultconfig -d 'Every key with its default'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l minconfig -d 'Only the keys that people usually change (the default)'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand completion" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand completion" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand completion" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "list" -d 'List the devices of this node, or of the cluster'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "simulate" -d 'Play a thermometer over MQTT until interrupted'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l device -d 'The device to play: NAME or NAMESPACE/NAME' -r
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l property -d 'The property that it measures' -r
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l interval -d 'Time between two reports, such as 500ms, 1s or 2m' -r
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l reports -d 'End after this many reports' -r
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l mqtt -d 'The broker; the one of this node\'s daemon when left out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "run" -d 'Run the edge daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "config" -d 'Print an edgecore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l config -d 'The configuration file' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l data-dir -d 'Keep everything below this directory, as `kedge up` does, and read no configuration file' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l node -d 'Name of this machine as a node [default: its host name]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l cloud -d 'Host name or address of the cloud' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l hub-port -d 'Port of the cloud\'s WebSocket' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l cert-port -d 'Port of the cloud\'s certificate service' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l tunnel-port -d 'Port of the cloud\'s tunnel' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l mqtt-port -d 'Port of the MQTT broker on loopback' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l token -d 'Join token; needed until the node has a certificate' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
+json\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l dry-run -d 'Check the configuration and end'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l defaultconfig -d 'Every key with its default'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l minconfig -d 'Only the keys that differ from node to node (the default)'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "list" -d 'List the objects by key'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "get" -d 'Show one object'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l type -d 'Only objects of this type, such as pod, configmap, secret, node, device' -r
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s n -l namespace -d 'Only objects of this namespace' -r
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -s n -l namespace -d 'Only pods of this namespace' -r
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand pods" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand status" -l socket -d 'The daemon\'s socket; found below the data directory when not given' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand status" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand status" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand status" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand status" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand status" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand status" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "create" -d 'Make a token and print it'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List the tokens that have not expired'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Make a token unusable'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l ttl -d 'How long it is valid, such as 30m or 24h' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many nodes may join with it [default: any number]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l node -d 'The only node that may join with it' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l join-file -d 'Write the token to this file, for its owner only, instead of printing it' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l dry-run -d 'Check, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the list' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l dry-run -d 'Check, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -f -a "list" -d 'List the properties of all devices'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -f -a "get" -d 'Show the properties of a device, or one of them'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -f -a "set" -d 'Set the desired value of a property'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and not __fish_seen_subcommand_from list get set watch" -f -a "watch" -d 'Follow changes until interrupted'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -l dry-run -d 'Check, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l node -d 'Name of this machine as a node [default: its host name]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l api-port -d 'Port of the Kubernetes API' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l hub-port -d 'Port of the cloud\'s WebSocket' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l cert-port -d 'Port of the cloud\'s certificate service' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l tunnel-port -d 'Port of the cloud\'s tunnel' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l stream-port -d 'Port of the cloud\'s kubelet API' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l mqtt-port -d 'Port of the MQTT broker' -r
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l demo -d 'Also apply a demo Deployment and a simulated thermometer'
+complete -c kedge -n "__fish_kedge_using_subcommand up" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand up" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand up" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand version" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand version" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand version" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand version" -s h -l help -d 'Print help'

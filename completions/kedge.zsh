@@ -1,0 +1,647 @@
+#compdef kedge
+
+autoload -U is-at-least
+
+_kedge() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_kedge_commands" \
+"*::: :->kedge" \
+&& ret=0
+    case $state in
+    (kedge)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-command-$line[1]:"
+        case $line[1] in
+            (cloud)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__cloud_commands" \
+"*::: :->cloud" \
+&& ret=0
+
+    case $state in
+    (cloud)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-cloud-command-$line[1]:"
+        case $line[1] in
+            (run)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration file; without one and with --embedded, defaults are used]:FILE:_files' \
+'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
+'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
+'(--config)--data-dir=[Keep everything below this directory, on loopback, as \`kedge up\` does; implies --embedded]:DIR:_files' \
+'--api-port=[Port of the Kubernetes API]:PORT:_default' \
+'--hub-port=[Port of the cloud'\''s WebSocket]:PORT:_default' \
+'--cert-port=[Port of the cloud'\''s certificate service]:PORT:_default' \
+'--tunnel-port=[Port of the cloud'\''s tunnel]:PORT:_default' \
+'--stream-port=[Port of the cloud'\''s kubelet API]:PORT:_default' \
+'--embedded[Serve the Kubernetes API from this process]' \
+'--dry-run[Check the configuration and end]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+'(--minconfig)--defaultconfig[Every key with its default]' \
+'--minconfig[Only the keys that people usually change (the default)]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(completion)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':shell -- The shell:(bash elvish fish powershell zsh)' \
+&& ret=0
+;;
+(device)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__device_commands" \
+"*::: :->device" \
+&& ret=0
+
+    case $state in
+    (device)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-device-command-$line[1]:"
+        case $line[1] in
+            (list)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(simulate)
+_arguments "${_arguments_options[@]}" : \
+'--device=[The device to play\: NAME or NAMESPACE/NAME]:DEVICE:_default' \
+'--property=[The property that it measures]:PROPERTY:_default' \
+'--interval=[Time between two reports, such as 500ms, 1s or 2m]:INTERVAL:_default' \
+'--reports=[End after this many reports]:N:_default' \
+'--mqtt=[The broker; the one of this node'\''s daemon when left out]:HOST:PORT:_default' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(edge)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__edge_commands" \
+"*::: :->edge" \
+&& ret=0
+
+    case $state in
+    (edge)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-edge-command-$line[1]:"
+        case $line[1] in
+            (run)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The configuration file]:FILE:_files' \
+'(--config)--data-dir=[Keep everything below this directory, as \`kedge up\` does, and read no configuration file]:DIR:_files' \
+'--node=[Name of this machine as a node \[default\: its host name\]]:NAME:_default' \
+'--cloud=[Host name or address of the cloud]:HOST:_default' \
+'--hub-port=[Port of the cloud'\''s WebSocket]:PORT:_default' \
+'--cert-port=[Port of the cloud'\''s certificate service]:PORT:_default' \
+'--tunnel-port=[Port of the cloud'\''s tunnel]:PORT:_default' \
+'--mqtt-port=[Port of the MQTT broker on loopback]:PORT:_default' \
+'--token=[Join token; needed until the node has a certificate]:TOKEN:_default' \
+'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
+'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
+'--dry-run[Check the configuration and end]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+'(--minconfig)--defaultconfig[Every key with its default]' \
+'--minconfig[Only the keys that differ from node to node (the default)]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(gettoken)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(meta)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__meta_commands" \
+"*::: :->meta" \
+&& ret=0
+
+    case $state in
+    (meta)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-meta-command-$line[1]:"
+        case $line[1] in
+            (list)
+_arguments "${_arguments_options[@]}" : \
+'--type=[Only objects of this type, such as pod, configmap, secret, node, device]:TYPE:_default' \
+'-n+[Only objects of this namespace]:NS:_default' \
+'--namespace=[Only objects of this namespace]:NS:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':key -- Namespace, type and name; the namespace of what has none is `null`:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(pods)
+_arguments "${_arguments_options[@]}" : \
+'-n+[Only pods of this namespace]:NS:_default' \
+'--namespace=[Only pods of this namespace]:NS:_default' \
+'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'--socket=[The daemon'\''s socket; found below the data directory when not given]:FILE:_files' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(token)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__token_commands" \
+"*::: :->token" \
+&& ret=0
+
+    case $state in
+    (token)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-token-command-$line[1]:"
+        case $line[1] in
+            (create)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--ttl=[How long it is valid, such as 30m or 24h]:TIME:_default' \
+'--uses=[How many nodes may join with it \[default\: any number\]]:N:_default' \
+'--node=[The only node that may join with it]:NAME:_default' \
+'--join-file=[Write the token to this file, for its owner only, instead of printing it]:FILE:_files' \
+'--dry-run[Check, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(list)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[How to print the list]:OUTPUT:(text json yaml)' \
+'--output=[How to print the list]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(revoke)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--dry-run[Check, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':id -- The token'\''s id, as `kedge token list` shows it:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(twin)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__twin_commands" \
+"*::: :->twin" \
+&& ret=0
+
+    case $state in
+    (twin)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-twin-command-$line[1]:"
+        case $line[1] in
+            (list)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':device -- The device\: NAME or NAMESPACE/NAME:_default' \
+'::property -- One property:_default' \
+&& ret=0
+;;
+(set)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'--dry-run[Check, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':device -- The device\: NAME or NAMESPACE/NAME:_default' \
+':assignment -- The property and its desired value:_default' \
+&& ret=0
+;;
+(watch)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::device -- The device\: NAME or NAMESPACE/NAME; all when left out:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(up)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--node=[Name of this machine as a node \[default\: its host name\]]:NAME:_default' \
+'--api-port=[Port of the Kubernetes API]:PORT:_default' \
+'--hub-port=[Port of the cloud'\''s WebSocket]:PORT:_default' \
+'--cert-port=[Port of the cloud'\''s certificate service]:PORT:_default' \
+'--tunnel-port=[Port of the cloud'\''s tunnel]:PORT:_default' \
+'--stream-port=[Port of the cloud'\''s kubelet API]:PORT:_default' \
+'--mqtt-port=[Port of the MQTT broker]:PORT:_default' \
+'--demo[Also apply a demo Deployment and a simulated thermometer]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(version)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_kedge_commands] )) ||
+_kedge_commands() {
+    local commands; commands=(
+'cloud:Run the cloud daemon or show its configuration' \
+'completion:Print the completion script of a shell' \
+'device:List devices, or play one' \
+'edge:Run the edge daemon or show its configuration' \
+'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
+'meta:Show the objects that this node keeps' \
+'pods:Show the pods of this node' \
+'status:Show the state of the daemon on this machine' \
+'token:Create, list and revoke join tokens' \
+'twin:Show and set the properties of devices' \
+'up:Run everything on this machine\: Kubernetes API, cloud, edge node, MQTT broker' \
+'version:Show the version of this binary' \
+    )
+    _describe -t commands 'kedge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cloud_commands] )) ||
+_kedge__subcmd__cloud_commands() {
+    local commands; commands=(
+'run:Run the cloud daemon in the foreground' \
+'config:Print a cloudcore.yaml to start from' \
+    )
+    _describe -t commands 'kedge cloud commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cloud__subcmd__config_commands] )) ||
+_kedge__subcmd__cloud__subcmd__config_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cloud config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cloud__subcmd__run_commands] )) ||
+_kedge__subcmd__cloud__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cloud run commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__completion_commands] )) ||
+_kedge__subcmd__completion_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge completion commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__device_commands] )) ||
+_kedge__subcmd__device_commands() {
+    local commands; commands=(
+'list:List the devices of this node, or of the cluster' \
+'simulate:Play a thermometer over MQTT until interrupted' \
+    )
+    _describe -t commands 'kedge device commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__device__subcmd__list_commands] )) ||
+_kedge__subcmd__device__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge device list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__device__subcmd__simulate_commands] )) ||
+_kedge__subcmd__device__subcmd__simulate_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge device simulate commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge_commands] )) ||
+_kedge__subcmd__edge_commands() {
+    local commands; commands=(
+'run:Run the edge daemon in the foreground' \
+'config:Print an edgecore.yaml to start from' \
+    )
+    _describe -t commands 'kedge edge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__config_commands] )) ||
+_kedge__subcmd__edge__subcmd__config_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__run_commands] )) ||
+_kedge__subcmd__edge__subcmd__run_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge run commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__gettoken_commands] )) ||
+_kedge__subcmd__gettoken_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge gettoken commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__meta_commands] )) ||
+_kedge__subcmd__meta_commands() {
+    local commands; commands=(
+'list:List the objects by key' \
+'get:Show one object' \
+    )
+    _describe -t commands 'kedge meta commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__meta__subcmd__get_commands] )) ||
+_kedge__subcmd__meta__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge meta get commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__meta__subcmd__list_commands] )) ||
+_kedge__subcmd__meta__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge meta list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__pods_commands] )) ||
+_kedge__subcmd__pods_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge pods commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__status_commands] )) ||
+_kedge__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge status commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__token_commands] )) ||
+_kedge__subcmd__token_commands() {
+    local commands; commands=(
+'create:Make a token and print it' \
+'list:List the tokens that have not expired' \
+'revoke:Make a token unusable' \
+    )
+    _describe -t commands 'kedge token commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__token__subcmd__create_commands] )) ||
+_kedge__subcmd__token__subcmd__create_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge token create commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__token__subcmd__list_commands] )) ||
+_kedge__subcmd__token__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge token list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__token__subcmd__revoke_commands] )) ||
+_kedge__subcmd__token__subcmd__revoke_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge token revoke commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__twin_commands] )) ||
+_kedge__subcmd__twin_commands() {
+    local commands; commands=(
+'list:List the properties of all devices' \
+'get:Show the properties of a device, or one of them' \
+'set:Set the desired value of a property' \
+'watch:Follow changes until interrupted' \
+    )
+    _describe -t commands 'kedge twin commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__twin__subcmd__get_commands] )) ||
+_kedge__subcmd__twin__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge twin get commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__twin__subcmd__list_commands] )) ||
+_kedge__subcmd__twin__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge twin list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__twin__subcmd__set_commands] )) ||
+_kedge__subcmd__twin__subcmd__set_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge twin set commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__twin__subcmd__watch_commands] )) ||
+_kedge__subcmd__twin__subcmd__watch_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge twin watch commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__up_commands] )) ||
+_kedge__subcmd__up_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge up commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__version_commands] )) ||
+_kedge__subcmd__version_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge version commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_kedge" ]; then
+    _kedge "$@"
+else
+    compdef _kedge kedge
+fi
