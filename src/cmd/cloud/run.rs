@@ -43,7 +43,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         term.say(&format!("warning: {}: {warning}", path.display()));
     }
     let mut config = loaded.config;
-    if args.embedded {
+    if args.embedded && args.data_dir.is_none() {
         config.embed();
     }
     if args.dry_run {
@@ -85,16 +85,20 @@ async fn serve(config: CloudConfig, term: &Term) -> Result<Exit, Failure> {
     let stop = Stop::new();
     crate::cmd::stop_on_signals(&stop)?;
     let (api_stop, cloud_stop) = (Stop::new(), stop.child());
+    // The kubeconfig that the cloud reads is there once the API is open.
+    let opened = if config.api.embedded { Some(embedded::open(&config).await?) } else { None };
     let api = async {
-        if !config.api.embedded {
-            api_stop.raised().await;
-            return Ok(());
-        }
         let (observer, _observed) = watch::channel(None);
-        embedded::open(&config).await?.run(api_stop.clone(), observer).await
+        match opened {
+            Some(api) => api.run(api_stop.clone(), observer).await,
+            None => {
+                api_stop.raised().await;
+                Ok(())
+            }
+        }
     };
     let (observer, observed) = watch::channel(None);
-    let cloud = cloud::run(config.clone(), cloud_stop.clone(), observer);
+    let cloud = cloud::run(config, cloud_stop.clone(), observer);
     tokio::pin!(api, cloud);
     let mut crew = Crew::new();
     let term = term.clone();
