@@ -28,7 +28,7 @@ pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> R
         let known = runtime.image_status(name).await.map_err(|error| {
             Failure::new("KE-IMAGE-001", format!("cannot ask the container runtime for the image {name}"))
                 .because(error)
-                .fix("check that the container runtime runs: `kedge doctor --only runtime`")
+                .fix("check that the container runtime runs: `kedge status` shows it")
         })?;
         if known.is_none() {
             missing.push(name.to_owned());

@@ -5,6 +5,7 @@
 mod basics;
 mod devices;
 mod faults;
+mod help;
 mod offline;
 mod pods;
 mod support;

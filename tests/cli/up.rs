@@ -18,6 +18,10 @@ fn everything_comes_up_goes_down_and_comes_back() {
     assert!(world.kubectl_ok(&["version"]).contains("Server Version"), "no server version");
     world.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {a: b}\n");
     let before = world.get(&["configmap", "kept"]);
+    world.kubectl_ok(&["run", "kept", "--image=kedge.local/demo:1"]);
+    world.kubectl_ok(&["wait", "--for=condition=Ready", "pod/kept", "--timeout=30s"]);
+    let container = |pod: &serde_json::Value| pod.pointer("/status/containerStatuses/0").cloned();
+    let running = container(&world.get(&["pod", "kept"]));
 
     assert_eq!(up.interrupt(), 0);
     let down = world.kedge(&["status"]);
@@ -28,6 +32,8 @@ fn everything_comes_up_goes_down_and_comes_back() {
     assert_eq!(world.get(&["configmap", "kept"]), before);
     assert_eq!(world.get(&["node", "edge-1"]).pointer("/metadata/uid"), node.pointer("/metadata/uid"));
     world.kedge(&["status"]).assert_status(0);
+    assert_eq!(container(&world.get(&["pod", "kept"])), running, "the pod was not found as it was");
+    world.kubectl_ok(&["delete", "pod", "kept", "--timeout=30s"]);
 }
 
 #[test]
