@@ -1,9 +1,11 @@
 //! Who a request is from and whether it may be carried out. `rest` asks both questions before anything else.
 //! Client certificates name users; bearer tokens name service accounts; everybody else is anonymous.
 
+mod impersonate;
 pub mod rbac;
 mod token;
 
+pub use impersonate::impersonate;
 pub use token::{Grant, ISSUER, Tokens};
 
 use super::errors;

@@ -35,7 +35,7 @@ pub fn v2(definitions: &[Arc<Value>]) -> Value {
     })
 }
 
-/// The document as `application/com.github.proto-openapi.spec.v2@v1.0+protobuf`.
+/// The document as `application/com.github.proto-openapi.spec.v2.v1.0+protobuf`.
 pub fn v2_protobuf(definitions: &[Arc<Value>]) -> Vec<u8> {
     let custom: Vec<Custom<'_>> = definitions.iter().flat_map(|definition| customs(definition)).collect();
     let definitions = all_schemas(&custom);

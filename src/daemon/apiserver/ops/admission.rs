@@ -22,7 +22,7 @@ pub(super) fn on_create(
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "services") => services::allocate(txn, resource, None, object, network),
         ("", "pods") => {
-            mount_token(txn, object);
+            mount_token(txn, resource, object)?;
             resolve_priority(txn, object);
             Ok(())
         }
@@ -51,23 +51,31 @@ pub(super) fn on_update(
 }
 
 /// Gives a Pod its service account, and the account's token as a projected volume unless either refuses it.
-fn mount_token(txn: &Txn<'_>, pod: &mut Value) {
+fn mount_token(txn: &Txn<'_>, resource: &Resource, pod: &mut Value) -> Result<(), Status> {
     let spec = &mut pod["spec"];
     let account =
         spec["serviceAccountName"].as_str().filter(|s| !s.is_empty()).unwrap_or("default").to_owned();
     spec["serviceAccountName"] = json!(account);
     spec["serviceAccount"] = json!(account);
-    // A mirror of a static pod, and a pod that is already placed by its author, keeps its volumes.
     let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("").to_owned();
     let key = Key::new(&Collection::of("", "serviceaccounts"), Some(&namespace), &account);
-    let Some(found) = txn.get(&key) else { return };
+    let found = txn.get(&key);
+    if found.is_none() && account != "default" {
+        let name = pod["metadata"]["name"].as_str().unwrap_or("");
+        let why = format!(
+            "error looking up service account {namespace}/{account}: serviceaccount \"{account}\" not found"
+        );
+        return Err(errors::forbidden(resource, name, &why));
+    }
+    // A new namespace gets its `default` account in a moment; a pod that is quicker counts on it.
+    let account = found.as_deref().unwrap_or(&Value::Null);
     let spec = &mut pod["spec"];
     let refused = match spec["automountServiceAccountToken"].as_bool() {
         Some(wanted) => !wanted,
-        None => found["automountServiceAccountToken"] == false,
+        None => account["automountServiceAccountToken"] == false,
     };
     if refused {
-        return;
+        return Ok(());
     }
     let name = format!("kube-api-access-{}", random_suffix(5));
     let mut used = false;
@@ -83,6 +91,7 @@ fn mount_token(txn: &Txn<'_>, pod: &mut Value) {
             None => spec["volumes"] = json!([volume]),
         }
     }
+    Ok(())
 }
 
 fn add_mount(container: &mut Value, volume: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Creation: checks and completion outside the writer thread, the rest (namespace, addresses, uniqueness) on it.
 
+use super::update::Manner;
 use super::{
     Ops, Options, Outcome, Target, UnknownFields, admission, defaults, metadata, present, to_storage,
     validate,
@@ -25,7 +26,8 @@ impl Ops {
         let object = self
             .store
             .commit(move |txn| {
-                let object = insert(txn, &target, key, object, &options, network)?;
+                let manner = Manner { options: &options, network, applied: false };
+                let object = insert(txn, &target, key, object, &manner)?;
                 if dry_run {
                     txn.discard();
                 }
@@ -95,10 +97,16 @@ pub(super) fn complete(
             }
         }
     } else {
+        let found = strict::inspect(&resource.collection.group, &resource.storage, &resource.kind, object);
+        if let Some(problem) = found.mistyped {
+            let (kind, version) = (&resource.kind, &target.version);
+            return Err(errors::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: {problem}"
+            )));
+        }
         // Status writes are frequent and come from programs; nobody misspells fields there by hand.
         if options.unknown_fields != UnknownFields::Ignore && target.subresource.is_none() {
-            let (group, kind) = (&resource.group, &resource.kind);
-            warnings.extend(strict::unknown_builtin_fields(group, &target.version, kind, object));
+            warnings.extend(found.unknown);
         }
         defaults::complete(resource, object);
         let causes = validate::built_in(resource, object);
@@ -117,6 +125,9 @@ pub(super) fn check_kind(resource: &Resource, version: &str, body: &mut Value) -
     let Some(fields) = body.as_object_mut() else {
         return Err(errors::bad_request("the object provided is not a JSON object"));
     };
+    if fields.get("metadata").is_some_and(|metadata| !metadata.is_object() && !metadata.is_null()) {
+        return Err(errors::bad_request("the object provided is unrecognized: metadata is not an object"));
+    }
     let expected = resource.api_version(version);
     let (kind, api) =
         (fields.get("kind").and_then(Value::as_str), fields.get("apiVersion").and_then(Value::as_str));
@@ -139,16 +150,17 @@ pub(super) fn insert(
     target: &Target,
     key: Key,
     mut object: Value,
-    options: &Options,
-    network: super::ServiceNetwork,
+    manner: &Manner<'_>,
 ) -> Result<Arc<Value>, Status> {
     let resource = &target.resource;
     check_namespace(txn, target, &key.name)?;
     if txn.get(&key).is_some() {
         return Err(errors::already_exists(resource, &key.name));
     }
-    admission::on_create(txn, resource, &mut object, network)?;
-    super::update::track(target, None, &mut object, options);
+    admission::on_create(txn, resource, &mut object, manner.network)?;
+    if !manner.applied {
+        super::update::track(target, None, &mut object, manner.options);
+    }
     let object = txn.put(key, object);
     if resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions" {
         admission::check_names(txn, resource, &object)?;

@@ -46,11 +46,11 @@ enum Wish {
 }
 
 #[derive(Clone, Copy)]
-struct Manner<'a> {
-    options: &'a Options,
-    network: ServiceNetwork,
+pub(super) struct Manner<'a> {
+    pub options: &'a Options,
+    pub network: ServiceNetwork,
     /// The field managers are settled by the apply patch.
-    applied: bool,
+    pub applied: bool,
 }
 
 fn carry_out(
@@ -86,6 +86,7 @@ fn absent(
     network: ServiceNetwork,
 ) -> Result<Outcome, Status> {
     let missing = || errors::not_found(&target.resource, &target.name);
+    let applied = matches!(wish, Wish::Patch(Patch::Apply { .. }));
     let mut body = match wish {
         _ if target.subresource.is_some() => return Err(missing()),
         Wish::Patch(Patch::Apply { config, force }) => patched_absent(target, config, force, options)?,
@@ -95,7 +96,7 @@ fn absent(
     };
     metadata::of(&mut body)?.remove("resourceVersion");
     let (key, object, warnings) = prepare(target, body, options)?;
-    let object = insert(txn, target, key, object, options, network)?;
+    let object = insert(txn, target, key, object, &Manner { options, network, applied })?;
     Ok(Outcome { object: present(&target.resource, &target.version, &object), created: true, warnings })
 }
 

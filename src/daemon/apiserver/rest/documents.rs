@@ -77,7 +77,7 @@ impl Api {
         let body = made.map_err(|_| errors::internal("the OpenAPI document could not be made"))?;
         let mut response = reply::bytes(StatusCode::OK, body.ok_or_else(errors::unknown_path)?);
         if protobuf {
-            let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2@v1.0+protobuf");
+            let kind = HeaderValue::from_static("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
         }
         Ok(response)

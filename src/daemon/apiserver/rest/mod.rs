@@ -130,6 +130,7 @@ impl Api {
     ) -> Result<Response<Body>, Status> {
         let (parts, body) = request.into_parts();
         let user = auth::authenticate(&parts.headers, caller, &self.tokens, &self.ops.store)?;
+        let user = auth::impersonate(&parts.headers, user, &self.ops.store)?;
         let query = Query::parse(parts.uri.query().unwrap_or(""))
             .ok_or_else(|| errors::bad_request("the query is not valid"))?;
         let path = parts.uri.path().to_owned();

@@ -49,10 +49,8 @@ impl Api {
         let filter = filter(target, query)?;
         let resource = &target.resource;
         let version = resource.version(&target.version).ok_or_else(errors::unknown_path)?;
-        let (all, now) = self.ops.store.list(&resource.collection, target.namespace.as_deref());
-        check_revision(query, now)?;
         let page = Page::read(query)?;
-        let revision = page.as_ref().map_or(now, |page| Revision(page.revision));
+        let (all, revision) = self.snapshot(target, query, page.as_ref())?;
         let after = page.map(|page| page.after);
         let limit = query.number("limit").and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         let place = |object: &Value| {
@@ -78,6 +76,34 @@ impl Api {
             }
         }
         Ok(reply::bytes(StatusCode::OK, reply::list(resource, version, shape, metadata, &chosen)))
+    }
+
+    /// What a list is made of: the present, or the past that a continuation or `resourceVersionMatch=Exact` names, so
+    /// that the pages of a list fit together whatever happens between them.
+    fn snapshot(
+        &self,
+        target: &Target,
+        query: &Query,
+        page: Option<&Page>,
+    ) -> Result<(Vec<Arc<Value>>, Revision), Status> {
+        let store = &self.ops.store;
+        let (collection, namespace) = (&target.resource.collection, target.namespace.as_deref());
+        let past = match page {
+            Some(page) => Some(Revision(page.revision)),
+            None => exact_revision(query, store.revision())?,
+        };
+        let Some(revision) = past else { return Ok(store.list(collection, namespace)) };
+        let all = store.list_at(collection, namespace, revision).map_err(|_expired| {
+            errors::expired(match page {
+                Some(_) => {
+                    "The provided continue parameter is too old to display a consistent list result. You \
+                    must start a new list without the continue parameter."
+                        .to_owned()
+                }
+                None => format!("The resourceVersion for the provided list is too old: {revision}"),
+            })
+        })?;
+        Ok((all, revision))
     }
 
     pub(super) fn watch(
@@ -117,10 +143,23 @@ impl Api {
     }
 }
 
-fn check_revision(query: &Query, now: Revision) -> Result<(), Status> {
-    let asked = query.get("resourceVersion");
-    if asked.is_empty() || !query.get("continue").is_empty() {
-        return Ok(());
+/// The revision that a list must show exactly; an asked revision of the future is refused.
+fn exact_revision(query: &Query, now: Revision) -> Result<Option<Revision>, Status> {
+    let (asked, how) = (query.get("resourceVersion"), query.get("resourceVersionMatch"));
+    let wrong = |message: String| Err(errors::bad_request(message));
+    match how {
+        "" => {}
+        "Exact" | "NotOlderThan" if asked.is_empty() => {
+            return wrong("resourceVersionMatch is forbidden unless resourceVersion is provided".to_owned());
+        }
+        "Exact" if asked == "0" => {
+            return wrong("resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"".to_owned());
+        }
+        "Exact" | "NotOlderThan" => {}
+        other => return wrong(format!("resourceVersionMatch: Unsupported value: \"{other}\"")),
+    }
+    if asked.is_empty() {
+        return Ok(None);
     }
     let asked = Revision::parse(asked)
         .ok_or_else(|| errors::bad_request(format!("Invalid value: \"{asked}\": resourceVersion")))?;
@@ -131,12 +170,7 @@ fn check_revision(query: &Query, now: Revision) -> Result<(), Status> {
             "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]}));
         return Err(status);
     }
-    if query.get("resourceVersionMatch") == "Exact" && asked < now && asked.0 > 0 {
-        return Err(errors::expired(format!(
-            "The provided resourceVersion {asked} is no longer kept; the present one is {now}"
-        )));
-    }
-    Ok(())
+    Ok((how == "Exact").then_some(asked))
 }
 
 /// Where the next page of a list begins.

@@ -14,7 +14,7 @@ pub use feed::Feed;
 pub use state::{Event, Key, Verb};
 pub use txn::Txn;
 
-use super::local::Collection;
+use super::local::{Collection, Expired};
 use crate::base::Failure;
 use crate::model::{Revision, Status};
 use serde_json::Value;
@@ -85,6 +85,16 @@ impl Store {
     pub fn list(&self, collection: &Collection, namespace: Option<&str>) -> (Vec<Arc<Value>>, Revision) {
         let state = self.read();
         (state.list(collection, namespace), Revision(state.revision))
+    }
+
+    /// The objects as they were at a revision that the history still reaches.
+    pub fn list_at(
+        &self,
+        collection: &Collection,
+        namespace: Option<&str>,
+        revision: Revision,
+    ) -> Result<Vec<Arc<Value>>, Expired> {
+        self.read().list_at(collection, namespace, revision.0)
     }
 
     pub fn revision(&self) -> Revision {

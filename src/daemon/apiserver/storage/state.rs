@@ -1,7 +1,7 @@
 //! Objects and recent changes in memory. Only the writer thread changes it; a read lock is held for copies of
 //! pointers, never across an await.
 
-use crate::daemon::apiserver::local::Collection;
+use crate::daemon::apiserver::local::{Collection, Expired};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -120,6 +120,36 @@ impl State {
                 .map(|(_, object)| object.clone())
                 .collect(),
         }
+    }
+
+    /// The objects as they were at a revision: the present ones with later changes undone, newest first.
+    pub fn list_at(
+        &self,
+        collection: &Collection,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Arc<Value>>, Expired> {
+        if revision > self.revision || revision < self.base {
+            return Err(Expired);
+        }
+        let Some(room) = self.rooms.get(collection) else { return Ok(Vec::new()) };
+        if revision < room.floor {
+            return Err(Expired);
+        }
+        let first = room.history.partition_point(|event| event.revision <= revision);
+        if first == room.history.len() {
+            return Ok(self.list(collection, namespace));
+        }
+        let mut objects = room.objects.clone();
+        for event in room.history.range(first..).rev() {
+            let name = (event.namespace.clone(), event.name.clone());
+            match &event.previous {
+                Some(previous) => drop(objects.insert(name, previous.clone())),
+                None => drop(objects.remove(&name)),
+            }
+        }
+        let wanted = |at: &String| namespace.is_none_or(|namespace| namespace == at);
+        Ok(objects.into_iter().filter(|((at, _), _)| wanted(at)).map(|(_, object)| object).collect())
     }
 
     pub fn room(&self, collection: &Collection) -> Option<&Room> {

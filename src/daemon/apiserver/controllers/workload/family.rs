@@ -195,13 +195,18 @@ pub(super) async fn write_status(
         return Ok(());
     }
     let mut new = object.clone();
-    let status = old.as_object().cloned().unwrap_or_default();
-    let status: Map<String, Value> =
-        status.into_iter().chain(fields).filter(|(_, value)| !value.is_null()).collect();
+    let status = merged(old.as_object().cloned().unwrap_or_default(), fields);
     if let Some(map) = new.as_object_mut() {
         map.insert("status".to_owned(), Value::Object(status));
     }
     world.local.update_status(collection, new).await.map(drop)
+}
+
+/// The old status with the new fields over it; a null field takes the old value away.
+fn merged(mut status: Map<String, Value>, fields: Map<String, Value>) -> Map<String, Value> {
+    status.extend(fields);
+    status.retain(|_, value| !value.is_null());
+    status
 }
 
 /// Fields for [`write_status`].
@@ -217,6 +222,13 @@ pub(super) fn count(number: usize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_that_falls_to_zero_leaves_the_status() {
+        let old = fields([("replicas", json!(2)), ("unavailableReplicas", json!(1)), ("other", json!("x"))]);
+        let new = fields([("replicas", count(3)), ("unavailableReplicas", count(0))]);
+        assert_eq!(Value::Object(merged(old, new)), json!({"replicas": 3, "other": "x"}));
+    }
 
     #[test]
     fn selectors_decide_over_own_pods_and_orphans_only() {
