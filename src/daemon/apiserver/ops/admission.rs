@@ -80,13 +80,13 @@ fn mount_token(txn: &Txn<'_>, resource: &Resource, pod: &mut Value) -> Result<()
     let name = format!("kube-api-access-{}", random_suffix(5));
     let mut used = false;
     for list in ["initContainers", "containers"] {
-        for container in spec[list].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             used |= add_mount(container, &name);
         }
     }
     if used {
         let volume = token_volume(&name);
-        match spec["volumes"].as_array_mut() {
+        match spec.get_mut("volumes").and_then(Value::as_array_mut) {
             Some(volumes) => volumes.push(volume),
             None => spec["volumes"] = json!([volume]),
         }
@@ -96,7 +96,7 @@ fn mount_token(txn: &Txn<'_>, resource: &Resource, pod: &mut Value) -> Result<()
 
 fn add_mount(container: &mut Value, volume: &str) -> bool {
     let mount = json!({"name": volume, "mountPath": TOKEN_MOUNT, "readOnly": true});
-    match container["volumeMounts"].as_array_mut() {
+    match container.get_mut("volumeMounts").and_then(Value::as_array_mut) {
         Some(mounts) if mounts.iter().any(|m| m["mountPath"] == TOKEN_MOUNT) => false,
         Some(mounts) => {
             mounts.push(mount);

@@ -38,6 +38,8 @@ fn immutable(old: &Value, new: &Value, fields: &[&str]) -> Vec<Cause> {
 fn frozen_spec(pod: &Value) -> Value {
     let mut spec = pod["spec"].clone();
     let Some(map) = spec.as_object_mut() else { return spec };
+    // Null is absent, and only one of the two forms may have been completed.
+    map.retain(|_, value| !value.is_null());
     for open in [
         "activeDeadlineSeconds",
         "ephemeralContainers",
