@@ -65,11 +65,11 @@ impl Parts {
 
         steps.begin("edge node");
         let edge_config = edge_config(args, dir, node, &local).await?;
-        let observed = self.run(move |stop, observer| edge::run(edge_config, stop, observer));
-        if self.or_failure(composed(observed)).await?.is_none() {
-            return Ok(None);
-        }
-        steps.reached(&format!("edge node with MQTT on 127.0.0.1:{}", args.mqtt_port));
+        let Some(opened) = self.or_failure(edge::Edge::open(edge_config)).await? else { return Ok(None) };
+        let edge = opened?;
+        let runtime = edge.runtime().map_or_else(|| "no container runtime yet".to_owned(), of_runtime);
+        self.run(move |stop, _observer| edge.run(stop));
+        steps.reached(&format!("edge node with {runtime}, MQTT on 127.0.0.1:{}", args.mqtt_port));
 
         steps.begin("registration");
         // A Ready of an earlier run says nothing; the lease that the node renews in this one does.
@@ -161,16 +161,17 @@ async fn handle(mut observed: watch::Receiver<Option<SupervisorHandle>>) -> Opti
     found.clone()
 }
 
-async fn composed(observed: watch::Receiver<Option<SupervisorHandle>>) {
-    handle(observed).await;
-}
-
 async fn all_ready(observed: watch::Receiver<Option<SupervisorHandle>>) {
     if let Some(mut handle) = handle(observed).await
         && !handle.all_ready().await
     {
         std::future::pending::<()>().await;
     }
+}
+
+fn of_runtime(found: &edge::FoundRuntime) -> String {
+    let whose = if found.ours { "started by kedge" } else { "that was running" };
+    format!("{} ({whose})", found.version)
 }
 
 async fn edge_config(args: &Args, dir: &Path, node: &NodeName, local: &Local) -> Result<EdgeConfig, Failure> {

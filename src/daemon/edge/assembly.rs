@@ -1,6 +1,7 @@
 //! Builds the rooms of the edge from its configuration, one function per group, and adds their modules.
 //! Only `Edge::open` calls it; it decides nothing at run time.
 
+use super::FoundRuntime;
 use super::meta::Meta;
 use super::mqtt::Broker;
 use super::pod::{LogOptions, PodHandle};
@@ -24,6 +25,7 @@ const DEFAULT_CGROUP_PARENT: &str = "/kubepods";
 /// The container runtime that pods use.
 pub(super) struct PodRuntime {
     pub client: cri::Runtime,
+    pub found: Option<FoundRuntime>,
     cgroup_parent: &'static str,
 }
 
@@ -83,15 +85,16 @@ pub(super) async fn runtime(
         Err(failure) if external => {
             tracing::warn!(code = failure.code, error = %failure, "the container runtime does not answer yet");
             let client = cri::Runtime::new(&endpoint);
-            return Ok(Some(PodRuntime { client, cgroup_parent: DEFAULT_CGROUP_PARENT }));
+            return Ok(Some(PodRuntime { client, found: None, cgroup_parent: DEFAULT_CGROUP_PARENT }));
         }
         Err(failure) => return Err(failure),
     };
     tracing::info!(version = running.version, ours = running.ours, "the container runtime answers");
     let cgroup_parent = running.cgroup_parent;
+    let found = Some(FoundRuntime { version: running.version.clone(), ours: running.ours });
     let (client, keeper) = running.into_parts();
     supervisor.add(keeper);
-    Ok(Some(PodRuntime { client, cgroup_parent }))
+    Ok(Some(PodRuntime { client, found, cgroup_parent }))
 }
 
 /// What every room is built from.

@@ -17,7 +17,7 @@ pub mod uplink;
 
 use crate::base::{Failure, Stop, Supervisor, SupervisorHandle};
 use crate::config::edge::EdgeConfig;
-use crate::daemon::status::{Facts, StatusSocket};
+use crate::daemon::status::StatusSocket;
 use crate::store::Store;
 use meta::Meta;
 use tokio::sync::watch;
@@ -25,27 +25,33 @@ use tokio::sync::watch;
 /// The edge daemon, put together and not yet running.
 pub struct Edge {
     supervisor: Supervisor,
-    facts: Facts,
+    runtime: Option<FoundRuntime>,
 }
 
-/// Runs the edge until `stop` is raised; the status socket is served when the configuration names one.
+/// Which container runtime the pods of this node get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRuntime {
+    /// Name and version as the runtime tells them, such as `containerd://1.6.20`.
+    pub version: String,
+    /// Whether kedge runs it.
+    pub ours: bool,
+}
+
+/// Runs the edge until `stop` is raised.
 pub async fn run(
     config: EdgeConfig,
     stop: Stop,
     observer: watch::Sender<Option<SupervisorHandle>>,
 ) -> Result<(), Failure> {
-    let socket = config.status_socket.clone();
     let Some(opened) = stop.or(Edge::open(config)).await else { return Ok(()) };
-    let mut edge = opened?;
-    if let Some(path) = socket {
-        edge.supervisor.add(StatusSocket::new(path, edge.facts()));
-    }
+    let edge = opened?;
     observer.send_replace(Some(edge.handle()));
     edge.run(stop).await
 }
 
 impl Edge {
-    /// Opens the store, finds or starts the runtime, and builds all modules in the order of their start.
+    /// Opens the store, finds or starts the runtime, and builds all modules in the order of their start; the status
+    /// socket is among them when the configuration names one.
     pub async fn open(config: EdgeConfig) -> Result<Edge, Failure> {
         let path = config.database.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(path)).await;
@@ -57,6 +63,7 @@ impl Edge {
         let (uplink, inbound, uplink_module) = uplink::new(assembly::uplink_config(&config))?;
         let meta = Meta::new(store.clone(), uplink.clone(), config.node.as_str(), config.hub.question_limit);
         let rooms = assembly::Rooms { config: &config, store: &store, meta: &meta, uplink: &uplink };
+        let found = runtime.as_ref().and_then(|runtime| runtime.found.clone());
         let pods = runtime.as_ref().map(|runtime| rooms.pods(runtime, &mut supervisor));
         let device = rooms.devices(&broker, &mut supervisor);
         let node = rooms.node(runtime.map(|runtime| runtime.client), &mut supervisor);
@@ -77,17 +84,20 @@ impl Edge {
             pods,
             modules: supervisor.handle(),
         });
-        Ok(Edge { supervisor, facts })
+        if let Some(path) = config.status_socket {
+            supervisor.add(StatusSocket::new(path, facts));
+        }
+        Ok(Edge { supervisor, runtime: found })
+    }
+
+    /// The container runtime that was found or started; `None` when there is none yet.
+    pub fn runtime(&self) -> Option<&FoundRuntime> {
+        self.runtime.as_ref()
     }
 
     /// States of the modules.
     pub fn handle(&self) -> SupervisorHandle {
         self.supervisor.handle()
-    }
-
-    /// What `kedge status` shows of this edge.
-    pub fn facts(&self) -> Facts {
-        self.facts.clone()
     }
 
     /// Runs until `stop` is raised or a module is given up.
