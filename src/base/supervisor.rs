@@ -122,12 +122,14 @@ impl Supervisor {
     /// Runs all modules until `stop` is raised or one of them fails for good.
     pub async fn run(self, stop: Stop) -> Result<(), Failure> {
         let (given_up, mut verdict) = tokio::sync::mpsc::channel(1);
+        let ending = Stop::new();
         let mut running = Vec::new();
         for module in self.modules {
             let own_stop = Stop::new();
             let mut crew = Crew::new();
             let name = module.name();
-            crew.spawn(keep_running(module, own_stop.clone(), self.states.clone(), given_up.clone()));
+            let life = Life { stop: own_stop.clone(), ending: ending.clone(), states: self.states.clone() };
+            crew.spawn(keep_running(module, life, given_up.clone()));
             running.push((name, own_stop, crew));
         }
         drop(given_up);
@@ -135,6 +137,7 @@ impl Supervisor {
             () = stop.raised() => Ok(()),
             failure = verdict.recv() => failure.map_or(Ok(()), Err),
         };
+        ending.raise();
         for (name, own_stop, mut crew) in running.into_iter().rev() {
             own_stop.raise();
             if tokio::time::timeout(SHUTDOWN_LIMIT, crew.finish()).await.is_err() {
@@ -146,12 +149,16 @@ impl Supervisor {
     }
 }
 
-async fn keep_running(
-    mut module: Box<dyn Module>,
+/// What ends one module, and where its state is shown.
+struct Life {
     stop: Stop,
+    /// The whole process is ending: a module that loses a neighbour has not failed.
+    ending: Stop,
     states: States,
-    given_up: tokio::sync::mpsc::Sender<Failure>,
-) {
+}
+
+async fn keep_running(mut module: Box<dyn Module>, life: Life, given_up: tokio::sync::mpsc::Sender<Failure>) {
+    let Life { stop, ending, states } = life;
     let name = module.name();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut failures: VecDeque<Instant> = VecDeque::new();
@@ -159,7 +166,7 @@ async fn keep_running(
     loop {
         let ready = Ready { name, states: states.clone() };
         let ended = AssertUnwindSafe(module.run(stop.clone(), ready)).catch_unwind().await;
-        if stop.is_raised() {
+        if stop.is_raised() || ending.is_raised() {
             break;
         }
         let failure = match ended {
@@ -225,6 +232,63 @@ mod tests {
             stop.raise();
         });
         assert_eq!(outcome, Ok(()));
+    }
+
+    /// Serves its neighbour until it is stopped.
+    struct Server {
+        gone: Stop,
+    }
+
+    impl Module for Server {
+        fn name(&self) -> &'static str {
+            "server"
+        }
+
+        fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+            Box::pin(async move {
+                ready.set();
+                stop.raised().await;
+                self.gone.raise();
+                Ok(())
+            })
+        }
+    }
+
+    /// Fails without its server.
+    struct Client {
+        gone: Stop,
+        runs: Arc<std::sync::atomic::AtomicUsize>,
+    }
+
+    impl Module for Client {
+        fn name(&self) -> &'static str {
+            "client"
+        }
+
+        fn run(&mut self, _stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+            Box::pin(async move {
+                self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                ready.set();
+                self.gone.raised().await;
+                Err(Failure::new("KE-TEST-002", "the server has ended"))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_module_that_loses_its_server_while_all_end_is_not_restarted() {
+        let (gone, runs) = (Stop::new(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let mut supervisor = Supervisor::new();
+        supervisor.add(Client { gone: gone.clone(), runs: runs.clone() });
+        supervisor.add(Server { gone });
+        let mut handle = supervisor.handle();
+        let stop = Stop::new();
+        let (outcome, ()) = tokio::join!(supervisor.run(stop.clone()), async {
+            assert!(handle.all_ready().await);
+            stop.raise();
+        });
+        assert_eq!(outcome, Ok(()));
+        assert_eq!(runs.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
