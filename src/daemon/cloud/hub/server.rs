@@ -4,12 +4,12 @@ use super::registry::Registry;
 use super::session::{self, Guest, Shared};
 use super::{Addresses, Arrival, Config, Order, authz, certs};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
+use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::pki::{Clients, server_config};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -39,8 +39,8 @@ impl HubModule {
         registry: Registry,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Result<(HubModule, Addresses), Failure> {
-        let websocket = bind(config.websocket, "edge connections")?;
-        let https = bind(config.https, "joining nodes")?;
+        let websocket = bind(config.websocket, "the hub for edge nodes")?;
+        let https = bind(config.https, "the certificate service for nodes")?;
         let address = |listener: &TcpListener, wanted| listener.local_addr().unwrap_or(wanted);
         let addresses = Addresses {
             websocket: address(&websocket, config.websocket),
@@ -52,26 +52,12 @@ impl HubModule {
     }
 }
 
-fn bind(address: SocketAddr, purpose: &str) -> Result<TcpListener, Failure> {
+fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|error| {
-        let port = address.port();
-        let what = format!("cannot listen on {address} for {purpose}");
-        match error.kind() {
-            io::ErrorKind::AddrInUse => Failure::new("KE-PORT-001", what)
-                .because(format!("port {port} is in use"))
-                .fix(format!("see who holds it with: ss -ltnp 'sport = :{port}', or choose another port")),
-            io::ErrorKind::PermissionDenied => Failure::new("KE-PORT-002", what)
-                .because(format!("port {port} needs more rights"))
-                .fix("run as root or choose a port above 1023"),
-            _ => Failure::new("KE-PORT-003", what)
-                .because(error)
-                .fix("check that the address belongs to this machine"),
-        }
-    })
+    bound.map_err(|error| bind_failure(what, address, &error))
 }
 
 fn listener(bound: &TcpListener) -> Result<tokio::net::TcpListener, Failure> {

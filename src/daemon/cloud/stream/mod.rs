@@ -11,6 +11,7 @@ mod tunnels;
 use super::control::PodIndex;
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::StreamConfig;
+use crate::host::ports::bind_failure;
 use crate::link::http;
 use crate::pki::{Clients, Identity, server_config};
 use std::net::{SocketAddr, TcpListener};
@@ -38,24 +39,20 @@ pub(super) struct StreamModule {
     pods: Arc<Mutex<PodIndex>>,
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|error| {
-        Failure::new("KE-PORT-001", format!("cannot listen on {address}")).because(error).fix(
-            "end the process that holds the port, or set another in modules.cloudStream of cloudcore.yaml",
-        )
-    })
+    bound.map_err(|error| bind_failure(what, address, &error))
 }
 
 /// Binds the ports and makes the module. Reads files.
 pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
     let own = identity::load(&config.stream)?;
     Ok(StreamModule {
-        stream: bind(config.stream.stream)?,
-        tunnel: bind(config.stream.tunnel)?,
+        stream: bind(config.stream.stream, "the kubelet API of the cloud")?,
+        tunnel: bind(config.stream.tunnel, "the tunnel for nodes")?,
         stream_tls: server_config(&own.identity, Clients::Required(&own.ca_pem))?,
         tunnel_tls: server_config(&config.identity, Clients::Required(&config.node_ca_pem))?,
         pods: config.pods,
