@@ -1,6 +1,7 @@
 //! Questions from the edge and their answers. The form of an answer depends on the question (protocol.md §4.1, §4.2):
 //! wrapped in `{Object, Err}`, bare, or the text `OK`; reading accepts every form, wrong ones included.
 
+use super::codec::is_modest;
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
 use super::up::Up;
@@ -38,6 +39,7 @@ pub(super) fn read(group: &str, operation: &str, content: Value) -> Answer {
     match content {
         Value::String(text) if operation == ERROR => Answer::Failed(status_of_text(&text)),
         Value::String(text) if text == OK => Answer::Ok,
+        Value::String(text) if !is_modest(&text) => Answer::Text(text),
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(Value::Object(map)) => read_object(map),
             _ => Answer::Text(text),

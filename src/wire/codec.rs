@@ -16,6 +16,31 @@ pub enum DecodeError {
     NotAnObject,
     #[error("the message is larger than allowed")]
     TooLarge,
+    #[error("the message holds more values than allowed")]
+    TooManyValues,
+}
+
+/// Values in one message. A value takes some twenty times more memory than its shortest text, so the length alone
+/// does not bound what a message costs; the largest object that Kubernetes stores has far fewer.
+const VALUES: usize = 256 << 10;
+
+/// Whether a text holds few enough values to be read. What stands in strings does not count.
+pub(super) fn is_modest(text: &str) -> bool {
+    // So short a text cannot hold more.
+    if text.len() <= VALUES {
+        return true;
+    }
+    let (mut values, mut quoted, mut escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b'[' | b'{' if !quoted => values += 1,
+            _ => {}
+        }
+    }
+    values <= VALUES
 }
 
 impl Envelope {
@@ -29,6 +54,9 @@ impl Envelope {
             Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(bytes),
         };
+        if !is_modest(&text) {
+            return Err(DecodeError::TooManyValues);
+        }
         let value = Value::deserialize(&mut serde_json::Deserializer::from_str(&text))
             .map_err(|_| DecodeError::NotJson)?;
         let Value::Object(mut top) = value else { return Err(DecodeError::NotAnObject) };
@@ -193,6 +221,16 @@ mod tests {
         let deep = "[".repeat(100_000);
         assert_eq!(Envelope::decode(deep.as_bytes()), Err(DecodeError::NotJson));
         assert!(Envelope::decode(br#"{"header":7,"route":[]}"#).is_ok());
+    }
+
+    #[test]
+    fn a_message_that_would_take_much_more_memory_than_its_length_is_refused() {
+        let many = "0,".repeat(VALUES + 1);
+        let bomb = format!("{{\"content\":[{many}0]}}");
+        assert_eq!(Envelope::decode(bomb.as_bytes()), Err(DecodeError::TooManyValues));
+        let text = format!("{{\"content\":\"\\\"{many}\"}}");
+        assert!(Envelope::decode(text.as_bytes()).is_ok());
+        assert!(!is_modest(&format!("\"\\\"\"{many}")));
     }
 
     proptest! {

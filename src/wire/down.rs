@@ -1,6 +1,7 @@
 //! What the cloud tells an edge node. `decode` runs on the edge, `encode` on the cloud.
 
 use super::answer::{self, Answer, Question};
+use super::codec::is_modest;
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
 use crate::base::{now_ms, uuid4};
@@ -89,10 +90,10 @@ fn unknown(route: Route, why: &'static str) -> Down {
     Down::Unknown { resource: route.resource, operation: route.operation, why }
 }
 
-/// Content as JSON, whether it came as an object or as its text.
+/// Content as JSON, whether it came as an object or as its text; a text that would take too much memory stays a text.
 pub(super) fn parsed(content: Value) -> Value {
     match content {
-        Value::String(text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+        Value::String(text) if is_modest(&text) => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         other => other,
     }
 }

@@ -211,6 +211,7 @@ impl Session {
                     DecodeError::NotJson => "a message is not JSON",
                     DecodeError::NotAnObject => "a message is not a JSON object",
                     DecodeError::TooLarge => "a message is larger than allowed",
+                    DecodeError::TooManyValues => "a message holds more values than allowed",
                 });
                 return None;
             }

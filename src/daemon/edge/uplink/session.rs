@@ -5,7 +5,7 @@ use super::book::Book;
 use super::{Inbound, LinkState, Outgoing, Receipt};
 use crate::base::{Crew, Stop};
 use crate::link::ws::{self, Reader, Received, Writer, WsError};
-use crate::wire::{Down, Envelope, Up, acknowledgement, decode_down, encode_up};
+use crate::wire::{DecodeError, Down, Envelope, Up, acknowledgement, decode_down, encode_up};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -185,9 +185,17 @@ impl Session<'_, '_> {
 
     /// Takes a message of the cloud: answers go to whoever asked, everything else to the switchboard with a receipt.
     fn hear(&mut self, bytes: &[u8]) {
-        let Ok(envelope) = Envelope::decode(bytes) else {
-            self.desk.complain("a message is not an envelope");
-            return;
+        let envelope = match Envelope::decode(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => {
+                self.desk.complain(match error {
+                    DecodeError::NotJson => "a message is not JSON",
+                    DecodeError::NotAnObject => "a message is not a JSON object",
+                    DecodeError::TooLarge => "a message is larger than allowed",
+                    DecodeError::TooManyValues => "a message holds more values than allowed",
+                });
+                return;
+            }
         };
         let id = envelope.header.msg_id.clone();
         let owed = acknowledgement(&envelope);
