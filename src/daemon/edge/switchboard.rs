@@ -77,7 +77,7 @@ impl Switchboard {
             Ok(Applied::Refused(failure)) => {
                 tracing::error!(%key, code = failure.code, error = %failure, "an object of the cloud is refused");
                 // Sent again it would be refused again, and hold back what comes behind it.
-                receipt.stored();
+                receipt.refused(failure.to_string());
             }
             // The store has logged it; without a receipt the cloud sends the object again.
             Err(_) => drop(receipt),
@@ -94,7 +94,7 @@ impl Switchboard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::edge::uplink::Uplink;
+    use crate::daemon::edge::uplink::{Outcome, Uplink};
     use crate::daemon::edge::{device, mqtt};
     use crate::model::{Kind, NodeName, Revision};
     use crate::store::Store;
@@ -123,7 +123,7 @@ mod tests {
         Bench { store, send, module: Switchboard { inbound, meta, device: handle }, _dir: dir }
     }
 
-    fn object(name: &str, revision: u64, data: &str) -> (Inbound, oneshot::Receiver<()>) {
+    fn object(name: &str, revision: u64, data: &str) -> (Inbound, oneshot::Receiver<Outcome>) {
         let (receipt, stored) = Receipt::new();
         let down = Down::Object {
             verb: Verb::Update,
@@ -158,11 +158,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_object_is_acknowledged_and_not_stored_and_a_stale_deletion_changes_nothing() {
+    async fn a_refused_object_is_not_stored_and_the_cloud_is_told_and_a_stale_deletion_changes_nothing() {
         let bench = bench();
         let (inbound, stored) = object("large", 1, &"x".repeat(2 << 20));
         bench.module.route(inbound).await;
-        stored.await.unwrap();
+        assert!(matches!(stored.await.unwrap(), Outcome::Refused(why) if why.contains("KE-META-003")));
         let (inbound, _stored) = object("small", 2, "1");
         bench.module.route(inbound).await;
         let delete = |uid: &str| {

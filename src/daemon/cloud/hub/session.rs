@@ -233,7 +233,9 @@ impl Session {
                 let Stored { key, uid, revision, deleted } = self.delivery.acknowledged(of)?;
                 Some(Arrival::Stored { node, key, uid, revision, deleted })
             }
-            Up::Failed { .. } => {
+            Up::Failed { of, .. } => {
+                // It is not sent again, and not recorded as stored either.
+                self.delivery.acknowledged(of);
                 self.complain("the node could not carry out a message");
                 None
             }

@@ -164,20 +164,37 @@ pub struct ReportKey(pub String);
 
 /// Proof that a message was stored; sending it acknowledges the message. Dropped, the cloud sends again.
 #[derive(Debug)]
-pub struct Receipt(Option<oneshot::Sender<()>>);
+pub struct Receipt(Option<oneshot::Sender<Outcome>>);
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Stored,
+    /// It can never be stored, and why.
+    Refused(String),
+}
 
 impl Receipt {
     /// A receipt and what hears of it.
-    pub fn new() -> (Receipt, oneshot::Receiver<()>) {
+    pub fn new() -> (Receipt, oneshot::Receiver<Outcome>) {
         let (sender, receiver) = oneshot::channel();
         (Receipt(Some(sender)), receiver)
     }
 
     /// Acknowledges; call it only after the store has committed.
-    pub fn stored(mut self) {
+    pub fn stored(self) {
+        self.settle(Outcome::Stored);
+    }
+
+    /// Tells the cloud that the message can never be stored, so that it is neither sent again nor taken for stored.
+    pub fn refused(self, why: impl Into<String>) {
+        self.settle(Outcome::Refused(why.into()));
+    }
+
+    fn settle(mut self, outcome: Outcome) {
         if let Some(sender) = self.0.take() {
             // Nobody listening means that the session has ended; the cloud sends again.
-            let _unheard = sender.send(());
+            let _unheard = sender.send(outcome);
         }
     }
 }

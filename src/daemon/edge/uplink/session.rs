@@ -2,10 +2,10 @@
 //! the connection alive. The socket is not read while the switchboard has more than it can take.
 
 use super::book::Book;
-use super::{Inbound, LinkState, Outgoing, Receipt};
+use super::{Inbound, LinkState, Outcome, Outgoing, Receipt};
 use crate::base::{Crew, Stop};
 use crate::link::ws::{self, Reader, Received, Writer, WsError};
-use crate::wire::{DecodeError, Down, Envelope, Up, acknowledgement, decode_down, encode_up};
+use crate::wire::{DecodeError, Down, Envelope, MessageId, Up, acknowledgement, decode_down, encode_up};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -84,8 +84,8 @@ impl Desk<'_> {
     }
 }
 
-/// The acknowledgement to send once a message is stored; `None` when its receipt was dropped.
-type Stored = BoxFuture<'static, Option<Envelope>>;
+/// What to send once a message is settled; nothing when its receipt was dropped.
+type Stored = BoxFuture<'static, Vec<Envelope>>;
 
 struct Session<'a, 'b> {
     desk: &'a mut Desk<'b>,
@@ -138,8 +138,8 @@ pub(super) async fn serve(
                 }
                 Err(_) => break End::Stopped,
             },
-            Some(acknowledgement) = session.receipts.next(), if !session.receipts.is_empty() => {
-                session.urgent.extend(acknowledgement.map(|envelope| envelope.encode()));
+            Some(answers) = session.receipts.next(), if !session.receipts.is_empty() => {
+                session.urgent.extend(answers.iter().map(Envelope::encode));
             }
             received = reader.next(), if may_read => match received {
                 Some(Ok(Received::Data(bytes))) => session.hear(&bytes),
@@ -211,11 +211,23 @@ impl Session<'_, '_> {
             }
             down => {
                 let (receipt, stored) = Receipt::new();
-                self.receipts.push(Box::pin(async move { stored.await.ok().and(owed) }));
+                let of = id.clone();
+                self.receipts.push(Box::pin(async move { settled(of, stored.await.ok(), owed) }));
                 self.inbox.push_back(Inbound { id, down, receipt });
             }
         }
     }
+}
+
+/// A refusal goes before the acknowledgement: a kedge cloud then knows that nothing was stored, a genuine one, which
+/// waits for the acknowledgement only, goes on with what comes behind.
+fn settled(of: MessageId, outcome: Option<Outcome>, owed: Option<Envelope>) -> Vec<Envelope> {
+    let refusal = match outcome {
+        None => return Vec::new(),
+        Some(Outcome::Stored) => None,
+        Some(Outcome::Refused(text)) => encode_up(&Up::Failed { of, text }),
+    };
+    refusal.into_iter().chain(owed).collect()
 }
 
 async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<ws::Outgoing>, over: Stop) {
