@@ -79,7 +79,14 @@ fn told(document: &Value) -> String {
         put("queue", format!("{depth} reports wait for the cloud"));
     }
     if let Some(bytes) = edge.pointer("/store/bytes").and_then(Value::as_u64) {
-        put("store", format!("{} KiB in {}", bytes.div_ceil(1024), text("/store/path")));
+        let mut store = format!("{} KiB in {}", bytes.div_ceil(1024), text("/store/path"));
+        for field in ["error", "fix"] {
+            let said = text(&format!("/store/{field}"));
+            if !said.is_empty() {
+                store += &format!(", {field}: {said}");
+            }
+        }
+        put("store", store);
     }
     let modules = modules(document);
     if !modules.is_empty() {

@@ -23,7 +23,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use worker::Worker;
 
 /// Change keys kept for a receiver that falls behind; past it the receiver lists again.
@@ -38,6 +38,7 @@ pub struct Store {
 struct Inner {
     path: PathBuf,
     changes: broadcast::Sender<ObjectKey>,
+    trouble: watch::Receiver<Option<Failure>>,
     reader: Worker,
     writer: Worker,
     // Released after both workers have ended: fields are dropped in this order.
@@ -56,9 +57,10 @@ impl Store {
         let write = schema::open_writer(&path)?;
         let read = schema::open_reader(&path)?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
-        let writer = Worker::writer(write, path.clone(), changes.clone())?;
+        let (noted, trouble) = watch::channel(None);
+        let writer = Worker::writer(write, path.clone(), changes.clone(), noted)?;
         let reader = Worker::reader(read, path.clone())?;
-        Ok(Store { inner: Arc::new(Inner { path, changes, reader, writer, _lock: lock }) })
+        Ok(Store { inner: Arc::new(Inner { path, changes, trouble, reader, writer, _lock: lock }) })
     }
 
     /// The file that holds the database.
@@ -186,6 +188,11 @@ impl Store {
     /// Stores what a device event changes, all or none.
     pub async fn change_devices(&self, change: DeviceChange) -> Result<(), Failure> {
         self.write(move |db| Ok((devices::change(db, &change)?, None))).await
+    }
+
+    /// Why the last commit failed; `None` when it held.
+    pub fn trouble(&self) -> Option<Failure> {
+        self.inner.trouble.borrow().clone()
     }
 
     /// Bytes on disk, the write-ahead log included.

@@ -7,7 +7,7 @@ use crate::model::ObjectKey;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Closures that wait for the thread; more than this make their callers wait.
 const QUEUE: usize = 128;
@@ -17,8 +17,8 @@ const GROUP: usize = 64;
 
 /// A closure with the way back to its caller.
 trait Job: Send {
-    /// Runs the closure; `false` when it failed.
-    fn run(&mut self, db: &Connection, path: &Path) -> bool;
+    /// Runs the closure; tells why it failed.
+    fn run(&mut self, db: &Connection, path: &Path) -> Result<(), Failure>;
     /// Tells the caller, given why the commit failed, and returns the key that changed when it held.
     fn answer(self: Box<Self>, broken: Option<&Failure>) -> Option<ObjectKey>;
 }
@@ -35,9 +35,12 @@ impl<T: Send, F> Job for Task<T, F>
 where
     F: FnOnce(&Connection) -> rusqlite::Result<(T, Option<ObjectKey>)> + Send,
 {
-    fn run(&mut self, db: &Connection, path: &Path) -> bool {
+    fn run(&mut self, db: &Connection, path: &Path) -> Result<(), Failure> {
         self.outcome = self.deed.take().map(|deed| deed(db).map_err(|error| error::failure(path, &error)));
-        matches!(self.outcome, Some(Ok(_)))
+        match &self.outcome {
+            Some(Err(failure)) => Err(failure.clone()),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     fn answer(self: Box<Self>, broken: Option<&Failure>) -> Option<ObjectKey> {
@@ -66,11 +69,12 @@ impl Worker {
         db: Connection,
         path: PathBuf,
         changes: broadcast::Sender<ObjectKey>,
+        trouble: watch::Sender<Option<Failure>>,
     ) -> Result<Worker, Failure> {
         Worker::start("store-write", path, move |mut queue, path| {
             let mut group = Vec::with_capacity(GROUP);
             while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-                for key in commit(&db, path, &mut group) {
+                for key in commit(&db, path, &mut group, &trouble) {
                     // Nobody listens in offline commands.
                     drop(changes.send(key));
                 }
@@ -81,7 +85,8 @@ impl Worker {
     pub(super) fn reader(db: Connection, path: PathBuf) -> Result<Worker, Failure> {
         Worker::start("store-read", path, move |mut queue, path| {
             while let Some(mut job) = queue.blocking_recv() {
-                job.run(&db, path);
+                // The answer carries the failure.
+                drop(job.run(&db, path));
                 job.answer(None);
             }
         })
@@ -129,28 +134,49 @@ impl Drop for Worker {
 }
 
 /// Runs a group in one transaction, each job inside its own savepoint so that a failed one leaves no half.
-fn commit(db: &Connection, path: &Path, group: &mut Vec<Box<dyn Job>>) -> Vec<ObjectKey> {
-    let done = transaction(db, group, path).map_err(|error| error::failure(path, &error));
-    if let Err(failure) = &done {
-        tracing::warn!(code = failure.code, error = %failure, "a write to the store failed");
-        if !db.is_autocommit() {
-            // A roll-back that fails leaves nothing to undo either: the next BEGIN tells.
-            drop(db.execute_batch("ROLLBACK"));
-        }
+fn commit(
+    db: &Connection,
+    path: &Path,
+    group: &mut Vec<Box<dyn Job>>,
+    trouble: &watch::Sender<Option<Failure>>,
+) -> Vec<ObjectKey> {
+    let done = transaction(db, group, path);
+    note(trouble, done.as_ref().err());
+    if done.is_err() && !db.is_autocommit() {
+        // A roll-back that fails leaves nothing to undo either: the next BEGIN tells.
+        drop(db.execute_batch("ROLLBACK"));
     }
     group.drain(..).filter_map(|job| job.answer(done.as_ref().err())).collect()
 }
 
-fn transaction(db: &Connection, group: &mut [Box<dyn Job>], path: &Path) -> rusqlite::Result<()> {
-    db.execute_batch("BEGIN IMMEDIATE")?;
-    for job in group {
-        db.execute_batch("SAVEPOINT job")?;
-        if !job.run(db, path) {
-            // SQLite ends the whole transaction by itself on some errors, a full disk among them; then this fails,
-            // and with it the group.
-            db.execute_batch("ROLLBACK TO job")?;
+/// Remembers how the last commit went; logs when that changes, not every write that fails on a full disk.
+fn note(trouble: &watch::Sender<Option<Failure>>, failure: Option<&Failure>) {
+    trouble.send_if_modified(|present| {
+        match (failure, present.is_some()) {
+            (Some(failure), _) if present.as_ref().is_none_or(|known| known.code != failure.code) => {
+                tracing::error!(code = failure.code, error = %failure, "the store cannot be written");
+            }
+            (None, true) => tracing::info!("the store can be written again"),
+            _ => return false,
         }
-        db.execute_batch("RELEASE job")?;
+        *present = failure.cloned();
+        true
+    });
+}
+
+fn transaction(db: &Connection, group: &mut [Box<dyn Job>], path: &Path) -> Result<(), Failure> {
+    let say = |words: &str| db.execute_batch(words).map_err(|error| error::failure(path, &error));
+    say("BEGIN IMMEDIATE")?;
+    for job in group {
+        say("SAVEPOINT job")?;
+        if let Err(failure) = job.run(db, path) {
+            // SQLite ends the whole transaction by itself on some errors, a full disk among them, and with it the group.
+            if db.is_autocommit() {
+                return Err(failure);
+            }
+            say("ROLLBACK TO job")?;
+        }
+        say("RELEASE job")?;
     }
-    db.execute_batch("COMMIT")
+    say("COMMIT")
 }

@@ -51,8 +51,18 @@ async fn collect(from: &Sources) -> Value {
         "mqtt": {"connections": stats.connections, "received": stats.received, "dropped": stats.dropped},
         "queueDepth": from.store.states("device-outbox").await.map_or(0, |waiting| waiting.len()),
         "certificate": certificate(from.certificate.clone()).await,
-        "store": {"path": from.store.path(), "bytes": from.store.size()},
+        "store": store(&from.store),
     })
+}
+
+fn store(store: &Store) -> Value {
+    let mut shown = json!({"path": store.path(), "bytes": store.size()});
+    if let Some(failure) = store.trouble() {
+        shown["code"] = json!(failure.code);
+        shown["error"] = json!(failure.to_string());
+        shown["fix"] = json!(failure.fix);
+    }
+    shown
 }
 
 async fn devices(store: &Store) -> Vec<Value> {
