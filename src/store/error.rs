@@ -17,6 +17,8 @@ pub(super) fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
                 .because("nothing of this change was stored")
                 .fix("free space on its file system; the change is then tried again")
         }
+        // SQLite has no code of its own for a header that no version of it writes.
+        _ if error.to_string().contains("unsupported file format") => corrupt(path, &error.to_string()),
         _ => Failure::new("KE-STORE-004", format!("cannot use the database {}", path.display()))
             .because(error)
             .fix("check that the file and its directory can be read and written by this user"),

@@ -7,7 +7,7 @@ use crate::base::Failure;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::local::Collection;
 use crate::model::Status;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -35,13 +35,16 @@ pub(super) struct Disk {
 
 fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
     let file = path.display();
+    // SQLite has no code of its own for a header that no version of it writes.
+    let foreign = error.to_string().contains("unsupported file format");
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::new(
-            "KE-API-001",
-            format!("the API's database {file} is damaged"),
-        )
-        .because(error)
-        .fix(format!("move {file} and its -wal and -shm files away, or restore a backup, then start again")),
+        code if foreign || matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)) => {
+            Failure::new("KE-API-001", format!("the API's database {file} is damaged")).because(error).fix(
+                format!(
+                    "move {file} and its -wal and -shm files away, or restore a backup, then start again"
+                ),
+            )
+        }
         Some(ErrorCode::DiskFull) => Failure::new("KE-API-002", format!("the disk of {file} is full"))
             .because(error)
             .fix("free some space, then start again"),
@@ -54,13 +57,9 @@ fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
 impl Disk {
     pub fn open(path: &Path) -> Result<(Disk, State), Failure> {
         let opened = || {
+            check(path)?;
             let mut connection = connect(path)?;
             connection.execute_batch(SCHEMA)?;
-            let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-            if sound != "ok" {
-                let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-                return Err(rusqlite::Error::SqliteFailure(corrupt, Some(sound)));
-            }
             let state = load(&mut connection)?;
             Ok((connection, state))
         };
@@ -104,6 +103,21 @@ impl Disk {
             self.checkpoint.try_send(()).ok();
         }
     }
+}
+
+/// Looks for damage without changing the file; a file that is not there yet is fine.
+fn check(path: &Path) -> rusqlite::Result<()> {
+    if !std::fs::metadata(path).is_ok_and(|facts| facts.len() > 0) {
+        return Ok(());
+    }
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    let sound: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if sound == "ok" {
+        return Ok(());
+    }
+    let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(rusqlite::Error::SqliteFailure(corrupt, Some(sound)))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
