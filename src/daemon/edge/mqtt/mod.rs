@@ -184,11 +184,19 @@ async fn accept(
     stop: Stop,
 ) {
     let mut crew = Crew::new();
+    let mut full = false;
     while let Some(accepted) = stop.or(listener.accept()).await {
         match accepted {
             Ok((stream, _peer)) => match room.clone().try_acquire_owned() {
-                Ok(permit) => crew.spawn(connected(stream, exchange.clone(), limit, stop.clone(), permit)),
-                Err(_) => tracing::warn!("an MQTT connection over the limit is closed"),
+                Ok(permit) => {
+                    full = false;
+                    crew.spawn(connected(stream, exchange.clone(), limit, stop.clone(), permit));
+                }
+                // Told once until there is room again: a client that is refused tries all the time.
+                Err(_) if !std::mem::replace(&mut full, true) => {
+                    tracing::warn!("MQTT connections over the limit are closed");
+                }
+                Err(_) => {}
             },
             // Too many open files: the listener is readable at once again, so do not spin on it.
             Err(error) => {
