@@ -106,6 +106,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
 
 /// Runs a daemon or a client command on a runtime of its own.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    crate::host::raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::new("KE-RUN-001", "cannot start the program's threads").because(error))?;

@@ -5,6 +5,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
 
+/// Lets this process open as many files as it may: 1,000 MQTT clients and as many nodes need more than the usual 1,024.
+pub fn raise_open_files_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, the usual limit stays, and the listeners say so when it is reached.
+    let _refused = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
 /// An owned descriptor in the event loop.
 pub(super) struct Descriptor(AsyncFd<OwnedFd>);
 

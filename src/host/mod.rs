@@ -10,3 +10,5 @@ pub mod notice;
 pub mod ports;
 mod process;
 mod programs;
+
+pub use descriptor::raise_open_files_limit;
