@@ -1,12 +1,14 @@
 //! Values with meaning, no I/O: names, object keys, revisions, device twins, custom resources.
 //! Every room above the wire speaks in these; KubeEdge's spellings of them stand in `wire`.
 
+mod data;
 mod key;
 mod quantity;
 pub mod resources;
 mod status;
 pub mod twin;
 
+pub use data::{DATA_LIMIT, data_size};
 pub use key::{DeviceId, Kind, NodeName, ObjectKey, Revision};
 pub use quantity::Quantity;
 pub use status::Status;

@@ -3,12 +3,9 @@
 use crate::daemon::apiserver::catalog::{self, Resource};
 use crate::daemon::apiserver::errors::Cause;
 use crate::daemon::apiserver::schema::FieldError;
-use crate::model::Quantity;
+use crate::model::{DATA_LIMIT, Quantity, data_size};
 use serde_json::Value;
 use std::collections::HashSet;
-
-/// Sum of keys and values of a ConfigMap or Secret.
-const DATA_LIMIT: usize = 1 << 20;
 
 pub(super) fn cause(error: FieldError) -> Cause {
     Cause { field: error.path, reason: error.reason, message: error.message }
@@ -18,7 +15,8 @@ pub(super) fn built_in(resource: &Resource, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pod_spec(&object["spec"], "spec", &mut causes),
-        ("", "configmaps" | "secrets") => data(object, &mut causes),
+        ("", "configmaps") => data(object, false, &mut causes),
+        ("", "secrets") => data(object, true, &mut causes),
         ("", "services") => service(object, &mut causes),
         ("apps", "deployments" | "replicasets" | "daemonsets" | "statefulsets") => {
             workload(object, &mut causes);
@@ -112,21 +110,17 @@ fn mounts(spec: &Value, container: &Value, field: &str, causes: &mut Vec<Cause>)
     }
 }
 
-fn data(object: &Value, causes: &mut Vec<Cause>) {
-    let mut size = 0;
+fn data(object: &Value, is_secret: bool, causes: &mut Vec<Cause>) {
     for field in ["data", "binaryData"] {
         for (key, value) in object[field].as_object().into_iter().flatten() {
-            match value.as_str() {
-                Some(text) => size += key.len() + text.len(),
-                None => causes.push(Cause::invalid(&format!("{field}[{key}]"), value, "must be a string")),
+            if !value.is_string() {
+                causes.push(Cause::invalid(&format!("{field}[{key}]"), value, "must be a string"));
             }
         }
     }
-    if size > DATA_LIMIT {
-        causes.push(Cause::too_long("", DATA_LIMIT));
-        if let Some(cause) = causes.last_mut() {
-            cause.field = "data".to_owned();
-        }
+    if data_size(object, is_secret) > DATA_LIMIT {
+        // Kubernetes names no field of a ConfigMap, which its messages show as `[]`.
+        causes.push(Cause::too_long(if is_secret { "data" } else { "[]" }, DATA_LIMIT));
     }
 }
 

@@ -17,9 +17,6 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Kubernetes' own limit for the data of a ConfigMap or Secret.
-pub const DATA_LIMIT: usize = 1 << 20;
-
 /// Whether an object from the cloud is now in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -130,7 +127,7 @@ fn query(key: &ObjectKey) -> Up {
 mod tests {
     use super::*;
     use crate::daemon::edge::uplink::{Link, Outgoing};
-    use crate::model::Status;
+    use crate::model::{DATA_LIMIT, Status};
     use crate::wire::Answer;
     use serde_json::json;
     use tokio::sync::{mpsc, watch};

@@ -1,10 +1,10 @@
 //! Questions to the cloud for objects and tokens. Equal questions share one future; what comes back is stored, then
 //! given. Only `Meta` uses it.
 
-use super::{DATA_LIMIT, query, token};
+use super::{query, token};
 use crate::base::{Exit, Failure};
 use crate::daemon::edge::uplink::{AskError, Uplink};
-use crate::model::{Kind, ObjectKey};
+use crate::model::{DATA_LIMIT, Kind, ObjectKey, data_size};
 use crate::store::Store;
 use crate::wire::{Answer, Up};
 use futures_util::FutureExt;
@@ -138,8 +138,6 @@ pub(super) fn check_size(key: &ObjectKey, object: &Value) -> Result<(), MetaErro
     if !matches!(key.kind, Kind::ConfigMap | Kind::Secret) {
         return Ok(());
     }
-    let fields = ["data", "binaryData", "stringData"];
-    let entries = fields.iter().filter_map(|field| object.get(field)?.as_object()).flatten();
-    let size = entries.map(|(name, value)| name.len() + value.as_str().map_or(0, str::len)).sum();
+    let size = data_size(object, key.kind == Kind::Secret);
     if size > DATA_LIMIT { Err(MetaError::TooLarge { of: key.to_string(), size }) } else { Ok(()) }
 }
