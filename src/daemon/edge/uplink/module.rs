@@ -81,7 +81,7 @@ impl UplinkModule {
                 }
                 Err(failure) => {
                     if failure.code != last_code {
-                        tracing::warn!(code = failure.code, error = %failure, "no connection to the cloud");
+                        tracing::warn!(code = failure.code, error = %failure, fix = failure.fix, "no connection to the cloud");
                         last_code = failure.code;
                     }
                     self.state.failed(&failure);
