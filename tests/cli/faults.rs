@@ -1,66 +1,96 @@
 //! Bad input and faults: a clear error where the person looks, nothing lost, nobody else affected.
 
+use crate::support::eventually;
+use crate::support::peer::write_identity;
 use crate::support::world::World;
-use crate::support::{eventually, run};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use kedge::pki::{Authority, Token};
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
+fn up_fails(world: &World, name: &str) -> String {
+    let mut args = vec!["up".to_owned()];
+    args.extend(world.up_flags());
+    let mut up = world.start(name, &args);
+    let status = up.wait_end(SOON);
+    let said = world.log(&format!("{name}.err"));
+    assert_ne!(status, 0, "{said}");
+    said
+}
+
 #[test]
 fn a_port_in_use_names_its_holder() {
     let world = World::new("port");
-    let _held = std::net::TcpListener::bind(("127.0.0.1", world.ports.hub)).unwrap();
-    let mut args = vec!["up".to_owned()];
-    args.extend(world.up_flags());
-    let mut up = world.start("up", &args);
-    assert_eq!(up.wait_end(SOON), 1);
-    let said = world.log("up.err");
-    let own = format!("pid {}", std::process::id());
-    assert!(
-        said.contains(&world.ports.hub.to_string()) && said.contains("KE-PORT-") && said.contains(&own),
-        "{said}"
-    );
-}
-
-#[test]
-fn a_corrupt_store_is_named_and_kept() {
-    let world = World::new("corrupt");
-    let mut up = world.up(&[]);
-    up.interrupt();
-    let store = run("find", &[world.data_dir().to_str().unwrap(), "-name", "edgecore.db"]).stdout;
-    let store = store.trim();
-    for beside in ["-wal", "-shm"] {
-        drop(std::fs::remove_file(format!("{store}{beside}")));
+    let p = world.ports;
+    let holder = format!("(pid {})", std::process::id());
+    for (name, port) in [
+        ("api", p.api),
+        ("hub", p.hub),
+        ("cert", p.cert),
+        ("stream", p.stream),
+        ("tunnel", p.tunnel),
+        ("mqtt", p.mqtt),
+    ] {
+        let held = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let said = up_fails(&world, name);
+        drop(held);
+        let because = format!("because: port {port} is held by ");
+        let named = said.contains("KE-PORT-001") && said.contains(&because) && said.contains(&holder);
+        assert!(named, "{name}: {said}");
     }
-    let rubbish = vec![0x5a_u8; 8192];
-    std::fs::write(store, &rubbish).unwrap();
-    let mut args = vec!["up".to_owned()];
-    args.extend(world.up_flags());
-    let mut up = world.start("up", &args);
-    assert_eq!(up.wait_end(SOON), 1);
-    let said = world.log("up.err");
-    assert!(said.contains("KE-STORE-001") && said.contains(store), "{said}");
-    assert_eq!(std::fs::read(store).unwrap(), rubbish);
-    let list = world.kedge(&["meta", "list"]);
-    list.assert_status(1);
-    assert!(list.stderr.contains("KE-STORE-001"), "{list:?}");
+}
+
+/// The bytes of a sound database of two pages or more.
+fn database(at: &Path) -> Vec<u8> {
+    let db = rusqlite::Connection::open(at).unwrap();
+    let rows = "CREATE TABLE meta (key text PRIMARY KEY, type text, value text);
+        INSERT INTO meta VALUES ('default/pod/p', 'pod', hex(randomblob(9000)));";
+    db.execute_batch(rows).unwrap();
+    drop(db);
+    std::fs::read(at).unwrap()
 }
 
 #[test]
-fn a_config_map_over_one_mebibyte_is_refused() {
-    let world = World::new("big");
+fn a_corrupt_database_is_named_and_kept() {
+    let world = World::new("corrupt");
+    // Rubbish from the first byte, a torn header, and a database with a torn page.
+    let rubbish = vec![0x5a_u8; 8192];
+    let mut torn = database(&world.dir.join("sound.db"));
+    torn[4096..].fill(0x5a);
+    let mut header = torn.clone();
+    header[40..100].fill(0x5a);
+    for (file, code) in [("edge/edgecore.db", "KE-STORE-001"), ("api/api.db", "KE-API-001")] {
+        let path = world.data_dir().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for content in [&rubbish, &header, &torn] {
+            std::fs::write(&path, content).unwrap();
+            let said = up_fails(&world, code);
+            assert!(said.contains(code) && said.contains(path.to_str().unwrap()), "{said}");
+            assert_eq!(&std::fs::read(&path).unwrap(), content);
+            if code == "KE-STORE-001" {
+                let list = world.kedge(&["meta", "list"]);
+                assert_ne!(list.status, 0);
+                assert!(list.stderr.contains(code), "{list:?}");
+            }
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
+fn what_the_api_refuses_it_refuses_in_kubernetes_words() {
+    let world = World::new("refused");
     let _up = world.up(&[]);
     let file = world.dir.join("big");
     std::fs::write(&file, "x".repeat(1_100_000)).unwrap();
     let made = world.kubectl(&["create", "configmap", "big", &format!("--from-file={}", file.display())]);
     made.assert_status(1);
-    assert!(made.stderr.contains("1048576"), "{made:?}");
-}
-
-#[test]
-fn an_unknown_resource_is_refused_in_kubectls_words() {
-    let world = World::new("unknown");
-    let _up = world.up(&[]);
+    let words = "ConfigMap \"big\" is invalid: []: Too long: may not be more than 1048576 bytes";
+    assert!(made.stderr.contains(words), "{made:?}");
     let got = world.kubectl(&["get", "frobs"]);
     got.assert_status(1);
     assert!(got.stderr.contains("the server doesn't have a resource type \"frobs\""), "{got:?}");
@@ -68,26 +98,89 @@ fn an_unknown_resource_is_refused_in_kubectls_words() {
     assert_eq!(missing.stderr.trim(), "Error from server (NotFound): pods \"nobody\" not found");
 }
 
-#[test]
-fn a_wrong_token_is_told() {
-    let world = World::new("token");
-    let _up = world.up(&[]);
-    let p = world.ports;
-    let other = world.dir.join("other");
-    let token = format!("{}.a.b.c", "0".repeat(64));
-    let args = format!(
-        "edge run --data-dir {} --node edge-2 --cloud 127.0.0.1 --hub-port {} --cert-port {} --tunnel-port {} --mqtt-port 0 --token {token}",
-        other.display(),
-        p.hub,
-        p.cert,
-        p.tunnel
-    );
-    let mut edge = world.start("edge", &args.split(' ').map(str::to_owned).collect::<Vec<_>>());
-    eventually("the wrong token is named", SOON, || {
-        let said = world.log("edge.err");
-        if said.contains("KE-TOKEN-") { Ok(()) } else { Err(said) }
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: stays}
+spec:
+  nodeName: edge-1
+  terminationGracePeriodSeconds: 0
+  containers: [{name: main, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
+"#;
+
+/// The authority of the world's cloud, as its Secret keeps it.
+fn authority(world: &World) -> Authority {
+    let secret = world.get(&["secret", "casecret", "-n", "kubeedge"]);
+    let bytes = |key: &str| {
+        let text = secret.pointer(&format!("/data/{key}")).and_then(Value::as_str).unwrap_or_default();
+        BASE64.decode(text).unwrap()
+    };
+    Authority::from_der(&bytes("cadata"), &bytes("cakeydata")).unwrap()
+}
+
+/// Waits until log and status name the code; the pods of the node are still there.
+#[track_caller]
+fn told(world: &World, name: &str, code: &str, words: &[&str]) {
+    eventually(&format!("{name} is told with {code}"), SOON, || {
+        let said = world.log(&format!("{name}.err"));
+        let fits = said.contains(code) && words.iter().all(|words| said.contains(words));
+        if fits { Ok(()) } else { Err(said) }
     });
-    edge.kill();
-    assert_ne!(world.kubectl(&["get", "node", "edge-2"]).status, 0);
-    world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=5s"]);
+    let status = world.kedge(&["status"]);
+    assert!(status.stdout.contains(code), "{status:?}");
+    assert!(words.iter().all(|words| status.stdout.contains(words)), "{status:?}");
+    eventually("the stored pod is served", SOON, || {
+        let pods = world.kedge(&["pods"]);
+        if pods.stdout.contains("stays") && pods.stdout.contains("Running") { Ok(()) } else { Err(pods) }
+    });
+}
+
+#[test]
+fn a_bad_token_or_certificate_is_told_while_pods_run_on() {
+    let world = World::new("token");
+    let _cloud = world.cloud();
+    let mut edge = world.edge_with_token();
+    world.apply(POD);
+    world.wait_value(&["pod", "stays"], "/status/phase", &json!("Running"), SOON);
+    let container = world.get(&["pod", "stays"]).pointer("/status/containerStatuses/0/containerID").cloned();
+    edge.interrupt();
+
+    let good = world.kedge(&["gettoken"]).stdout.trim().to_owned();
+    let authority = authority(&world);
+    let certificates = world.data_dir().join("edge/certs");
+    let (hash, _) = good.split_once('.').unwrap();
+    let (unsigned, signature) = good.rsplit_once('.').unwrap();
+    let flipped: String = signature.chars().rev().collect();
+    let expired = Token::create(&authority, Duration::ZERO);
+    for (name, token, code) in [
+        ("other-cloud", good.replacen(hash, &"0".repeat(64), 1), "KE-TOKEN-001"),
+        ("expired", expired, "KE-TOKEN-002"),
+        ("bad-signature", format!("{unsigned}.{flipped}"), "KE-TOKEN-003"),
+        ("malformed", "not-a-token".to_owned(), "KE-TOKEN-004"),
+    ] {
+        drop(std::fs::remove_dir_all(&certificates));
+        let mut edge = world.edge_as(name, &token);
+        told(&world, name, code, &["kedge token create"]);
+        assert!(!world.log(&format!("{name}.err")).contains(signature));
+        edge.interrupt();
+    }
+
+    let old =
+        authority.issue_client_between("system:node:edge-1", &["system:nodes"], 1_000_000_000, 1_000_086_400);
+    write_identity(&world.data_dir(), &authority.cert_pem(), &old.unwrap());
+    let mut edge = world.edge();
+    eventually("the expired certificate is told", SOON, || {
+        let said = world.log("edge.err");
+        if said.contains("KE-CERT-001") { Ok(()) } else { Err(said) }
+    });
+    told(&world, "edge", "KE-CERT-001", &["was valid until 2001-09-10T01:46:40Z", "kedge token create"]);
+    edge.interrupt();
+    let _edge = world.edge_as("joins-again", &good);
+    eventually("the node joins again", SOON, || {
+        let said = world.log("joins-again.err");
+        if said.contains("connected to the cloud") { Ok(()) } else { Err(said) }
+    });
+    let pod = world.get(&["pod", "stays"]);
+    assert_eq!(pod.pointer("/status/containerStatuses/0/containerID"), container.as_ref());
+    world.kubectl_ok(&["delete", "pod", "stays", "--wait=false"]);
 }

@@ -5,7 +5,9 @@
 mod basics;
 mod devices;
 mod faults;
+mod full_disk;
 mod help;
+mod hostile;
 mod offline;
 mod pods;
 mod support;

@@ -102,3 +102,52 @@ fn pod_network_namespaces() -> Vec<String> {
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
     names.filter(|name| name.starts_with("cni-")).map(str::to_owned).collect()
 }
+
+/// Memory of a process in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    pub resident: u64,
+    /// The most that was resident at once.
+    pub peak: u64,
+}
+
+/// Reads the memory of a process.
+pub fn memory(pid: u32) -> Memory {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| -> u64 {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    };
+    Memory { resident: field("VmRSS:"), peak: field("VmHWM:") }
+}
+
+/// A tmpfs of a few MiB; `clear` of its world unmounts it.
+pub struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    /// Mounts it on a directory that it makes.
+    pub fn mount(at: &Path, size: &str) -> SmallDisk {
+        fs::create_dir_all(at).unwrap();
+        let options = format!("size={size},mode=0700");
+        let at_text = at.to_str().unwrap();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs", at_text]).status();
+        assert!(status.unwrap().success(), "cannot mount {at_text}");
+        SmallDisk(at.to_owned())
+    }
+
+    fn filler(&self) -> std::path::PathBuf {
+        self.0.join("filler")
+    }
+
+    /// Takes all its space.
+    pub fn fill(&self) {
+        use std::io::Write;
+        let mut file = fs::File::create(self.filler()).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    /// Gives the space back.
+    pub fn free(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}

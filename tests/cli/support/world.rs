@@ -114,7 +114,12 @@ impl World {
     pub fn edge_with_token(&self) -> Daemon {
         let token = self.kedge(&["gettoken"]);
         token.assert_status(0);
-        self.start("edge", &words(&format!("{} --token {}", self.edge_line(), token.stdout.trim())))
+        self.edge_as("edge", token.stdout.trim())
+    }
+
+    /// Starts the edge daemon with this join token; its output goes to `NAME.out` and `NAME.err`.
+    pub fn edge_as(&self, name: &str, token: &str) -> Daemon {
+        self.start(name, &words(&format!("{} --token {token}", self.edge_line())))
     }
 
     fn edge_line(&self) -> String {
