@@ -31,6 +31,12 @@ impl Stop {
         self.0.cancelled().await;
     }
 
+    /// Completes this long after the latch was raised.
+    pub async fn lingered(&self, wait: std::time::Duration) {
+        self.raised().await;
+        tokio::time::sleep(wait).await;
+    }
+
     /// Runs a future until it ends or the latch is raised, whichever is first; `None` when stopped.
     pub async fn or<F: Future>(&self, future: F) -> Option<F::Output> {
         tokio::select! {

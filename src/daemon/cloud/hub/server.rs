@@ -79,7 +79,7 @@ impl Module for HubModule {
 impl HubModule {
     async fn serve(&mut self, stop: Stop, ready: Ready) -> Result<(), Failure> {
         for node in self.shared.registry.clear() {
-            drop(self.shared.arrivals.send(Arrival::Disconnected(node)).await);
+            drop(stop.or(self.shared.arrivals.send(Arrival::Disconnected(node))).await);
         }
         let (guests, mut arriving) = mpsc::channel(GUESTS);
         let mut servers = Crew::new();

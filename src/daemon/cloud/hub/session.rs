@@ -24,6 +24,9 @@ const ONCE: usize = 1024;
 /// How long a new session waits for the end of the one it replaces.
 const EVICTION: Duration = Duration::from_secs(5);
 
+/// How long a message that is being written may hold up the end of its session.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// A connection that was granted.
 pub(super) struct Guest {
     pub node: NodeName,
@@ -218,7 +221,10 @@ impl Session {
         };
         drop(bytes);
         let arrival = self.judge(question)?;
-        stop.or(self.shared.arrivals.send(arrival)).await.is_none().then_some(End::Stopped)
+        let sent = stop.or(self.shared.arrivals.send(arrival)).await;
+        // While the cloud itself was slow the socket was not read: that is no silence of the node.
+        self.heard = Instant::now();
+        sent.is_none().then_some(End::Stopped)
     }
 
     /// What the message means for the rest of the cloud; answers what needs no one else.
@@ -272,7 +278,11 @@ impl Session {
 
 async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<String>, stop: Stop) {
     while let Some(Some(text)) = stop.or(outgoing.recv()).await {
-        match writer.send(Outgoing::Text(text)).await {
+        let sent = tokio::select! {
+            sent = writer.send(Outgoing::Text(text)) => sent,
+            () = stop.lingered(FAREWELL) => return,
+        };
+        match sent {
             Ok(()) => {}
             Err(WsError::TooLarge) => {
                 tracing::warn!("a message to a node is larger than allowed and is dropped")

@@ -20,6 +20,9 @@ const INBOX: usize = 64;
 /// Messages whose receipt is out before the socket is left unread.
 const RECEIPTS: usize = 512;
 
+/// How long a message that is being written may hold up the end of its session.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Why a session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -163,6 +166,10 @@ pub(super) async fn serve(
                 if pinged.is_some_and(|at| may_read && at.elapsed() > heartbeat.saturating_mul(2)) {
                     break End::Silent;
                 }
+                if !may_read {
+                    // The answer to a ping cannot be seen while the socket is left unread.
+                    pinged = None;
+                }
                 session.keep_alive();
                 if pinged.is_none() && outbox.try_send(ws::Outgoing::Ping(bytes::Bytes::new())).is_ok() {
                     pinged = Some(Instant::now());
@@ -232,7 +239,11 @@ fn settled(of: MessageId, outcome: Option<Outcome>, owed: Option<Envelope>) -> V
 
 async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<ws::Outgoing>, over: Stop) {
     while let Some(Some(message)) = over.or(outgoing.recv()).await {
-        match writer.send(message).await {
+        let sent = tokio::select! {
+            sent = writer.send(message) => sent,
+            () = over.lingered(FAREWELL) => return,
+        };
+        match sent {
             Ok(()) => {}
             Err(WsError::TooLarge) => {
                 tracing::warn!("a message to the cloud is larger than allowed and is dropped");
