@@ -29,6 +29,18 @@ struct Flight {
     superseded: bool,
 }
 
+impl Flight {
+    /// Whether nobody waits for the answer.
+    fn is_unattended(&self) -> bool {
+        self.report.confirmed.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
+/// Whether the cloud could not take it for now, mostly because its Kubernetes API is away.
+fn is_temporary(answer: &Answer) -> bool {
+    matches!(answer, Answer::Failed(status) if status.code == 0 || status.code == 429 || status.code >= 500)
+}
+
 /// The reports and questions of one uplink.
 #[derive(Default)]
 pub(super) struct Book {
@@ -104,6 +116,10 @@ impl Book {
     pub fn answered(&mut self, id: &MessageId, answer: Answer) -> bool {
         let waiting = match self.asked.remove(id) {
             Some(asker) => Some(asker),
+            // Nobody would hear of it and say it again: it stays and is sent again when it is due.
+            None if is_temporary(&answer) && self.flights.get(id).is_some_and(Flight::is_unattended) => {
+                return true;
+            }
             None => match self.flights.remove(id) {
                 Some(flight) => flight.report.confirmed,
                 None => return false,
