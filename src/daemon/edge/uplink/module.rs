@@ -2,7 +2,7 @@
 
 use super::book::Book;
 use super::enrol::{self, Credentials, Enrolment, dial_failure, enrol};
-use super::session::{Desk, End, serve};
+use super::session::{Desk, serve};
 use super::{Config, Inbound, Link, LinkState, Outgoing};
 use crate::base::{Backoff, BoxFuture, Exit, Failure, Module, Ready, Stop, random_bytes};
 use crate::link::Endpoint;
@@ -17,6 +17,8 @@ const FLOOR: Duration = Duration::from_secs(1);
 const CEILING: Duration = Duration::from_secs(30);
 /// So many attempts follow each other quickly: a cloud that starts beside the node is there in a moment.
 const QUICK: u32 = 3;
+/// A connection that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
 /// A renewal that failed is tried again with the connection, at the earliest after so long.
 const RENEW_PAUSE: Duration = Duration::from_secs(600);
@@ -69,15 +71,21 @@ impl UplinkModule {
             let Some(opened) = stop.or(desk.meanwhile(opening)).await else { break };
             let wait = match opened {
                 Ok((halves, renew_at)) => {
-                    backoff.reset();
-                    (last_code, failures) = ("", 0);
+                    last_code = "";
+                    let began = Instant::now();
                     self.state.connected(self.endpoint.to_string());
                     tracing::info!(cloud = %self.endpoint, "connected to the cloud");
                     let end = serve(&mut desk, halves, self.config.heartbeat, renew_at, &stop).await;
                     desk.book.disconnected();
                     self.state.set(Link::Down);
                     tracing::info!(reason = end.reason(), "disconnected from the cloud");
-                    if end == End::Stopped { Duration::ZERO } else { short_wait() }
+                    // A connection that ends at once, as when two nodes share a name, is not opened in a storm.
+                    if began.elapsed() >= STEADY {
+                        backoff.reset();
+                        failures = 0;
+                    }
+                    failures += 1;
+                    if failures <= QUICK { short_wait() } else { backoff.next_wait() }
                 }
                 Err(failure) => {
                     if failure.code != last_code {
