@@ -16,6 +16,8 @@ use std::time::Duration;
 const GATHER: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 4;
 const BATCH: usize = 64;
+/// How long the last records may hold up the end.
+const FAREWELL: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(2);
 
 pub(super) struct Sync {
@@ -44,9 +46,10 @@ impl Module for Sync {
             ready.set();
             while stop.or(self.shared.records.changed()).await.is_some() {
                 tokio::select! { () = stop.raised() => {}, () = tokio::time::sleep(GATHER) => {} }
-                self.write_all(&stop).await;
+                tokio::select! { () = self.write_all(&stop) => {}, () = stop.lingered(FAREWELL) => {} }
             }
-            self.write_all(&Stop::new()).await;
+            // The API may be gone already; what is not written now is sent to its node once more.
+            drop(tokio::time::timeout(FAREWELL, self.write_all(&stop)).await);
             Ok(())
         })
     }
