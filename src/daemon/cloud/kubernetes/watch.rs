@@ -3,7 +3,7 @@
 
 use super::client::{Kube, slim};
 use super::resource::Resource;
-use super::{meta, revision};
+use super::{is_temporary, meta, revision};
 use crate::base::{Backoff, Failure};
 use crate::model::{Revision, Status};
 use bytes::{Buf, BytesMut};
@@ -11,11 +11,13 @@ use http::Request;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// The server ends each watch after this; a fresh one also finds a half-open connection.
 const WATCH_SECONDS: u64 = 290;
+/// A watch that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
 const LINE_LIMIT: usize = 16 << 20;
 
 /// What happened to objects of one resource.
@@ -55,6 +57,7 @@ pub(in crate::daemon::cloud) async fn follow(
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
     let mut from: Option<String> = None;
     loop {
+        let began = Instant::now();
         let outcome = match &mut from {
             None => match list(&kube, scope, &events).await {
                 Ok(Some(version)) => {
@@ -67,14 +70,16 @@ pub(in crate::daemon::cloud) async fn follow(
             },
             Some(version) => watch(&kube, scope, version, &events).await,
         };
+        let steady = began.elapsed() >= STEADY;
         match outcome {
             Ok(Ended::ReaderGone) => return Ok(()),
             Ok(Ended::ListAgain) => from = None,
-            Ok(Ended::Resume) => {
-                backoff.reset();
-            }
+            Ok(Ended::Resume) if steady => backoff.reset(),
+            // A server that closes every watch at once is not stormed.
+            Ok(Ended::Resume) => tokio::time::sleep(backoff.next_wait()).await,
             Err(status) => {
-                if status.code == 410 {
+                // Gone history, or a revision that this API never had: only a list helps.
+                if !is_temporary(&status) || status.code == 504 {
                     from = None;
                 }
                 let wait = backoff.next_wait();
