@@ -1,6 +1,7 @@
 //! Files that are whole or absent: written beside their place, synced, renamed. Every error names the path.
 
 use super::failure::Failure;
+use super::id::random_suffix;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -8,9 +9,12 @@ use std::path::Path;
 
 /// Writes a file with these permissions so that a reader sees the old or the new content, never a part.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
-    let beside = path.with_extension(format!("tmp{}", std::process::id()));
+    // Named after the whole file and by chance: writers of `a.crt` and `a.key`, or of the same file, do not meet.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".tmp-{}", random_suffix(8)));
+    let beside = std::path::PathBuf::from(beside);
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
