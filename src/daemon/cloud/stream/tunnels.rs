@@ -23,6 +23,9 @@ pub(super) const WINDOW_HEADER: &str = "Kedge-Window";
 /// A KubeEdge edge knows no window: its tunnel waits so long for a slow reader, then the request is broken off.
 const SLOW_READER: Duration = Duration::from_secs(10);
 const FRAMES: usize = 64;
+/// Any WebSocket peer answers a ping; a node that answers none for so long has vanished.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(70);
 
 /// The far end of one request.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ struct Tunnel {
     serial: u64,
     outgoing: mpsc::Sender<Frame>,
     requests: HashMap<u64, Far>,
+    /// Raised when another tunnel of the node takes its place.
+    replaced: Stop,
 }
 
 /// All tunnels by node.
@@ -172,12 +177,17 @@ async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
     let Ok((writer, reader)) = pending.accept(FRAME_LIMIT).await else { return };
     let serial = tunnels.serial.fetch_add(1, Ordering::Relaxed);
     let (outgoing, queue) = mpsc::channel(FRAMES);
-    let tunnel = Tunnel { serial, outgoing: outgoing.clone(), requests: HashMap::new() };
+    let replaced = Stop::new();
+    let requests = HashMap::new();
+    let tunnel = Tunnel { serial, outgoing: outgoing.clone(), requests, replaced: replaced.clone() };
     // Requests of a replaced tunnel end with it.
-    drop(tunnels.locked().insert(node.clone(), tunnel));
+    if let Some(former) = tunnels.locked().insert(node.clone(), tunnel) {
+        former.replaced.raise();
+    }
     tracing::info!(%node, "a stream tunnel is open");
     tokio::select! {
         () = stop.raised() => {}
+        () = replaced.raised() => {}
         () = write(writer, queue) => {}
         () = read(&tunnels, &node, serial, reader, outgoing, has_window) => {}
     }
@@ -190,8 +200,16 @@ async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
 }
 
 async fn write(mut writer: Writer, mut queue: mpsc::Receiver<Frame>) {
-    while let Some(frame) = queue.recv().await {
-        if writer.send(Outgoing::Binary(frame.encode().into())).await.is_err() {
+    let mut ping = tokio::time::interval(PING_EVERY);
+    loop {
+        let message = tokio::select! {
+            frame = queue.recv() => match frame {
+                Some(frame) => Outgoing::Binary(frame.encode().into()),
+                None => return,
+            },
+            _ = ping.tick() => Outgoing::Ping(Bytes::new()),
+        };
+        if writer.send(message).await.is_err() {
             return;
         }
     }
@@ -205,7 +223,7 @@ async fn read(
     outgoing: mpsc::Sender<Frame>,
     has_window: bool,
 ) {
-    while let Some(Ok(received)) = reader.next().await {
+    while let Ok(Some(Ok(received))) = tokio::time::timeout(SILENCE, reader.next()).await {
         let Received::Data(bytes) = received else { continue };
         let Ok(frame) = Frame::decode(bytes) else {
             tracing::debug!(%node, "a frame of a tunnel is not understood");
