@@ -104,7 +104,7 @@ async fn status_and_spec_are_changed_apart() {
 #[tokio::test]
 async fn too_much_data_is_refused() {
     let (_dir, local) = local().await;
-    let refused = local.create(&CONFIGS, config("big", &"x".repeat(1 << 20))).await.unwrap_err();
+    let refused = local.create(&CONFIGS, config("big", &"x".repeat((1 << 20) + 1))).await.unwrap_err();
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
 }
 
