@@ -13,6 +13,9 @@
 #[path = "../tests/cli/support/mod.rs"]
 mod support;
 
+#[path = "parts/bare.rs"]
+mod bare;
+
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams};
@@ -69,7 +72,11 @@ fn quantile(samples: &mut [f64], share: f64) -> f64 {
 
 fn report(name: &str, unit: &str, samples: &mut [f64]) {
     let (p50, p99) = (quantile(samples, 0.5), quantile(samples, 0.99));
-    println!("{name}: p50 {p50:.3} {unit}, p99 {p99:.3} {unit}, n={}", samples.len());
+    let least = samples.first().copied().unwrap_or(f64::NAN);
+    println!(
+        "{name}: p50 {p50:.3} {unit}, p99 {p99:.3} {unit}, least {least:.3} {unit}, n={}",
+        samples.len()
+    );
 }
 
 /// From the start of `kedge up` to its `ready`, with its containerd already running.
@@ -146,20 +153,28 @@ async fn remove_pods(client: &kube::Client) {
 fn pods() {
     let world = World::new("bench-pods");
     let _up = world.up(&[]);
+    let socket = kedge::host::containerd::own_socket(&world.data_dir().join("runtime"));
+    let logs = world.dir.join("bare");
     block_on(async {
+        let runtime = kedge::cri::Runtime::new(&socket.to_string_lossy());
         let client = client(&world).await;
-        let mut single = Vec::new();
+        // Turn about, so that both meet the same noise of the machine.
+        let (mut bare, mut single) = (Vec::new(), Vec::new());
         for n in 0..15 {
+            bare.push(bare::start(&runtime, &logs, 1).await);
             single.extend(start_pods(&client, &[format!("one-{n}")]).await);
             remove_pods(&client).await;
         }
+        report("one pod, bare calls of the runtime", "s", &mut bare);
         report("one pod, create to Running", "s", &mut single);
-        let mut many = Vec::new();
+        let (mut bare, mut many) = (Vec::new(), Vec::new());
         for round in 0..3 {
+            bare.push(bare::start(&runtime, &logs, 30).await);
             let names: Vec<String> = (0..30).map(|n| format!("many-{round}-{n}")).collect();
             many.push(start_pods(&client, &names).await.into_iter().fold(0.0, f64::max));
             remove_pods(&client).await;
         }
+        report("30 pods at once, bare calls of the runtime", "s", &mut bare);
         report("30 pods at once, until the last runs", "s", &mut many);
     });
 }
