@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 const HISTORY_EVENTS: usize = 1024;
-const HISTORY_BYTES: usize = 1 << 20;
+/// As JSON text; in memory a change takes about six times as much.
+const HISTORY_BYTES: usize = 512 << 10;
+/// Changes that are kept whatever their size: a large object must not expire the watch that waits for it.
+const HISTORY_LEAST: usize = 4;
 const HISTORY_AGE: Duration = Duration::from_secs(300);
 
 /// What names an object in the store; `namespace` is empty for cluster-scoped ones.
@@ -75,7 +78,9 @@ impl Room {
     fn trim(&mut self, now: Instant) {
         while let Some(oldest) = self.history.front() {
             let old = now.saturating_duration_since(oldest.at) > HISTORY_AGE;
-            if !old && self.history.len() <= HISTORY_EVENTS && self.weight <= HISTORY_BYTES {
+            let few = self.history.len() <= HISTORY_LEAST;
+            let fits = self.history.len() <= HISTORY_EVENTS && self.weight <= HISTORY_BYTES;
+            if few || (!old && fits) {
                 break;
             }
             self.floor = oldest.revision;

@@ -58,6 +58,17 @@ async fn a_feed_from_before_the_history_expires() {
 }
 
 #[tokio::test]
+async fn a_change_larger_than_the_history_still_reaches_its_watch() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut feed = store.feed(&THINGS, store.revision());
+    let large = json!({"metadata": {"name": "big"}, "data": "x".repeat(2 << 20)});
+    let key = Key::new(&THINGS, Some("default"), "big");
+    store.commit(move |txn| Ok(txn.put(key, large))).await.unwrap();
+    assert_eq!(feed.next().await.map(|event| event.name.clone()).ok().as_deref(), Some("big"));
+}
+
+#[tokio::test]
 async fn a_refused_or_panicking_decision_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
