@@ -241,7 +241,7 @@ async fn bad_requests_get_their_status() {
     assert_eq!(call("application/vnd.kubernetes.protobuf", vec![1]).await, 415);
     assert_eq!(call("application/json", b"{nonsense".to_vec()).await, 400);
     assert_eq!(call("application/json", vec![b' '; 4 << 20]).await, 413);
-    let big = config("big").to_string().replace("\"v\"", &format!("\"{}\"", "x".repeat(1 << 20)));
+    let big = config("big").to_string().replace("\"v\"", &format!("\"{}\"", "x".repeat((1 << 20) + 1)));
     assert_eq!(call("application/json", big.into_bytes()).await, 422);
     assert_eq!(call("application/yaml", b"metadata: {name: y}\ndata: {a: b}\n".to_vec()).await, 201);
     assert_eq!(api.post("/api/v1/namespaces/none/configmaps", config("a")).await.0, 404);
