@@ -94,7 +94,7 @@ impl Api {
         let fallback = || self.data_dir.data_dir.join("kubeconfig");
         let path = self.kubeconfig.clone().unwrap_or_else(fallback);
         if !path.exists() {
-            return Err(Failure::new("KE-TOKEN-001", format!("there is no kubeconfig {}", path.display()))
+            return Err(Failure::new("KE-TOKEN-011", format!("there is no kubeconfig {}", path.display()))
                 .because("join tokens are kept in the cluster")
                 .fix("name one with --kube-config, or the data directory of `kedge up` with --data-dir")
                 .exit(Exit::Configuration));

@@ -58,7 +58,7 @@ impl Local {
         let path = self.database.clone();
         let opened = tokio::task::spawn_blocking(move || Store::open(path)).await;
         let opened = opened
-            .map_err(|error| Failure::new("KE-RUN-002", "the store cannot be opened").because(error))?;
+            .map_err(|error| Failure::new("KE-RUN-004", "the store cannot be opened").because(error))?;
         match opened {
             Ok(store) => device::set_offline(&store, id, property, value).await,
             Err(failure) if failure.code == HELD => self.set_running(id, property, value).await,

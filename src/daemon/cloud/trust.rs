@@ -220,7 +220,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(work)
         .await
-        .map_err(|error| Failure::new("KE-RUN-002", "a file operation broke off").because(error))?
+        .map_err(|error| Failure::new("KE-RUN-005", "a file operation broke off").because(error))?
 }
 
 #[cfg(test)]

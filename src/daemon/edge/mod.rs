@@ -56,7 +56,7 @@ impl Edge {
         let path = config.database.clone();
         let store = tokio::task::spawn_blocking(move || Store::open(path)).await;
         let store =
-            store.map_err(|error| Failure::new("KE-RUN-001", "the store did not open").because(error))??;
+            store.map_err(|error| Failure::new("KE-RUN-004", "the store did not open").because(error))??;
         let mut supervisor = Supervisor::new();
         let broker = assembly::mqtt(&config.mqtt, &mut supervisor).await?;
         let runtime = assembly::runtime(&config, &mut supervisor).await?;
