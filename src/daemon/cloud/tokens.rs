@@ -40,7 +40,7 @@ impl Module for Tokens {
             let scope = Scope { resource: Resource::SECRET, selector: SELECTOR };
             crew.spawn(async move { drop(follow(kube, scope, sender).await) });
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-            let mut wait = Duration::ZERO;
+            let mut due = tokio::time::Instant::now();
             loop {
                 tokio::select! {
                     biased;
@@ -51,18 +51,21 @@ impl Module for Tokens {
                         Some(Event::Listing | Event::Listed) => {}
                         None => return Err(Failure::new("KE-CLOUD-011", "the watch of join tokens ended")),
                     },
-                    () = tokio::time::sleep(wait) => {
-                        match trust::refresh_token(&self.kube, &self.authority, self.refresh).await {
+                    () = tokio::time::sleep_until(due) => {
+                        let renewing = trust::refresh_token(&self.kube, &self.authority, self.refresh);
+                        let Some(renewed) = stop.or(renewing).await else { return Ok(()) };
+                        let wait = match renewed {
                             Ok(()) => {
                                 backoff.reset();
-                                wait = self.refresh;
                                 ready.set();
+                                self.refresh
                             }
                             Err(status) => {
                                 tracing::warn!(code = status.code, reason = status.reason, "the join token could not be renewed");
-                                wait = backoff.next_wait();
+                                backoff.next_wait()
                             }
-                        }
+                        };
+                        due = tokio::time::Instant::now() + wait;
                     }
                 }
             }
@@ -88,14 +91,14 @@ fn entries_of(secret: &Value) -> Entries {
 
 fn refused(status: &Status) -> Failure {
     let exit = if status.code == 0 { Exit::Unreachable } else { Exit::Failed };
-    Failure::new("KE-TOKEN-002", "cannot reach the list of join tokens")
+    Failure::new("KE-TOKEN-012", "cannot reach the list of join tokens")
         .because(status)
         .fix("check that the cloud runs, and --kube-config")
         .exit(exit)
 }
 
 fn no_authority() -> Failure {
-    Failure::new("KE-TOKEN-003", "there is no authority yet")
+    Failure::new("KE-TOKEN-013", "there is no authority yet")
         .because("the cloud has never run against this Kubernetes API")
         .fix("start it with `kedge up` or `kedge cloud run`")
         .exit(Exit::Unreachable)
@@ -190,6 +193,6 @@ impl TokenDesk {
                 return Ok(outcome);
             }
         }
-        Err(Failure::new("KE-TOKEN-004", "the list of join tokens changes all the time").fix("try again"))
+        Err(Failure::new("KE-TOKEN-014", "the list of join tokens changes all the time").fix("try again"))
     }
 }
