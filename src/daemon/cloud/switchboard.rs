@@ -33,11 +33,13 @@ impl Module for Switchboard {
                     arrival = self.arriving.recv() => arrival,
                 };
                 match arrival {
-                    Some(Arrival::Connected(node)) => self.control.connected(node).await,
+                    Some(Arrival::Connected(node)) => {
+                        stop.or(self.control.connected(node)).await;
+                    }
                     // Nothing is kept per connection here: a node that is back is told what it is missing.
                     Some(Arrival::Disconnected(_)) => {}
                     Some(Arrival::Message { node, question }) => {
-                        self.route(node, question, &mut unknown).await
+                        stop.or(self.route(node, question, &mut unknown)).await;
                     }
                     Some(Arrival::Stored { node, key, uid, revision, deleted }) => {
                         self.control.stored(&node, key, &uid, revision, deleted);

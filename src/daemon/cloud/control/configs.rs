@@ -54,15 +54,17 @@ impl Module for Configs {
                     event = maps.recv() => {
                         let event = event.ok_or_else(|| watch_ended("ConfigMaps"))?;
                         maps_listed |= matches!(event, Event::Listed);
-                        self.event(&mut index, Kind::ConfigMap, event).await.map_err(gone)?;
+                        let told = self.event(&mut index, Kind::ConfigMap, event);
+                        stop.or(told).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                     event = secrets.recv() => {
                         let event = event.ok_or_else(|| watch_ended("Secrets"))?;
                         secrets_listed |= matches!(event, Event::Listed);
-                        self.event(&mut index, Kind::Secret, event).await.map_err(gone)?;
+                        let told = self.event(&mut index, Kind::Secret, event);
+                        stop.or(told).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                     Some(notice) = self.mail.recv(), if maps_listed && secrets_listed => {
-                        self.restate(&index, &notice).await.map_err(gone)?;
+                        stop.or(self.restate(&index, &notice)).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                 }
                 if maps_listed && secrets_listed {
@@ -165,7 +167,7 @@ impl Configs {
             }
             let kube = &self.shared.kube;
             let (namespace, name) = (key.namespace.as_deref(), key.name.as_str());
-            match kube.insist(GET_LIMIT, || kube.get(resource, namespace, name)).await {
+            match kube.outlast(GET_LIMIT, || kube.get(resource, namespace, name)).await {
                 Ok(object) => self.shared.push(node, Verb::Update, key.kind, object).await?,
                 Err(status) if status.is_not_found() => {}
                 Err(status) => {

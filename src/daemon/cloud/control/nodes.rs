@@ -48,12 +48,14 @@ impl Module for Nodes {
                     event = events.recv() => {
                         let event = event.ok_or_else(|| watch_ended("nodes"))?;
                         let listed = matches!(event, Event::Listed);
-                        self.event(&mut index, event).await.map_err(gone)?;
+                        stop.or(self.event(&mut index, event)).await.unwrap_or(Ok(())).map_err(gone)?;
                         if listed {
                             ready.set();
                         }
                     }
-                    Some(notice) = self.mail.recv() => self.restate(&notice).await.map_err(gone)?,
+                    Some(notice) = self.mail.recv() => {
+                        stop.or(self.restate(&notice)).await.unwrap_or(Ok(())).map_err(gone)?;
+                    }
                 }
             }
         })
@@ -105,7 +107,7 @@ impl Nodes {
 
     async fn restate(&self, notice: &Notice) -> Result<(), Gone> {
         let (node, kube) = (notice.node(), &self.shared.kube);
-        match kube.insist(GET_LIMIT, || kube.get(Resource::NODE, None, node.as_str())).await {
+        match kube.outlast(GET_LIMIT, || kube.get(Resource::NODE, None, node.as_str())).await {
             Ok(object) => self.shared.push(node, Verb::Update, Kind::Node, object).await,
             Err(status) => {
                 if !status.is_not_found() {

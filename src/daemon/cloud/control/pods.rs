@@ -47,9 +47,11 @@ impl Module for Pods {
                             listed = true;
                             ready.set();
                         }
-                        self.event(event).await.map_err(gone)?;
+                        stop.or(self.event(event)).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
-                    Some(notice) = self.mail.recv(), if listed => self.restate(&notice).await.map_err(gone)?,
+                    Some(notice) = self.mail.recv(), if listed => {
+                        stop.or(self.restate(&notice)).await.unwrap_or(Ok(())).map_err(gone)?;
+                    }
                 }
             }
         })
@@ -137,7 +139,7 @@ impl Pods {
         let selector = format!("fieldSelector=spec.nodeName%3D{node}");
         let kube = &self.shared.kube;
         let selector = selector.as_str();
-        kube.insist(LIST_LIMIT, move || async move {
+        kube.outlast(LIST_LIMIT, move || async move {
             let mut pods = Vec::new();
             kube.list(Resource::POD, None, selector, |pod| pods.push(pod)).await?;
             Ok(pods)

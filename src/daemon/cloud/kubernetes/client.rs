@@ -248,7 +248,27 @@ impl Kube {
     }
 
     /// Repeats a call while trying again can help, at most for `limit`.
-    pub async fn insist<T, F>(&self, limit: Duration, mut call: impl FnMut() -> F) -> Result<T, Status>
+    pub async fn insist<T, F>(&self, limit: Duration, call: impl FnMut() -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        self.repeat(call, |_, waited| waited < limit).await
+    }
+
+    /// Like [`Kube::insist`], but waits for ever for an API that cannot be reached: what a node is owed must not be
+    /// given up with the API's return. The caller ends it by dropping it.
+    pub async fn outlast<T, F>(&self, limit: Duration, call: impl FnMut() -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        self.repeat(call, |status, waited| matches!(status.code, 0 | 429 | 503) || waited < limit).await
+    }
+
+    async fn repeat<T, F>(
+        &self,
+        mut call: impl FnMut() -> F,
+        go_on: impl Fn(&Status, Duration) -> bool,
+    ) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
     {
@@ -256,7 +276,7 @@ impl Kube {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
             match call().await {
-                Err(status) if super::is_temporary(&status) && started.elapsed() < limit => {
+                Err(status) if super::is_temporary(&status) && go_on(&status, started.elapsed()) => {
                     tracing::debug!(code = status.code, "a call to the Kubernetes API is repeated");
                     tokio::time::sleep(backoff.next_wait()).await;
                 }

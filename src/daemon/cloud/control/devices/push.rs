@@ -79,7 +79,7 @@ impl Context {
 
     async fn get(&self, resource: Resource, id: &DeviceId) -> Option<Value> {
         let kube = &self.shared.kube;
-        match kube.insist(GET_LIMIT, || kube.get(resource, Some(&id.namespace), &id.name)).await {
+        match kube.outlast(GET_LIMIT, || kube.get(resource, Some(&id.namespace), &id.name)).await {
             Ok(object) => Some(object),
             Err(status) => {
                 if !status.is_not_found() {
