@@ -9,6 +9,7 @@ mod delete;
 mod events;
 mod frozen;
 mod metadata;
+mod scalers;
 mod services;
 mod update;
 mod validate;
@@ -147,6 +148,9 @@ pub fn present(resource: &Resource, version: &str, object: &Arc<Value>) -> Arc<V
         return object.clone();
     }
     let mut converted = Value::clone(object);
+    if resource.group == "autoscaling" {
+        converted = scalers::to_v1(converted);
+    }
     converted["apiVersion"] = resource.api_version(version).into();
     Arc::new(converted)
 }
@@ -155,6 +159,9 @@ pub fn present(resource: &Resource, version: &str, object: &Arc<Value>) -> Arc<V
 fn to_storage(resource: &Resource, mut object: Value) -> Value {
     if resource.group == "events.k8s.io" {
         return events::from_events_group(object);
+    }
+    if resource.group == "autoscaling" && object["apiVersion"] == "autoscaling/v1" {
+        object = scalers::to_v2(object);
     }
     object["apiVersion"] = resource.api_version(&resource.storage).into();
     object["kind"] = resource.kind.clone().into();
