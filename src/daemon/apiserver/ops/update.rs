@@ -138,6 +138,7 @@ fn replace(
         Some("finalize") => with_namespace_finalizers(old, &new),
         _ => with_old_status(target, old, new),
     };
+    check_finalizers(resource, &key, old, &new)?;
     metadata::keep_immutable(old, &mut new)?;
     let warnings = complete(target, &key.name, &mut new, options)?;
     defaults::on_update(resource, old, &mut new);
@@ -200,6 +201,20 @@ fn check_identity(resource: &Resource, key: &Key, old: &Value, new: &Value) -> R
         return Err(errors::modified(resource, &key.name));
     }
     Ok(())
+}
+
+/// Nobody may keep an object longer once it is being deleted.
+fn check_finalizers(resource: &Resource, key: &Key, old: &Value, new: &Value) -> Result<(), Status> {
+    let present = metadata::finalizers(old);
+    let added = metadata::finalizers(new).into_iter().filter(|name| !present.contains(name));
+    let added: Vec<&str> = added.collect();
+    if old["metadata"]["deletionTimestamp"].is_null() || added.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+    );
+    Err(errors::invalid(resource, &key.name, &[errors::Cause::forbidden("metadata.finalizers", &why)]))
 }
 
 /// The old object with the new status; built-in kinds let labels and annotations pass as well.

@@ -71,10 +71,29 @@ fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
     Err(errors::bad_request(format!("container {asked} is not valid for pod {name}")))
 }
 
+/// Refuses, in upstream's words, a log that cannot exist: of a container that never ended or never began.
+fn check_started(pod: &Value, name: &str, container: &str, previous: bool) -> Result<(), Status> {
+    let lists = ["containerStatuses", "initContainerStatuses"];
+    let mut all = lists.iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
+    let Some(status) = all.find(|status| status["name"] == container) else { return Ok(()) };
+    let ended = !status["lastState"]["terminated"].is_null();
+    if previous && !ended {
+        let why = format!("previous terminated container \"{container}\" in pod \"{name}\" not found");
+        return Err(errors::bad_request(why));
+    }
+    match status["state"]["waiting"]["reason"].as_str() {
+        Some(reason) if !previous && !ended => Err(errors::bad_request(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 impl Api {
     pub(super) async fn log(&self, target: &Target, query: &Query) -> Result<Response<Body>, Status> {
         let pod = self.ops.get(target)?;
         let container = container(&pod, &target.name, query.get("container"))?;
+        check_started(&pod, &target.name, &container, query.is_true("previous"))?;
         let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
         if node.is_empty() {
             return Err(errors::bad_request(format!("pod {} does not have a host assigned", target.name)));

@@ -224,6 +224,10 @@ impl Api {
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
         let version = target.resource.version(&target.version).ok_or_else(errors::unknown_path)?;
+        if let Some(refusal) = unserved(&target, name) {
+            self.ops.get(&target)?;
+            return Err(refusal);
+        }
         let known = match name {
             "status" => version.status,
             "scale" => version.scale.is_some(),
@@ -253,8 +257,6 @@ impl Api {
                 // An approval of a certificate request is kept in its status.
                 if name == "approval" {
                     target.subresource = Some("status".to_owned());
-                } else if name == "ephemeralcontainers" {
-                    target.subresource = None;
                 }
                 self.change(asked, target, body).await
             }
@@ -387,6 +389,21 @@ impl Api {
         }
         self.document(asked).await
     }
+}
+
+/// What people try on pods, nodes and services that this API does not do; a plain 404 would not tell them.
+fn unserved(target: &Target, subresource: &str) -> Option<Status> {
+    let plural = target.resource.plural.as_str();
+    let core = target.resource.group.is_empty();
+    let what = match (plural, subresource) {
+        ("pods", "exec") => "kubectl exec and kubectl cp",
+        ("pods", "attach") => "kubectl attach",
+        ("pods", "portforward") => "kubectl port-forward",
+        ("pods" | "services" | "nodes", "proxy") => "the proxy to pods, services and nodes",
+        _ => return None,
+    };
+    let message = format!("{what} is not supported by kedge's embedded Kubernetes API");
+    core.then(|| Status::failure(501, "NotImplemented", message))
 }
 
 fn success(code: StatusCode) -> Response<Body> {
