@@ -8,6 +8,7 @@ mod faults;
 mod full_disk;
 mod help;
 mod hostile;
+mod kubectl;
 mod offline;
 mod pods;
 mod support;
