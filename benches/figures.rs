@@ -317,7 +317,10 @@ fn memory() {
     let world = World::new("bench-memory");
     let cloud = world.cloud();
     let edge = world.edge_with_token();
-    world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=40s"]);
+    support::eventually("the node is Ready", Duration::from_secs(40), || {
+        let run = world.kubectl(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=10s"]);
+        if run.status == 0 { Ok(()) } else { Err(run) }
+    });
     println!("memory, cloud daemon with embedded API and one node: {:.1} MB", resident(&cloud));
     block_on(async {
         let client = client(&world).await;
