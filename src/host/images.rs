@@ -1,14 +1,16 @@
 //! The images that kedge brings, because an edge machine may have no registry: `pause`, the demo and a small shell.
-//! They are built in memory as one OCI archive and handed to containerd's own `ctr`; what is there already is left alone.
+//! They are built as one OCI archive and handed to containerd's own `ctr`; what is there already is left alone. The
+//! archive stands in memory files: megabytes on the heap, for once in a node's life, would stay with the daemon.
 
 use super::programs::{self, Machine};
 use crate::base::Failure;
 use crate::cri::Runtime;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// The sandbox image that containerd 1.6 asks for when nothing else is configured.
@@ -19,6 +21,8 @@ pub const DEMO: &str = "kedge.local/demo:1";
 pub const BUSYBOX: &str = "kedge.local/busybox:1";
 
 const BUSYBOX_FILE: &str = "/bin/busybox";
+/// A program's headers stand in its first bytes.
+const HEAD: u64 = 4096;
 const IMPORT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Loads the images that the runtime lacks; `pause_name` is the sandbox image that it asks for.
@@ -49,30 +53,23 @@ pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> R
     import(runtime.socket(), snapshotter, archive).await
 }
 
-async fn import(socket: &Path, snapshotter: &str, archive: Vec<u8>) -> Result<(), Failure> {
+async fn import(socket: &Path, snapshotter: &str, archive: File) -> Result<(), Failure> {
     let failure = |why: String| {
         Failure::new("KE-IMAGE-003", "cannot load the images that kedge brings into containerd")
             .because(why)
             .fix("install containerd with its tool `ctr`: apt-get install containerd")
     };
-    let mut child = Command::new("ctr")
+    let child = Command::new("ctr")
         .arg("--address")
         .arg(socket)
         .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", snapshotter, "-"])
-        .stdin(Stdio::piped())
+        .stdin(Stdio::from(archive))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| failure(format!("ctr: {error}")))?;
-    let stdin = child.stdin.take();
-    let feed = async move {
-        if let Some(mut stdin) = stdin {
-            // ctr that ends early says why on stderr; the broken pipe adds nothing.
-            drop(stdin.write_all(&archive).await);
-        }
-    };
-    let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+    let work = child.wait_with_output();
     let output = tokio::time::timeout(IMPORT_LIMIT, work)
         .await
         .map_err(|_| failure(format!("ctr did not finish within {} s", IMPORT_LIMIT.as_secs())))?
@@ -85,17 +82,33 @@ async fn import(socket: &Path, snapshotter: &str, archive: Vec<u8>) -> Result<()
 
 /// One file of an image.
 enum Entry {
-    Directory { path: String, mode: u32 },
-    File { path: String, mode: u32, content: Vec<u8> },
-    Symlink { path: String, target: String },
+    Directory {
+        path: String,
+        mode: u32,
+    },
+    File {
+        path: String,
+        mode: u32,
+        content: Vec<u8>,
+    },
+    /// Like a file, with the content of one on this machine.
+    Copy {
+        path: String,
+        mode: u32,
+        from: File,
+    },
+    Symlink {
+        path: String,
+        target: String,
+    },
 }
 
 /// The archive with these images; one that cannot exist on this machine is left out.
-fn build(names: &[String], pause_name: &str) -> std::io::Result<Vec<u8>> {
+fn build(names: &[String], pause_name: &str) -> io::Result<File> {
     let machine = Machine::here()
-        .ok_or_else(|| std::io::Error::other("kedge has images for x86_64 and aarch64 machines only"))?;
+        .ok_or_else(|| io::Error::other("kedge has images for x86_64 and aarch64 machines only"))?;
     let shell = shell_entries();
-    let mut archive = Archive::new();
+    let mut archive = Archive::new()?;
     for name in names {
         let file = |path: &str, content| Entry::File { path: path.to_owned(), mode: 0o755, content };
         if name == pause_name {
@@ -120,7 +133,10 @@ const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 
 /// A root with busybox and a link for each of its tools; `None` where busybox is absent or needs libraries.
 fn shell_entries() -> Option<Vec<Entry>> {
-    let program = std::fs::read(BUSYBOX_FILE).ok().filter(|program| is_static(program))?;
+    let mut program = File::open(BUSYBOX_FILE).ok()?;
+    let mut head = Vec::new();
+    (&program).take(HEAD).read_to_end(&mut head).ok().filter(|_| is_static(&head))?;
+    program.rewind().ok()?;
     let listed = std::process::Command::new(BUSYBOX_FILE).arg("--list").output().ok()?;
     let directory = |path: &str, mode| Entry::Directory { path: path.to_owned(), mode };
     let text =
@@ -133,7 +149,7 @@ fn shell_entries() -> Option<Vec<Entry>> {
         directory("var", 0o755),
         text("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/tmp:/bin/sh\n"),
         text("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
-        Entry::File { path: "bin/busybox".to_owned(), mode: 0o755, content: program },
+        Entry::Copy { path: "bin/busybox".to_owned(), mode: 0o755, from: program },
     ];
     for tool in String::from_utf8_lossy(&listed.stdout).lines().map(str::trim) {
         if !tool.is_empty() && tool != "busybox" && !tool.contains('/') {
@@ -162,20 +178,21 @@ fn is_static(program: &[u8]) -> bool {
 
 /// An OCI image layout as a tar archive, uncompressed: containerd stores the layer as it is.
 struct Archive {
-    tar: tar::Builder<Vec<u8>>,
+    tar: tar::Builder<File>,
     manifests: Vec<Value>,
 }
 
 impl Archive {
-    fn new() -> Archive {
-        Archive { tar: tar::Builder::new(Vec::new()), manifests: Vec::new() }
+    fn new() -> io::Result<Archive> {
+        Ok(Archive { tar: tar::Builder::new(memory_file()?), manifests: Vec::new() })
     }
 
-    fn add(&mut self, name: &str, machine: Machine, entries: &[Entry], config: Value) -> std::io::Result<()> {
-        let layer = layer(entries)?;
-        let layer_digest = digest(&layer);
-        let layer_size = layer.len();
-        self.blob(&layer)?;
+    fn add(&mut self, name: &str, machine: Machine, entries: &[Entry], config: Value) -> io::Result<()> {
+        let (mut layer, layer_digest, layer_size) = layer(entries)?;
+        let path = format!("blobs/sha256/{layer_digest}");
+        layer.rewind()?;
+        let mut head = header(tar::EntryType::Regular, 0o644, layer_size);
+        self.tar.append_data(&mut head, path, layer)?;
         let config = serde_json::to_vec(&json!({
             "architecture": machine.image_word(),
             "os": "linux",
@@ -186,12 +203,15 @@ impl Archive {
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &digest(&config), config.len()),
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &digest(&config), config.len() as u64),
             "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer_digest, layer_size)],
         }))?;
         self.blob(&manifest)?;
-        let mut entry =
-            descriptor("application/vnd.oci.image.manifest.v1+json", &digest(&manifest), manifest.len());
+        let mut entry = descriptor(
+            "application/vnd.oci.image.manifest.v1+json",
+            &digest(&manifest),
+            manifest.len() as u64,
+        );
         entry["annotations"] =
             json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name});
         entry["platform"] = json!({"architecture": machine.image_word(), "os": "linux"});
@@ -199,31 +219,65 @@ impl Archive {
         Ok(())
     }
 
-    fn blob(&mut self, content: &[u8]) -> std::io::Result<()> {
+    fn blob(&mut self, content: &[u8]) -> io::Result<()> {
         let path = format!("blobs/sha256/{}", digest(content));
         append(&mut self.tar, &path, 0o644, content)
     }
 
-    fn finish(mut self) -> std::io::Result<Vec<u8>> {
+    fn finish(mut self) -> io::Result<File> {
         let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": self.manifests}))?;
         append(&mut self.tar, "index.json", 0o644, &index)?;
         append(&mut self.tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        self.tar.into_inner()
+        let mut file = self.tar.into_inner()?;
+        file.rewind()?;
+        Ok(file)
     }
 }
 
-fn descriptor(media_type: &str, digest: &str, size: usize) -> Value {
+fn descriptor(media_type: &str, digest: &str, size: u64) -> Value {
     json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": size})
 }
 
-fn layer(entries: &[Entry]) -> std::io::Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(Vec::new());
+/// A file that no directory has; it is gone when nobody holds it any more.
+fn memory_file() -> io::Result<File> {
+    let file = rustix::fs::memfd_create("kedge-images", rustix::fs::MemfdFlags::CLOEXEC)?;
+    Ok(File::from(file))
+}
+
+/// Writes a file and takes its digest on the way.
+struct Digesting {
+    file: File,
+    digest: ring::digest::Context,
+    size: u64,
+}
+
+impl Write for Digesting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.digest.update(bytes.get(..count).unwrap_or_default());
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The layer with these entries, its digest and its size.
+fn layer(entries: &[Entry]) -> io::Result<(File, String, u64)> {
+    let digest = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut tar = tar::Builder::new(Digesting { file: memory_file()?, digest, size: 0 });
     for entry in entries {
         match entry {
             Entry::File { path, mode, content } => append(&mut tar, path, *mode, content)?,
+            Entry::Copy { path, mode, from } => {
+                let mut header = header(tar::EntryType::Regular, *mode, from.metadata()?.len());
+                tar.append_data(&mut header, path, from)?;
+            }
             Entry::Directory { path, mode } => {
                 let mut header = header(tar::EntryType::Directory, *mode, 0);
-                tar.append_data(&mut header, format!("{path}/"), std::io::empty())?;
+                tar.append_data(&mut header, format!("{path}/"), io::empty())?;
             }
             Entry::Symlink { path, target } => {
                 let mut header = header(tar::EntryType::Symlink, 0o777, 0);
@@ -231,10 +285,11 @@ fn layer(entries: &[Entry]) -> std::io::Result<Vec<u8>> {
             }
         }
     }
-    tar.into_inner()
+    let Digesting { file, digest, size } = tar.into_inner()?;
+    Ok((file, hex(digest.finish().as_ref()), size))
 }
 
-fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8]) -> std::io::Result<()> {
+fn append(tar: &mut tar::Builder<impl Write>, path: &str, mode: u32, content: &[u8]) -> io::Result<()> {
     let mut header = header(tar::EntryType::Regular, mode, content.len() as u64);
     tar.append_data(&mut header, path, content)
 }
@@ -249,20 +304,22 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn digest(content: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, content);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(ring::digest::digest(&ring::digest::SHA256, content).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
 
     #[test]
     fn the_archive_names_each_image() {
         let archive = build(&[PAUSE.to_owned(), DEMO.to_owned()], PAUSE).unwrap();
         let mut index = String::new();
-        for entry in tar::Archive::new(archive.as_slice()).entries().unwrap() {
+        for entry in tar::Archive::new(archive).entries().unwrap() {
             let mut entry = entry.unwrap();
             if entry.path().unwrap() == Path::new("index.json") {
                 entry.read_to_string(&mut index).unwrap();
