@@ -31,20 +31,20 @@ spec:
       initContainers:
       - name: prepare
         image: kedge.local/busybox:1
-        command: [sh, -c, "echo prepared > /work/ready"]
-        volumeMounts: [{name: work, mountPath: /work}]
+        command: [sh, -c, "echo prepared > /prepared/ready"]
+        volumeMounts: [{name: work, mountPath: /prepared}]
       containers:
       - name: main
         image: kedge.local/busybox:1
-        command: [sh, -c, "cat /work/ready; echo $GREETING $PASSWORD $POD_NAME $LITERAL; cat /etc/app/file.txt; echo; exec sleep 100000"]
+        command: [sh, -c, "cat /prepared/ready; echo $GREETING $PASSWORD $POD_NAME $LITERAL; cat /etc/app/file.txt; echo; exec sleep 100000"]
         env:
         - {name: LITERAL, value: "$(GREETING)-literal"}
         - {name: GREETING, valueFrom: {configMapKeyRef: {name: app, key: greeting}}}
         - {name: PASSWORD, valueFrom: {secretKeyRef: {name: app, key: password}}}
         - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-        readinessProbe: {exec: {command: [test, -f, /work/ready]}, periodSeconds: 1}
+        readinessProbe: {exec: {command: [test, -f, /prepared/ready]}, periodSeconds: 1}
         volumeMounts:
-        - {name: work, mountPath: /work}
+        - {name: work, mountPath: /prepared}
         - {name: config, mountPath: /etc/app}
         - {name: both, mountPath: /both}
       - name: second
