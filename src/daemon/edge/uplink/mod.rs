@@ -52,7 +52,7 @@ impl Config {
         }
     }
 
-    /// The part that [`enrol`] needs.
+    /// The part that [`enrol()`] needs.
     pub fn enrolment(&self) -> Enrolment {
         Enrolment {
             node: self.node.clone(),
