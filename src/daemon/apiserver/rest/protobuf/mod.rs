@@ -1,11 +1,12 @@
-//! Kubernetes' protobuf bodies, for the kinds that kubectl's own commands send that way (`create namespace`, `create
-//! token`, `auth can-i`, …). They become JSON at the door. A set field that the tables do not know refuses the
+//! Kubernetes' protobuf bodies, for the kinds that kubectl's own commands (`create namespace`, `create token`, `auth
+//! can-i`, …) and cloudcore (nodes, leases, events) send that way. They become JSON at the door. A set field that the tables do not know refuses the
 //! whole body: nothing is lost silently.
 
 mod tables;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 const MAGIC: &[u8] = b"k8s\0";
@@ -30,6 +31,10 @@ enum Form {
     NumberOrText,
     Quantity,
     Quantities,
+    /// Seconds since 1970 in a message of their own, as RFC 3339 text.
+    Time,
+    /// The same with microseconds.
+    MicroTime,
     /// Always written by clients and never theirs to set.
     Skip,
 }
@@ -139,6 +144,14 @@ fn set(object: &mut Map<String, Value>, name: &str, form: Form, raw: Raw<'_>, de
         (Form::Quantity, Raw::Bytes(bytes)) => {
             drop(object.insert(name.to_owned(), quantity(bytes, depth)?.into()))
         }
+        // A time that was not set is written as a message of no bytes.
+        (Form::Time | Form::MicroTime, Raw::Bytes([])) => {}
+        (Form::Time, Raw::Bytes(bytes)) => {
+            drop(object.insert(name.to_owned(), time(bytes, "Z", depth)?.into()))
+        }
+        (Form::MicroTime, Raw::Bytes(bytes)) => {
+            drop(object.insert(name.to_owned(), time(bytes, ".%6fZ", depth)?.into()));
+        }
         (Form::Many(fields), Raw::Bytes(bytes)) => push(message(bytes, fields, depth + 1)?.into(), object),
         (Form::TextMap | Form::BytesMap | Form::Quantities, Raw::Bytes(bytes)) => {
             let (key, value) = entry(bytes)?;
@@ -158,6 +171,14 @@ fn set(object: &mut Map<String, Value>, name: &str, form: Form, raw: Raw<'_>, de
 
 fn quantity(bytes: &[u8], depth: usize) -> Option<String> {
     Some(message(bytes, &[(1, "text", Form::Text)], depth + 1)?.get("text")?.as_str()?.to_owned())
+}
+
+/// The time of a message with seconds and nanoseconds; `rest` is how the text goes on after the seconds.
+fn time(bytes: &[u8], rest: &str, depth: usize) -> Option<String> {
+    let found = message(bytes, &[(1, "s", Form::Number), (2, "n", Form::Number)], depth + 1)?;
+    let part = |name: &str| found.get(name).and_then(Value::as_i64).unwrap_or(0);
+    let at = Timestamp::new(part("s"), i32::try_from(part("n")).ok()?).ok()?;
+    Some(at.strftime(&format!("%Y-%m-%dT%H:%M:%S{rest}")).to_string())
 }
 
 /// The object in a body, or `None` where it cannot be read without loss.
@@ -193,6 +214,17 @@ mod tests {
             read,
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}, "spec": {}})
         );
+    }
+
+    #[test]
+    fn a_lease_is_read_with_its_times() {
+        let mut body = b"k8s\0\x0a\x1f\x0a\x16coordination.k8s.io/v1\x12\x05Lease".to_vec();
+        // holder "n", 40 s, never acquired, renewed at 1.5 s.
+        body.extend_from_slice(b"\x12\x1c\x0a\x07\x0a\x01n\x42\x02\x08\x00");
+        body.extend_from_slice(b"\x12\x11\x0a\x01n\x10\x28\x1a\x00\x22\x08\x08\x01\x10\x80\xca\xb5\xee\x01");
+        let read = object(&body).unwrap();
+        let spec = json!({"holderIdentity": "n", "leaseDurationSeconds": 40, "renewTime": "1970-01-01T00:00:01.500000Z"});
+        assert_eq!((&read["metadata"]["name"], &read["spec"]), (&json!("n"), &spec));
     }
 
     #[test]

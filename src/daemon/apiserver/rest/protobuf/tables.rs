@@ -1,9 +1,10 @@
-//! The fields of the kinds that kubectl's commands send as protobuf: number, JSON name, form. [`super`] reads bodies
+//! The fields of the kinds that kubectl's commands and cloudcore send as protobuf: number, JSON name, form. [`super`] reads bodies
 //! along them. The numbers are upstream's `generated.proto` files; a field that is missing here refuses a body.
 
 use super::Field;
 use super::Form::{
-    BytesMap, Flag, Inline, Many, Number, NumberOrText, One, Quantities, Quantity, Skip, Text, TextMap, Texts,
+    BytesMap, Flag, Inline, Many, MicroTime, Number, NumberOrText, One, Quantities, Quantity, Skip, Text,
+    TextMap, Texts, Time,
 };
 
 const OWNER: &[Field] = &[
@@ -87,6 +88,7 @@ const DELETE: &[Field] = &[
     (3, "orphanDependents", Flag),
     (4, "propagationPolicy", Text),
     (5, "dryRun", Texts),
+    (6, "", Skip),
 ];
 const EVICTION: &[Field] = &[(1, "metadata", One(META)), (2, "deleteOptions", One(DELETE))];
 const PORT: &[Field] = &[
@@ -245,7 +247,93 @@ const SCALER_SPEC: &[Field] = &[
 ];
 const SCALER: &[Field] = &[(1, "metadata", One(META)), (2, "spec", One(SCALER_SPEC)), (3, "", Skip)];
 
-/// The fields of a kind in protobuf, as far as kubectl's commands set them.
+const TAINT: &[Field] = &[(1, "key", Text), (2, "value", Text), (3, "effect", Text), (4, "timeAdded", Time)];
+const NODE_SPEC: &[Field] = &[
+    (1, "podCIDR", Text),
+    (2, "externalID", Text),
+    (3, "providerID", Text),
+    (4, "unschedulable", Flag),
+    (5, "taints", Many(TAINT)),
+    (7, "podCIDRs", Texts),
+];
+const NODE_CONDITION: &[Field] = &[
+    (1, "type", Text),
+    (2, "status", Text),
+    (3, "lastHeartbeatTime", Time),
+    (4, "lastTransitionTime", Time),
+    (5, "reason", Text),
+    (6, "message", Text),
+];
+const NODE_INFO: &[Field] = &[
+    (1, "machineID", Text),
+    (2, "systemUUID", Text),
+    (3, "bootID", Text),
+    (4, "kernelVersion", Text),
+    (5, "osImage", Text),
+    (6, "containerRuntimeVersion", Text),
+    (7, "kubeletVersion", Text),
+    (8, "kubeProxyVersion", Text),
+    (9, "operatingSystem", Text),
+    (10, "architecture", Text),
+];
+const HANDLER: &[Field] = &[
+    (1, "name", Text),
+    (2, "features", One(&[(1, "recursiveReadOnlyMounts", Flag), (2, "userNamespaces", Flag)])),
+];
+const NODE_STATUS: &[Field] = &[
+    (1, "capacity", Quantities),
+    (2, "allocatable", Quantities),
+    (3, "phase", Text),
+    (4, "conditions", Many(NODE_CONDITION)),
+    (5, "addresses", Many(&[(1, "type", Text), (2, "address", Text)])),
+    (6, "daemonEndpoints", One(&[(1, "kubeletEndpoint", One(&[(1, "Port", Number)]))])),
+    (7, "nodeInfo", One(NODE_INFO)),
+    (8, "images", Many(&[(1, "names", Texts), (2, "sizeBytes", Number)])),
+    (9, "volumesInUse", Texts),
+    (10, "volumesAttached", Many(&[(1, "name", Text), (2, "devicePath", Text)])),
+    (12, "runtimeHandlers", Many(HANDLER)),
+    (13, "features", One(&[(1, "supplementalGroupsPolicy", Flag)])),
+];
+const NODE: &[Field] =
+    &[(1, "metadata", One(META)), (2, "spec", One(NODE_SPEC)), (3, "status", One(NODE_STATUS))];
+const LEASE_SPEC: &[Field] = &[
+    (1, "holderIdentity", Text),
+    (2, "leaseDurationSeconds", Number),
+    (3, "acquireTime", MicroTime),
+    (4, "renewTime", MicroTime),
+    (5, "leaseTransitions", Number),
+    (6, "strategy", Text),
+    (7, "preferredHolder", Text),
+];
+const LEASE: &[Field] = &[(1, "metadata", One(META)), (2, "spec", One(LEASE_SPEC))];
+const REFERENCE: &[Field] = &[
+    (1, "kind", Text),
+    (2, "namespace", Text),
+    (3, "name", Text),
+    (4, "uid", Text),
+    (5, "apiVersion", Text),
+    (6, "resourceVersion", Text),
+    (7, "fieldPath", Text),
+];
+const EVENT: &[Field] = &[
+    (1, "metadata", One(META)),
+    (2, "involvedObject", One(REFERENCE)),
+    (3, "reason", Text),
+    (4, "message", Text),
+    (5, "source", One(&[(1, "component", Text), (2, "host", Text)])),
+    (6, "firstTimestamp", Time),
+    (7, "lastTimestamp", Time),
+    (8, "count", Number),
+    (9, "type", Text),
+    (10, "eventTime", MicroTime),
+    (11, "series", One(&[(1, "count", Number), (2, "lastObservedTime", MicroTime)])),
+    (12, "action", Text),
+    (13, "related", One(REFERENCE)),
+    (14, "reportingComponent", Text),
+    (15, "reportingInstance", Text),
+];
+
+/// The fields of a kind in protobuf, as far as kubectl's commands and cloudcore set them.
 pub(super) fn table(api_version: &str, kind: &str) -> Option<&'static [Field]> {
     Some(match kind {
         "Namespace" => NAMESPACE,
@@ -261,6 +349,9 @@ pub(super) fn table(api_version: &str, kind: &str) -> Option<&'static [Field]> {
         "DeleteOptions" => DELETE,
         "Eviction" => EVICTION,
         "Pod" => POD,
+        "Node" => NODE,
+        "Lease" => LEASE,
+        "Event" if api_version == "v1" => EVENT,
         "Deployment" => DEPLOYMENT,
         "Job" => JOB,
         "CronJob" => CRON_JOB,
