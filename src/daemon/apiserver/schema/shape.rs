@@ -10,7 +10,7 @@ impl Schema {
         prune(self, object, true);
     }
 
-    /// Fills in defaults where a field is missing, or null and not nullable.
+    /// Drops what is null and not nullable, as Go clients write fields without a value, then fills in defaults.
     pub fn default(&self, object: &mut Value) {
         fill(self, object, true);
     }
@@ -90,6 +90,10 @@ fn collect_unknown(schema: &Schema, value: &Value, resource: bool, path: &str, u
 fn fill(schema: &Schema, value: &mut Value, resource: bool) {
     match value {
         Value::Object(fields) => {
+            fields.retain(|name, value| {
+                let kept = !value.is_null() || (resource && is_object_field(name));
+                kept || schema.field(name).is_none_or(|inner| inner.nullable)
+            });
             fill_missing(schema, fields, resource);
             for (name, value) in fields.iter_mut() {
                 if let Some(inner) = schema.field(name).filter(|_| !(resource && is_object_field(name))) {
@@ -112,11 +116,7 @@ fn fill_missing(schema: &Schema, fields: &mut Map<String, Value>, resource: bool
         if resource && is_object_field(name) {
             continue;
         }
-        let missing = match fields.get(&**name) {
-            None => true,
-            Some(value) => value.is_null() && !property.nullable,
-        };
-        if missing {
+        if !fields.contains_key(&**name) {
             fields.insert(name.to_string(), default.clone());
         }
     }

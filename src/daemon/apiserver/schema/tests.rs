@@ -112,10 +112,12 @@ fn unknown_fields_are_named_and_pruned() {
 }
 
 #[test]
-fn defaults_fill_what_is_missing() {
-    let mut object = json!({"spec": {"model": "a", "replicas": null, "twins": [{"name": "t"}]}});
+fn defaults_fill_what_is_missing_and_empty_fields_go() {
+    let mut object = json!({"spec": {"model": "a", "replicas": null, "labels": null, "when": null,
+        "twins": [{"name": "t", "unit": null}]}});
     device().default(&mut object);
-    assert_eq!(object, json!({"spec": {"model": "a", "replicas": 1, "twins": [{"name": "t", "unit": "C"}]}}));
+    let filled = json!({"model": "a", "replicas": 1, "when": null, "twins": [{"name": "t", "unit": "C"}]});
+    assert_eq!(object, json!({"spec": filled}));
 }
 
 #[test]
