@@ -14,6 +14,10 @@ pub(super) struct Record {
     pub revision: Revision,
 }
 
+/// A point in the order of acknowledgements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
+
 /// What has to be written for one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -22,13 +26,36 @@ pub(super) enum Change {
     Remove(ObjectKey),
 }
 
+/// A record with the acknowledgement that made it; the first moment for one that was only read.
+struct Known {
+    record: Record,
+    at: Moment,
+}
+
+/// A record as the API holds it.
+struct Written {
+    /// Says where the record stands.
+    key: ObjectKey,
+    /// The record's own resourceVersion.
+    version: Revision,
+    /// The list that brought it last.
+    listing: u64,
+}
+
 #[derive(Default)]
 struct State {
-    records: HashMap<NodeName, HashMap<String, Record>>,
-    /// What the API holds, as far as known: node, uid and the key that says where.
-    written: HashMap<(NodeName, String), ObjectKey>,
-    dirty: BTreeSet<(NodeName, String)>,
+    records: HashMap<NodeName, HashMap<String, Known>>,
+    /// What the API holds, as far as known, by node and uid.
+    written: HashMap<Place, Written>,
+    dirty: BTreeSet<Place>,
+    /// Counts acknowledgements.
+    now: Moment,
+    listing: u64,
+    /// The newest version in the list that is being read.
+    listed: Revision,
 }
+
+type Place = (NodeName, String);
 
 /// The records of all nodes.
 #[derive(Default)]
@@ -42,25 +69,93 @@ impl Records {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes over what the API holds, at start.
-    pub(super) fn load(&self, node: NodeName, uid: &str, record: Record) {
+    /// A list of what the API holds begins.
+    pub(super) fn begin_list(&self) {
         let mut state = self.state();
-        state.written.insert((node.clone(), uid.to_owned()), record.key.clone());
-        let known = state.records.entry(node).or_default();
-        // An acknowledgement that came meanwhile is newer.
-        known.entry(uid.to_owned()).or_insert(record);
+        state.listing += 1;
+        state.listed = Revision::default();
+    }
+
+    /// Takes over a record of the API, which another cloud may have written; `version` is the record's own.
+    pub(super) fn load(&self, node: NodeName, uid: &str, record: Record, version: Revision) {
+        let mut state = self.state();
+        let (place, listing) = ((node, uid.to_owned()), state.listing);
+        state.listed = state.listed.max(version);
+        if let Some(known) = state.written.get_mut(&place)
+            && known.version >= version
+        {
+            known.listing = listing;
+            return;
+        }
+        state.written.insert(place.clone(), Written { key: record.key.clone(), version, listing });
+        if state.dirty.contains(&place) {
+            return;
+        }
+        let known = state.records.entry(place.0).or_default();
+        match known.get_mut(&place.1) {
+            // An acknowledgement that came meanwhile is newer.
+            Some(known) if known.record.revision >= record.revision => {}
+            Some(known) => known.record = record,
+            None => drop(known.insert(place.1, Known { record, at: Moment::default() })),
+        }
+    }
+
+    /// The API no longer holds a record: its node has lost the object, or another cloud took it away.
+    pub(super) fn unload(&self, node: NodeName, uid: &str, version: Revision) {
+        let mut state = self.state();
+        let place = (node, uid.to_owned());
+        if state.written.get(&place).is_some_and(|known| known.version > version) {
+            return;
+        }
+        state.written.remove(&place);
+        if !state.dirty.contains(&place)
+            && let Some(known) = state.records.get_mut(&place.0)
+        {
+            known.remove(&place.1);
+        }
+    }
+
+    /// The list has ended: older records that were not in it are gone.
+    pub(super) fn end_list(&self) {
+        let (gone, version) = {
+            let state = self.state();
+            let is_gone =
+                |written: &Written| written.listing != state.listing && written.version <= state.listed;
+            let gone = state.written.iter().filter(|(_, written)| is_gone(written));
+            (gone.map(|(place, _)| place.clone()).collect::<Vec<Place>>(), state.listed)
+        };
+        for (node, uid) in gone {
+            self.unload(node, &uid, version);
+        }
+    }
+
+    /// The present moment, for [`Records::acknowledged_since`].
+    pub(super) fn moment(&self) -> Moment {
+        self.state().now
+    }
+
+    /// The revision of an object that the node has acknowledged after this moment.
+    pub(super) fn acknowledged_since(&self, node: &NodeName, uid: &str, moment: Moment) -> Option<Revision> {
+        let state = self.state();
+        let known = state.records.get(node)?.get(uid)?;
+        (known.at > moment).then_some(known.record.revision)
     }
 
     /// The node has stored this revision.
     pub(super) fn stored(&self, node: &NodeName, uid: &str, key: ObjectKey, revision: Revision) {
         let mut state = self.state();
+        state.now.0 += 1;
+        let at = state.now;
         let known = state.records.entry(node.clone()).or_default();
-        let newer = known.get(uid).is_none_or(|record| record.revision < revision);
-        if newer {
-            known.insert(uid.to_owned(), Record { key, revision });
-            state.dirty.insert((node.clone(), uid.to_owned()));
-            self.changed.notify_one();
+        if let Some(known) = known.get_mut(uid)
+            && known.record.revision >= revision
+        {
+            known.at = at;
+            return;
         }
+        known.insert(uid.to_owned(), Known { record: Record { key, revision }, at });
+        state.dirty.insert((node.clone(), uid.to_owned()));
+        self.changed.notify_one();
     }
 
     /// The node has removed the object.
@@ -84,14 +179,14 @@ impl Records {
 
     /// The revision that the node has stored of this object.
     pub(super) fn revision(&self, node: &NodeName, uid: &str) -> Option<Revision> {
-        Some(self.state().records.get(node)?.get(uid)?.revision)
+        Some(self.state().records.get(node)?.get(uid)?.record.revision)
     }
 
     /// All that the node has stored, by uid.
     pub(super) fn of(&self, node: &NodeName) -> BTreeMap<String, Record> {
         let state = self.state();
         let known = state.records.get(node);
-        known.into_iter().flatten().map(|(uid, record)| (uid.clone(), record.clone())).collect()
+        known.into_iter().flatten().map(|(uid, known)| (uid.clone(), known.record.clone())).collect()
     }
 
     /// The nodes that have stored this object.
@@ -122,8 +217,9 @@ impl Records {
         while changes.len() < most
             && let Some(place) = state.dirty.pop_first()
         {
-            let current = state.records.get(&place.0).and_then(|known| known.get(&place.1)).cloned();
-            let written = state.written.get(&place).cloned();
+            let current = state.records.get(&place.0).and_then(|known| known.get(&place.1));
+            let current = current.map(|known| known.record.clone());
+            let written = state.written.get(&place).map(|written| written.key.clone());
             let change = match (current, written) {
                 (Some(record), Some(_)) => Change::Update(record),
                 (Some(record), None) => Change::Create(record),
@@ -135,12 +231,15 @@ impl Records {
         changes
     }
 
-    /// The change has been written.
-    pub(super) fn written(&self, node: NodeName, uid: String, change: &Change) {
+    /// The change has been written; `version` is the record's own afterwards.
+    pub(super) fn written(&self, node: NodeName, uid: String, change: &Change, version: Revision) {
         let mut state = self.state();
         match change {
             Change::Create(record) | Change::Update(record) => {
-                state.written.insert((node, uid), record.key.clone());
+                let (key, listing) = (record.key.clone(), state.listing);
+                let known = state.written.get(&(node.clone(), uid.clone()));
+                let version = known.map_or(version, |known| known.version.max(version));
+                state.written.insert((node, uid), Written { key, version, listing });
             }
             Change::Remove(_) => {
                 state.written.remove(&(node, uid));
@@ -173,6 +272,55 @@ mod tests {
         ObjectKey::namespaced(Kind::Pod, "default", "p")
     }
 
+    fn record(revision: u64) -> Record {
+        Record { key: key(), revision: Revision(revision) }
+    }
+
+    #[test]
+    fn what_another_cloud_writes_is_taken_over_and_echoes_are_not() {
+        let records = Records::default();
+        records.load(node(), "u1", record(5), Revision(10));
+        records.load(node(), "u1", record(9), Revision(12));
+        assert_eq!(records.revision(&node(), "u1"), Some(Revision(9)));
+        records.stored(&node(), "u1", key(), Revision(11));
+        let (_, _, change) = records.take_changes(1).remove(0);
+        records.written(node(), "u1".to_owned(), &change, Revision(20));
+        records.load(node(), "u1", record(9), Revision(15));
+        records.unload(node(), "u1", Revision(16));
+        assert_eq!(records.revision(&node(), "u1"), Some(Revision(11)));
+        records.unload(node(), "u1", Revision(21));
+        assert_eq!(records.revision(&node(), "u1"), None);
+        assert!(records.take_changes(1).is_empty());
+    }
+
+    #[test]
+    fn a_new_list_takes_away_what_is_gone_and_nothing_younger() {
+        let records = Records::default();
+        records.begin_list();
+        for (uid, version) in [("u1", 1), ("u2", 2)] {
+            records.load(node(), uid, record(5), Revision(version));
+        }
+        records.end_list();
+        records.stored(&node(), "u3", key(), Revision(5));
+        let (_, _, change) = records.take_changes(1).remove(0);
+        records.written(node(), "u3".to_owned(), &change, Revision(9));
+        records.begin_list();
+        records.load(node(), "u2", record(5), Revision(2));
+        records.end_list();
+        let left: Vec<String> = records.of(&node()).into_keys().collect();
+        assert_eq!(left, ["u2", "u3"]);
+    }
+
+    #[test]
+    fn acknowledgements_after_a_moment_are_told_apart() {
+        let records = Records::default();
+        records.stored(&node(), "u1", key(), Revision(5));
+        let moment = records.moment();
+        assert_eq!(records.acknowledged_since(&node(), "u1", moment), None);
+        records.stored(&node(), "u1", key(), Revision(5));
+        assert_eq!(records.acknowledged_since(&node(), "u1", moment), Some(Revision(5)));
+    }
+
     #[test]
     fn acknowledgements_are_written_once_with_the_newest_revision() {
         let records = Records::default();
@@ -180,15 +328,14 @@ mod tests {
         records.stored(&node(), "u1", key(), Revision(7));
         records.stored(&node(), "u1", key(), Revision(6));
         let changes = records.take_changes(10);
-        let record = Record { key: key(), revision: Revision(7) };
-        assert_eq!(changes, [(node(), "u1".to_owned(), Change::Create(record))]);
+        assert_eq!(changes, [(node(), "u1".to_owned(), Change::Create(record(7)))]);
         assert!(records.take_changes(10).is_empty());
     }
 
     #[test]
     fn a_removed_object_loses_its_record() {
         let records = Records::default();
-        records.load(node(), "u1", Record { key: key(), revision: Revision(5) });
+        records.load(node(), "u1", record(5), Revision(1));
         records.removed(&node(), "u1");
         assert_eq!(records.take_changes(10), [(node(), "u1".to_owned(), Change::Remove(key()))]);
         assert_eq!(records.revision(&node(), "u1"), None);
@@ -205,7 +352,7 @@ mod tests {
     #[test]
     fn forgetting_a_node_removes_all_its_records() {
         let records = Records::default();
-        records.load(node(), "u1", Record { key: key(), revision: Revision(5) });
+        records.load(node(), "u1", record(5), Revision(1));
         records.forget(&node());
         assert_eq!(records.take_changes(10).len(), 1);
         assert!(records.of(&node()).is_empty());

@@ -1,19 +1,22 @@
 //! Writes what nodes have stored as ObjectSync and ClusterObjectSync (protocol.md §3.6), behind the acknowledgements and
 //! never in their way: changes wait in `Records`, at most one per object, and are written a few at a time.
 
-use super::super::kubernetes::{Kube, Patch, Resource, is_temporary, meta};
+use super::super::kubernetes::{Event, Kube, Patch, Resource, Scope, follow, is_temporary, meta, revision};
 use super::records::{Change, Record};
 use super::shared::Shared;
-use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
+use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::model::{Kind, NodeName, ObjectKey, Revision, Status};
 use futures_util::StreamExt;
 use futures_util::stream;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Acknowledgements of one object often come in bursts; one write is enough for all of them.
 const GATHER: Duration = Duration::from_millis(500);
+const RESOURCES: [Resource; 2] = [Resource::OBJECT_SYNC, Resource::CLUSTER_OBJECT_SYNC];
+const EVENTS: usize = 64;
 const AT_ONCE: usize = 4;
 const BATCH: usize = 64;
 /// How long the last records may hold up the end.
@@ -26,14 +29,45 @@ pub(super) struct Sync {
 
 /// Reads all records; the caller does so before nodes may connect.
 pub(super) async fn load(shared: &Shared) -> Result<(), Status> {
-    for resource in [Resource::OBJECT_SYNC, Resource::CLUSTER_OBJECT_SYNC] {
+    shared.records.begin_list();
+    for resource in RESOURCES {
         let mut found = Vec::new();
         shared.kube.list(resource, None, "", |object| found.extend(read(&object))).await?;
-        for (node, uid, record) in found {
-            shared.records.load(node, &uid, record);
+        for Found { node, uid, record, version } in found {
+            shared.records.load(node, &uid, record, version);
         }
     }
     Ok(())
+}
+
+/// What another cloud writes or takes away, so that a node that comes over from it is told only what it lacks.
+fn heard(shared: &Shared, event: Event) {
+    match event {
+        Event::Listing => shared.records.begin_list(),
+        Event::Applied { object, .. } => {
+            if let Some(Found { node, uid, record, version }) = read(&object) {
+                shared.records.load(node, &uid, record, version);
+            }
+        }
+        Event::Deleted(object) => {
+            if let Some(Found { node, uid, version, .. }) = read(&object) {
+                shared.records.unload(node, &uid, version);
+            }
+        }
+        Event::Listed => shared.records.end_list(),
+    }
+}
+
+async fn listen(shared: Arc<Shared>, resource: Resource) {
+    let (sender, mut events) = mpsc::channel(EVENTS);
+    let scope = Scope { resource, selector: "" };
+    let hearing = async {
+        while let Some(event) = events.recv().await {
+            heard(&shared, event);
+        }
+    };
+    let (followed, ()) = tokio::join!(follow(shared.kube.clone(), scope, sender), hearing);
+    drop(followed);
 }
 
 impl Module for Sync {
@@ -43,6 +77,10 @@ impl Module for Sync {
 
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
+            let mut crew = Crew::new();
+            for resource in RESOURCES {
+                crew.spawn(listen(self.shared.clone(), resource));
+            }
             ready.set();
             while stop.or(self.shared.records.changed()).await.is_some() {
                 tokio::select! { () = stop.raised() => {}, () = tokio::time::sleep(GATHER) => {} }
@@ -76,8 +114,8 @@ impl Sync {
     async fn write(&self, node: NodeName, uid: String, change: Change) -> bool {
         let outcome = write(&self.shared.kube, &node, &uid, &change).await;
         match outcome {
-            Ok(()) => {
-                self.shared.records.written(node, uid, &change);
+            Ok(version) => {
+                self.shared.records.written(node, uid, &change, version);
                 true
             }
             Err(status) if status.is_not_found() && matches!(change, Change::Update(_)) => {
@@ -98,7 +136,8 @@ impl Sync {
     }
 }
 
-async fn write(kube: &Kube, node: &NodeName, uid: &str, change: &Change) -> Result<(), Status> {
+/// Writes a change; returns the record's own version.
+async fn write(kube: &Kube, node: &NodeName, uid: &str, change: &Change) -> Result<Revision, Status> {
     let name = format!("{node}.{uid}");
     match change {
         Change::Create(record) => {
@@ -114,17 +153,19 @@ async fn write(kube: &Kube, node: &NodeName, uid: &str, change: &Change) -> Resu
             let (resource, namespace) = place(key);
             match kube.delete(resource, namespace, &name, &json!({})).await {
                 Err(status) if !status.is_not_found() => Err(status),
-                _ => Ok(()),
+                _ => Ok(Revision::default()),
             }
         }
     }
 }
 
-async fn set_status(kube: &Kube, name: &str, record: &Record) -> Result<(), Status> {
+async fn set_status(kube: &Kube, name: &str, record: &Record) -> Result<Revision, Status> {
     let (resource, namespace) = place(&record.key);
     let patch = json!({"status": {"objectResourceVersion": record.revision.to_string()}}).to_string();
     let target = (name, Some("status"));
-    kube.patch(resource, namespace, target, Patch::Merge, patch.into_bytes()).await.map(drop)
+    kube.patch(resource, namespace, target, Patch::Merge, patch.into_bytes())
+        .await
+        .map(|object| revision(&object))
 }
 
 fn place(key: &ObjectKey) -> (Resource, Option<&str>) {
@@ -135,14 +176,14 @@ fn place(key: &ObjectKey) -> (Resource, Option<&str>) {
 }
 
 fn object(name: &str, record: &Record, resource: Resource) -> Value {
-    let api_version = Resource::of(record.key.kind).map(|of| of.api_version()).unwrap_or_default();
+    let of = Resource::of(record.key.kind);
     let mut object = json!({
         "apiVersion": resource.api_version(),
         "kind": resource.kind,
         "metadata": {"name": name},
         "spec": {
-            "objectAPIVersion": api_version,
-            "objectKind": record.key.kind.as_str(),
+            "objectAPIVersion": of.map(|of| of.api_version()).unwrap_or_default(),
+            "objectKind": of.map_or(record.key.kind.as_str(), |of| of.kind),
             "objectName": record.key.name,
         },
     });
@@ -152,8 +193,17 @@ fn object(name: &str, record: &Record, resource: Resource) -> Value {
     object
 }
 
-/// Reads a record; KubeEdge writes `objectKind` as `pod` or as `Pod`.
-fn read(object: &Value) -> Option<(NodeName, String, Record)> {
+/// A record as it was read.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    node: NodeName,
+    uid: String,
+    record: Record,
+    version: Revision,
+}
+
+/// Reads a record; `objectKind` is `Pod`, and `pod` in records of kedge 0.1.
+fn read(object: &Value) -> Option<Found> {
     let (node, uid) = meta(object, "name").rsplit_once('.')?;
     let kind = object.pointer("/spec/objectKind")?.as_str()?.to_lowercase();
     let namespace = Some(meta(object, "namespace")).filter(|text| !text.is_empty());
@@ -162,9 +212,9 @@ fn read(object: &Value) -> Option<(NodeName, String, Record)> {
         namespace: namespace.map(str::to_owned),
         name: object.pointer("/spec/objectName")?.as_str()?.to_owned(),
     };
-    let revision = object.pointer("/status/objectResourceVersion").and_then(Value::as_str).unwrap_or("0");
-    let record = Record { key, revision: Revision::parse(revision).unwrap_or_default() };
-    Some((NodeName::new(node).ok()?, uid.to_owned(), record))
+    let stored = object.pointer("/status/objectResourceVersion").and_then(Value::as_str).unwrap_or("0");
+    let record = Record { key, revision: Revision::parse(stored).unwrap_or_default() };
+    Some(Found { node: NodeName::new(node).ok()?, uid: uid.to_owned(), record, version: revision(object) })
 }
 
 #[cfg(test)]
@@ -176,8 +226,13 @@ mod tests {
         let record = Record { key: ObjectKey::namespaced(Kind::ConfigMap, "d", "c"), revision: Revision(9) };
         let mut written = object("n1.site.u-1", &record, Resource::OBJECT_SYNC);
         written["status"] = json!({"objectResourceVersion": "9"});
-        assert_eq!(read(&written), Some((NodeName::new("n1.site").unwrap(), "u-1".to_owned(), record)));
-        assert_eq!(written["spec"]["objectAPIVersion"], "v1");
+        written["metadata"]["resourceVersion"] = json!("17");
+        let (node, uid) = (NodeName::new("n1.site").unwrap(), "u-1".to_owned());
+        assert_eq!(read(&written), Some(Found { node, uid, record, version: Revision(17) }));
+        let spec = json!({"objectAPIVersion": "v1", "objectKind": "ConfigMap", "objectName": "c"});
+        assert_eq!(written["spec"], spec);
+        written["spec"]["objectKind"] = json!("configmap");
+        assert!(read(&written).is_some());
     }
 
     #[test]
