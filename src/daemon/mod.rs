@@ -8,6 +8,8 @@ pub mod mapper;
 pub mod status;
 
 #[cfg(test)]
+mod healing;
+#[cfg(test)]
 mod joint;
 #[cfg(test)]
 mod road;

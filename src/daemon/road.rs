@@ -21,15 +21,15 @@ use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const PODS: Collection = Collection::of("", "pods");
-const CONFIG_MAPS: Collection = Collection::of("", "configmaps");
-const NODES: Collection = Collection::of("", "nodes");
+pub(super) const PODS: Collection = Collection::of("", "pods");
+pub(super) const CONFIG_MAPS: Collection = Collection::of("", "configmaps");
+pub(super) const NODES: Collection = Collection::of("", "nodes");
 const DEVICES: Collection = Collection::of("devices.kubeedge.io", "devices");
 const MODELS: Collection = Collection::of("devices.kubeedge.io", "devicemodels");
 const STATUSES: Collection = Collection::of("devices.kubeedge.io", "devicestatuses");
-const SYNCS: Collection = Collection::of("reliablesyncs.kubeedge.io", "objectsyncs");
+pub(super) const SYNCS: Collection = Collection::of("reliablesyncs.kubeedge.io", "objectsyncs");
 
-async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     let done = tokio::time::timeout(PATIENCE, work).await;
     done.unwrap_or_else(|_| panic!("it takes too long: {what}"))
 }
@@ -46,16 +46,16 @@ fn run(crew: &mut Crew, stop: &Stop, mut module: impl Module) {
     });
 }
 
-struct Road {
+pub(super) struct Road {
     dir: TempDir,
     config: CloudConfig,
-    local: Local,
+    pub local: Local,
     cloud: Option<(Stop, Crew)>,
     _api: (Stop, Crew),
 }
 
 impl Road {
-    async fn open() -> Road {
+    pub(super) async fn open() -> Road {
         crate::pki::install_crypto_provider();
         let dir = tempfile::tempdir().unwrap();
         let ports = CloudPorts {
@@ -86,7 +86,7 @@ impl Road {
         road
     }
 
-    async fn start_cloud(&mut self) {
+    pub(super) async fn start_cloud(&mut self) {
         let (stop, mut crew) = (Stop::new(), Crew::new());
         let (observer, mut observed) = watch::channel(None);
         let running = cloud::run(self.config.clone(), stop.clone(), observer);
@@ -99,7 +99,7 @@ impl Road {
         self.cloud = Some((stop, crew));
     }
 
-    async fn stop_cloud(&mut self) {
+    pub(super) async fn stop_cloud(&mut self) {
         let (stop, mut crew) = self.cloud.take().unwrap();
         stop.raise();
         soon("the cloud's end", crew.finish()).await;
@@ -109,7 +109,12 @@ impl Road {
         self.dir.path().join(node).join(name)
     }
 
+    /// An edge that is told by the records of what it has stored.
     async fn edge(&self, node: &str) -> Edge {
+        self.edge_that(node, false).await
+    }
+
+    pub(super) async fn edge_that(&self, node: &str, digests: bool) -> Edge {
         let desk = TokenDesk::open(&self.dir.path().join("kubeconfig")).await.unwrap();
         let token = desk.cluster_token().await.unwrap();
         let hub = &self.config.hub;
@@ -121,6 +126,7 @@ impl Road {
             },
             token: Some(token),
             heartbeat: Duration::from_millis(500),
+            digests,
             ..uplink::Config::new(name(node), hub.websocket.to_string(), hub.https.to_string())
         };
         let (uplink, inbound, module) = uplink::new(config).unwrap();
@@ -131,7 +137,7 @@ impl Road {
         Edge { uplink, inbound, stop, crew }
     }
 
-    async fn wait(
+    pub(super) async fn wait(
         &self,
         collection: &Collection,
         place: (Option<&str>, &str),
@@ -154,15 +160,15 @@ impl Road {
     }
 }
 
-struct Edge {
-    uplink: Uplink,
-    inbound: mpsc::Receiver<Inbound>,
+pub(super) struct Edge {
+    pub uplink: Uplink,
+    pub inbound: mpsc::Receiver<Inbound>,
     stop: Stop,
     crew: Crew,
 }
 
 impl Edge {
-    async fn ask(&self, up: Up) -> Answer {
+    pub(super) async fn ask(&self, up: Up) -> Answer {
         self.uplink.ask(up, PATIENCE).await.unwrap()
     }
 
@@ -199,28 +205,28 @@ impl Edge {
         .await;
     }
 
-    async fn leave(mut self) {
+    pub(super) async fn leave(mut self) {
         self.stop.raise();
         soon("the edge's end", self.crew.finish()).await;
     }
 }
 
-fn name(node: &str) -> NodeName {
+pub(super) fn name(node: &str) -> NodeName {
     NodeName::new(node).unwrap()
 }
 
-fn pod(name: &str, node: &str) -> Value {
+pub(super) fn pod(name: &str, node: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"}, "spec": {
         "nodeName": node, "terminationGracePeriodSeconds": 1,
         "containers": [{"name": "c", "image": "busybox", "envFrom": [{"configMapRef": {"name": "settings"}}]}]}})
 }
 
-fn settings(value: &str) -> Value {
+pub(super) fn settings(value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "default"},
         "data": {"k": value}})
 }
 
-async fn register(edge: &Edge, node: &str) -> Answer {
+pub(super) async fn register(edge: &Edge, node: &str) -> Answer {
     let labels = json!({"node-role.kubernetes.io/edge": ""});
     let object = json!({"metadata": {"name": node, "labels": labels}, "spec": {}, "status": {}});
     edge.ask(Up::NodeInsert { name: node.to_owned(), node: object }).await
@@ -276,7 +282,7 @@ async fn a_node_registers_and_its_pod_goes_the_whole_way() {
     let record = format!("n1.{}", pushed["metadata"]["uid"].as_str().unwrap());
     let written = |sync: &Value| sync["status"]["objectResourceVersion"].as_str().is_some();
     let sync = road.wait(&SYNCS, (Some("default"), &record), written).await;
-    assert_eq!(sync["spec"]["objectKind"], "pod");
+    assert_eq!(sync["spec"]["objectKind"], "Pod");
     edge.leave().await;
 }
 

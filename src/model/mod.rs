@@ -1,7 +1,8 @@
-//! Values with meaning, no I/O: names, object keys, revisions, device twins, custom resources.
+//! Values with meaning, no I/O: names, object keys, revisions, digests, device twins, custom resources.
 //! Every room above the wire speaks in these; KubeEdge's spellings of them stand in `wire`.
 
 mod data;
+pub mod digest;
 mod key;
 mod quantity;
 pub mod resources;

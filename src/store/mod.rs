@@ -18,6 +18,7 @@ pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
 
 use crate::base::Failure;
+use crate::model::digest::Holding;
 use crate::model::{DeviceId, Kind, ObjectKey};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -100,6 +101,11 @@ impl Store {
     /// All objects of a kind, ordered by key.
     pub async fn objects(&self, kind: Kind) -> Result<Vec<(ObjectKey, Value)>, Failure> {
         self.read(move |db| objects::list(db, kind)).await
+    }
+
+    /// Key, uid and content hash of every object of these kinds.
+    pub async fn holdings(&self, kinds: &'static [Kind]) -> Result<Vec<Holding>, Failure> {
+        self.read(move |db| objects::holdings(db, kinds)).await
     }
 
     /// Stores the answer to a token request under KubeEdge's own key for it.

@@ -1,6 +1,7 @@
 //! Rows of `meta` and `meta_v2`: Kubernetes objects as JSON text under `{ns}/{kind}/{name}`.
 //! Pure SQL over a connection; the door and the reader call it.
 
+use crate::model::digest::{ContentHash, Holding};
 use crate::model::{Kind, ObjectKey};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
@@ -158,6 +159,24 @@ pub(super) fn list(db: &Connection, kind: Kind) -> rusqlite::Result<Vec<(ObjectK
         let Some(parsed) = ObjectKey::parse(&key) else { continue };
         if let Some(value) = read(&key, &text) {
             found.push((parsed, value));
+        }
+    }
+    Ok(found)
+}
+
+/// What stands under keys of these kinds; one object at a time is in memory.
+pub(super) fn holdings(db: &Connection, kinds: &[Kind]) -> rusqlite::Result<Vec<Holding>> {
+    let mut statement =
+        db.prepare_cached("SELECT key, value FROM meta WHERE type = ?1 AND value IS NOT NULL")?;
+    let mut found = Vec::new();
+    for kind in kinds {
+        let mut rows = statement.query([kind.as_str()])?;
+        while let Some(row) = rows.next()? {
+            let (path, text): (String, String) = (row.get(0)?, row.get(1)?);
+            let Some(key) = ObjectKey::parse(&path) else { continue };
+            let object = read(&path, &text).unwrap_or_default();
+            let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+            found.push(Holding { key, uid, content: ContentHash::of(&object) });
         }
     }
     Ok(found)

@@ -149,6 +149,7 @@ fn form(up: &Up) -> Form {
         | Up::Acknowledge { .. }
         | Up::Event { .. }
         | Up::Upload { .. }
+        | Up::Holdings(_)
         | Up::Failed { .. }
         | Up::Unknown { .. } => Form::None,
     }

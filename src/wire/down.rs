@@ -2,6 +2,7 @@
 
 use super::answer::{self, Answer, Question};
 use super::codec::is_modest;
+use super::compare::{self, Comparison};
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
 use crate::base::{now_ms, uuid4};
@@ -67,6 +68,8 @@ pub enum Down {
     Membership(Membership),
     /// Desired values from clouds before KubeEdge 1.15 (`twin/cloud_updated`).
     TwinSync { device: DeviceId, twins: Twins },
+    /// What the node should hold, for a node that compares digests. Answer: [`super::Up::Holdings`].
+    Compare(Box<Comparison>),
     /// Understood as an envelope but not as a message; `why` is constant text for the log.
     Unknown { resource: String, operation: String, why: &'static str },
 }
@@ -99,6 +102,13 @@ pub(super) fn parsed(content: Value) -> Value {
 }
 
 fn decode_object(version: &str, route: Route, content: Value) -> Down {
+    if route.resource == compare::DIGEST && route.operation == compare::COMPARE {
+        let comparison = compare::decode_comparison(&parsed(content));
+        return comparison.map_or_else(
+            || unknown(route, "the digest cannot be read"),
+            |comparison| Down::Compare(Box::new(comparison)),
+        );
+    }
     let Some(key) = ObjectKey::parse(&route.resource) else {
         return unknown(route, "the path names no known object");
     };
@@ -149,6 +159,11 @@ fn decode_twin(route: Route, content: Value) -> Down {
 /// Writes a message to an edge; `None` when there is nothing to send (an answer that is not told, an edge-side value).
 pub fn encode_down(down: Down) -> Option<Envelope> {
     let (source, group, operation, resource, revision, content) = match down {
+        Down::Compare(comparison) => {
+            let header = Header { msg_id: MessageId(uuid4()), timestamp: now_ms(), ..Header::default() };
+            let content = compare::encode_comparison(&comparison);
+            return Some(Envelope { header, route: compare::route(compare::DIGEST), content });
+        }
         Down::Object { verb, origin, key, revision, mut object } => {
             add_type(key.kind, &mut object);
             let operation = match verb {
@@ -241,6 +256,7 @@ pub fn delivery_of(down: &Down) -> Delivery {
         | Down::Answer { .. }
         | Down::Membership(_)
         | Down::TwinSync { .. }
+        | Down::Compare(_)
         | Down::Unknown { .. } => Delivery::Once,
     }
 }

@@ -10,12 +10,14 @@ pub mod tunnel;
 
 mod answer;
 mod codec;
+mod compare;
 mod down;
 mod names;
 mod up;
 
 pub use answer::{Answer, Question};
 pub use codec::DecodeError;
+pub use compare::{Comparison, DIGEST_HEADER, Holdings, is_compared};
 pub use down::{
     Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,
 };

@@ -1,6 +1,7 @@
 //! What an edge node tells the cloud. `encode` runs on the edge, `decode` on the cloud.
 
 use super::answer::Question;
+use super::compare::{self, Holdings};
 use super::down::parsed;
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
@@ -116,6 +117,8 @@ pub enum Up {
         topic: String,
         payload: String,
     },
+    /// What the node holds where a digest differs. No answer; what it lacks follows.
+    Holdings(Holdings),
     /// The node could not carry out the message with this id.
     Failed {
         of: MessageId,
@@ -157,6 +160,12 @@ fn decode(envelope: Envelope) -> Up {
             };
         }
         _ => {}
+    }
+    if route.resource == compare::HOLDINGS && route.operation == compare::COMPARE {
+        return match compare::decode_holdings(&parsed(content)) {
+            Some(holdings) => Up::Holdings(holdings),
+            None => unknown(route, "the holdings cannot be read"),
+        };
     }
     if route.resource == MEMBERSHIP_DETAIL {
         let event_id = parsed(content).get("event_id").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -286,6 +295,11 @@ pub fn encode_up(up: &Up) -> Option<Envelope> {
     let text = |text: &str| Value::String(text.to_owned());
     let mut parent = MessageId::default();
     let (source, group, operation, resource, content) = match up {
+        Up::Holdings(holdings) => {
+            let header = Header { msg_id: MessageId(uuid4()), timestamp: now_ms(), ..Header::default() };
+            let content = compare::encode_holdings(holdings);
+            return Some(Envelope { header, route: compare::route(compare::HOLDINGS), content });
+        }
         Up::Keepalive => (WEBSOCKET, RESOURCE, KEEPALIVE, "node".to_owned(), text("ping")),
         Up::Acknowledge { of } => {
             parent = of.clone();

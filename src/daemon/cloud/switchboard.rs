@@ -58,6 +58,7 @@ impl Module for Switchboard {
 impl Switchboard {
     async fn route(&self, node: NodeName, question: Question, unknown: &mut BTreeSet<String>) {
         match &question.up {
+            Up::Holdings(holdings) => self.control.holdings(node, holdings.clone()).await,
             Up::NodeInsert { .. }
             | Up::Query { .. }
             | Up::NodeUpdate { .. }

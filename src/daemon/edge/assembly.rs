@@ -223,5 +223,6 @@ pub(super) fn uplink_config(config: &EdgeConfig) -> uplink::Config {
         token: (!hub.token.is_empty()).then(|| hub.token.reveal().to_owned()),
         heartbeat: hub.heartbeat,
         rotate: hub.rotate_certificates,
+        digests: true,
     }
 }

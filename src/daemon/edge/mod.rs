@@ -67,7 +67,7 @@ impl Edge {
         let pods = runtime.as_ref().map(|runtime| rooms.pods(runtime, &mut supervisor));
         let device = rooms.devices(&broker, &mut supervisor);
         let node = rooms.node(runtime.map(|runtime| runtime.client), &mut supervisor);
-        supervisor.add(switchboard::new(inbound, meta.clone(), device));
+        supervisor.add(switchboard::new(inbound, meta.clone(), device, uplink.clone()));
         if config.hub.enabled {
             supervisor.add(uplink_module);
         }

@@ -4,10 +4,10 @@
 
 use super::device::DeviceHandle;
 use super::meta::{Applied, Meta};
-use super::uplink::{Inbound, Receipt};
+use super::uplink::{Inbound, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
 use crate::model::ObjectKey;
-use crate::wire::Down;
+use crate::wire::{Comparison, Down, Up};
 use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -20,11 +20,17 @@ struct Switchboard {
     inbound: mpsc::Receiver<Inbound>,
     meta: Meta,
     device: DeviceHandle,
+    uplink: Uplink,
 }
 
 /// The module that routes what the uplink receives.
-pub(super) fn new(inbound: mpsc::Receiver<Inbound>, meta: Meta, device: DeviceHandle) -> impl Module {
-    Switchboard { inbound, meta, device }
+pub(super) fn new(
+    inbound: mpsc::Receiver<Inbound>,
+    meta: Meta,
+    device: DeviceHandle,
+    uplink: Uplink,
+) -> impl Module {
+    Switchboard { inbound, meta, device, uplink }
 }
 
 impl Module for Switchboard {
@@ -66,6 +72,10 @@ impl Switchboard {
                     receipt.stored();
                 }
             }
+            Down::Compare(comparison) => {
+                self.compare(&comparison).await;
+                receipt.stored();
+            }
             // The uplink matches answers with their questions and answers what it does not understand.
             Down::Answer { .. } | Down::Reply { .. } | Down::Unknown { .. } => receipt.stored(),
         }
@@ -81,6 +91,21 @@ impl Switchboard {
             }
             // The store has logged it; without a receipt the cloud sends the object again.
             Err(_) => drop(receipt),
+        }
+    }
+
+    /// Tells the cloud what is here where it differs; without an answer the cloud asks again.
+    async fn compare(&self, wanted: &Comparison) {
+        match self.meta.compare(wanted).await {
+            Ok(holdings) => {
+                let key = ReportKey("holdings".to_owned());
+                if self.uplink.report(key, Up::Holdings(holdings)).await.is_err() {
+                    tracing::debug!("the uplink has ended before the holdings were told");
+                }
+            }
+            Err(failure) => {
+                tracing::warn!(code = failure.code, error = %failure, "the objects of the store cannot be compared");
+            }
         }
     }
 
@@ -118,9 +143,9 @@ mod tests {
         let (broker, _module) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() }).unwrap();
         let node = NodeName::new("n").unwrap();
         let (handle, _module) = device::new(device::Config { node }, store.clone(), uplink.clone(), broker);
-        let meta = Meta::new(store.clone(), uplink, "n", Duration::from_secs(1));
+        let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
         let (send, inbound) = mpsc::channel(64);
-        Bench { store, send, module: Switchboard { inbound, meta, device: handle }, _dir: dir }
+        Bench { store, send, module: Switchboard { inbound, meta, device: handle, uplink }, _dir: dir }
     }
 
     fn object(name: &str, revision: u64, data: &str) -> (Inbound, oneshot::Receiver<Outcome>) {

@@ -4,6 +4,7 @@
 use super::super::hub::Hub;
 use super::super::kubernetes::{Patch, Resource, is_temporary};
 use super::devices::Letter;
+use super::drift;
 use super::labels;
 use super::lanes::Lanes;
 use super::pods::gone;
@@ -37,6 +38,7 @@ pub(super) struct Answers {
 pub(super) struct Registrations {
     pub notices: Vec<Mailbox<Notice>>,
     pub devices: Mailbox<Letter>,
+    pub drift: Mailbox<drift::Letter>,
 }
 
 impl Module for Answers {
@@ -87,7 +89,9 @@ impl Context {
             let hub: &Hub = &self.shared.hub;
             told(hub.answer(node.clone(), question, result).await);
         }
-        if registers {
+        if registers && self.shared.compares(&node) {
+            told(self.registrations.drift.put(drift::Letter::Look(node)).await);
+        } else if registers {
             for notices in &self.registrations.notices {
                 told(notices.put(Notice::Registers(node.clone())).await);
             }
@@ -156,6 +160,7 @@ impl Context {
             | Up::StateReport(_)
             | Up::MembershipDetail { .. }
             | Up::Upload { .. }
+            | Up::Holdings(_)
             | Up::Failed { .. }
             | Up::Unknown { .. } => Err(Status::failure(400, "BadRequest", "not a question for the API")),
         }

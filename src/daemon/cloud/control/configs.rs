@@ -3,8 +3,9 @@
 
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
 use super::pods::{gone, watch_ended};
-use super::shared::{Notice, Shared};
+use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
+use crate::model::digest::ContentHash;
 use crate::model::{Kind, NodeName, ObjectKey, Revision};
 use crate::wire::Verb;
 use serde_json::Value;
@@ -23,15 +24,17 @@ pub(super) struct Configs {
     pub mail: Mail<Notice>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    uid: String,
-    revision: Revision,
+/// A ConfigMap or Secret without its data.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub uid: String,
+    pub revision: Revision,
+    pub content: ContentHash,
     seen: bool,
 }
 
-#[derive(Default)]
-struct Index(HashMap<ObjectKey, Entry>);
+/// All ConfigMaps and Secrets that may go to nodes.
+pub(super) type Index = HashMap<ObjectKey, Entry>;
 
 impl Module for Configs {
     fn name(&self) -> &'static str {
@@ -45,7 +48,6 @@ impl Module for Configs {
                 watch(&mut crew, &self.shared, Resource::CONFIG_MAP),
                 watch(&mut crew, &self.shared, Resource::SECRET),
             );
-            let mut index = Index::default();
             let (mut maps_listed, mut secrets_listed) = (false, false);
             loop {
                 tokio::select! {
@@ -53,21 +55,24 @@ impl Module for Configs {
                     () = stop.raised() => return Ok(()),
                     event = maps.recv() => {
                         let event = event.ok_or_else(|| watch_ended("ConfigMaps"))?;
-                        maps_listed |= matches!(event, Event::Listed);
-                        let told = self.event(&mut index, Kind::ConfigMap, event);
+                        let listed = matches!(event, Event::Listed);
+                        let told = self.event(Kind::ConfigMap, event, maps_listed);
                         stop.or(told).await.unwrap_or(Ok(())).map_err(gone)?;
+                        maps_listed |= listed;
                     }
                     event = secrets.recv() => {
                         let event = event.ok_or_else(|| watch_ended("Secrets"))?;
-                        secrets_listed |= matches!(event, Event::Listed);
-                        let told = self.event(&mut index, Kind::Secret, event);
+                        let listed = matches!(event, Event::Listed);
+                        let told = self.event(Kind::Secret, event, secrets_listed);
                         stop.or(told).await.unwrap_or(Ok(())).map_err(gone)?;
+                        secrets_listed |= listed;
                     }
                     Some(notice) = self.mail.recv(), if maps_listed && secrets_listed => {
-                        stop.or(self.restate(&index, &notice)).await.unwrap_or(Ok(())).map_err(gone)?;
+                        stop.or(self.restate(&notice)).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                 }
                 if maps_listed && secrets_listed {
+                    self.shared.has_listed(Listed::Configs);
                     ready.set();
                 }
             }
@@ -83,30 +88,26 @@ fn watch(crew: &mut Crew, shared: &Shared, resource: Resource) -> mpsc::Receiver
 }
 
 impl Configs {
-    async fn event(&self, index: &mut Index, kind: Kind, event: Event) -> Result<(), Gone> {
+    /// `known` once the first list is over: what that brings, nodes are told as they connect.
+    async fn event(&self, kind: Kind, event: Event, known: bool) -> Result<(), Gone> {
         match event {
             Event::Listing => {
-                for (_, entry) in index.0.iter_mut().filter(|(key, _)| key.kind == kind) {
+                for (_, entry) in self.shared.configs().iter_mut().filter(|(key, _)| key.kind == kind) {
                     entry.seen = false;
                 }
             }
-            Event::Applied { object, .. } => self.applied(index, kind, object).await?,
+            Event::Applied { object, .. } => self.applied(kind, object, known).await?,
             Event::Deleted(object) => {
                 let key = key(kind, &object);
-                index.0.remove(&key);
+                self.shared.configs().remove(&key);
                 for node in self.interested(&key, meta(&object, "uid")) {
                     self.shared.push_gone(&node, kind, object.clone()).await?;
                 }
             }
             Event::Listed => {
-                let lost: Vec<ObjectKey> = index
-                    .0
-                    .iter()
-                    .filter(|(k, e)| k.kind == kind && !e.seen)
-                    .map(|(k, _)| k.clone())
-                    .collect();
-                for key in lost {
-                    let Some(entry) = index.0.remove(&key) else { continue };
+                let gone = |key: &ObjectKey, entry: &mut Entry| key.kind == kind && !entry.seen;
+                let lost: Vec<(ObjectKey, Entry)> = self.shared.configs().extract_if(gone).collect();
+                for (key, entry) in lost {
                     for node in self.interested(&key, &entry.uid) {
                         self.shared.push_lost(&node, &key, &entry.uid).await?;
                     }
@@ -116,15 +117,19 @@ impl Configs {
         Ok(())
     }
 
-    async fn applied(&self, index: &mut Index, kind: Kind, object: Value) -> Result<(), Gone> {
+    async fn applied(&self, kind: Kind, object: Value, known: bool) -> Result<(), Gone> {
         let key = key(kind, &object);
         if kind == Kind::Secret && key.namespace.as_deref() == Some(OWN_NAMESPACE) {
             return Ok(());
         }
         let uid = meta(&object, "uid").to_owned();
-        let entry = Entry { uid: uid.clone(), revision: revision(&object), seen: true };
-        let current = entry.revision;
-        let before = index.0.insert(key.clone(), entry);
+        let current = revision(&object);
+        let content = ContentHash::of(&object);
+        let entry = Entry { uid: uid.clone(), revision: current, content, seen: true };
+        let before = self.shared.configs().insert(key.clone(), entry);
+        if !known {
+            return Ok(());
+        }
         if before.as_ref().is_some_and(|old| old.uid == uid && old.revision == current) {
             return Ok(());
         }
@@ -146,21 +151,22 @@ impl Configs {
     }
 
     /// Tells a node that is back what changed or vanished meanwhile.
-    async fn restate(&self, index: &Index, notice: &Notice) -> Result<(), Gone> {
+    async fn restate(&self, notice: &Notice) -> Result<(), Gone> {
         let node = notice.node();
         let mut owed = self.shared.pods().references_of(node);
         for (uid, record) in self.shared.records.of(node) {
             if !matches!(record.key.kind, Kind::ConfigMap | Kind::Secret) {
                 continue;
             }
-            if index.0.get(&record.key).is_some_and(|entry| entry.uid == uid) {
+            let kept = self.shared.configs().get(&record.key).is_some_and(|entry| entry.uid == uid);
+            if kept {
                 owed.insert(record.key);
             } else {
                 self.shared.push_lost(node, &record.key, &uid).await?;
             }
         }
         for key in owed {
-            let Some(entry) = index.0.get(&key) else { continue };
+            let Some(entry) = self.shared.configs().get(&key).cloned() else { continue };
             let Some(resource) = Resource::of(key.kind) else { continue };
             if !self.shared.owes(notice, &entry.uid, entry.revision) {
                 continue;

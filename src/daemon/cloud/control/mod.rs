@@ -1,13 +1,13 @@
 //! The controllers of the cloud: what the API says down to the nodes, what nodes say up into the API.
 //! The composition makes them with [`new`] and hands arrivals to [`Control`]; only the hub and the API are outside.
 //!
-//! API --watch--> pods, configs, nodes, devices --tell--> hub
+//! API --watch--> pods, configs, nodes, devices, drift --tell--> hub
 //! hub --arrivals--> Control --> answers, devices --> API;  acknowledgements --> records --> sync --> API
 
 mod answers;
 mod configs;
 mod devices;
-mod fingerprint;
+mod drift;
 mod labels;
 mod lanes;
 mod nodes;
@@ -22,7 +22,7 @@ use super::hub::Hub;
 use super::kubernetes::Kube;
 use crate::base::{Failure, Mailbox, Module, mailbox};
 use crate::model::{NodeName, ObjectKey, Revision};
-use crate::wire::Question;
+use crate::wire::{Holdings, Question};
 use answers::Asked;
 use shared::{Notice, Shared, told};
 use std::collections::BTreeSet;
@@ -46,6 +46,7 @@ pub(super) struct Control {
     notices: Vec<Mailbox<Notice>>,
     devices: Mailbox<devices::Letter>,
     answers: Mailbox<Asked>,
+    drift: Mailbox<drift::Letter>,
 }
 
 /// The controllers in start order.
@@ -73,26 +74,37 @@ pub(super) async fn new(
     let (nodes_box, nodes_mail) = mailbox(NOTICES);
     let (devices, devices_mail) = mailbox(LETTERS);
     let (answers, answers_mail) = mailbox(LETTERS);
+    let (drift, drift_mail) = mailbox(LETTERS);
     let notices = vec![pods_box, configs_box, nodes_box];
-    let registrations = answers::Registrations { notices: notices.clone(), devices: devices.clone() };
+    let registrations =
+        answers::Registrations { notices: notices.clone(), devices: devices.clone(), drift: drift.clone() };
     let rest: Vec<Box<dyn Module>> = vec![
         Box::new(nodes::Nodes { shared: shared.clone(), mail: nodes_mail }),
         Box::new(pods::Pods { shared: shared.clone(), mail: pods_mail }),
         Box::new(configs::Configs { shared: shared.clone(), mail: configs_mail }),
         Box::new(devices::Devices { shared: shared.clone(), mail: devices_mail }),
+        Box::new(drift::Drift { shared: shared.clone(), mail: drift_mail }),
         Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
     ];
     let sync = Box::new(sync::Sync { shared: shared.clone() });
-    Ok(Controllers { control: Control { shared, notices, devices, answers }, sync, rest })
+    Ok(Controllers { control: Control { shared, notices, devices, answers, drift }, sync, rest })
 }
 
 impl Control {
-    /// A node is connected: everybody tells it what it is missing.
+    /// A node is connected: it is compared, or everybody tells it what it is missing.
     pub(super) async fn connected(&self, node: NodeName) {
+        if self.shared.compares(&node) {
+            return told(self.drift.put(drift::Letter::Look(node)).await);
+        }
         for notices in &self.notices {
             told(notices.put(Notice::Connected(node.clone())).await);
         }
         told(self.devices.put(devices::Letter::Notice(Notice::Connected(node))).await);
+    }
+
+    /// What a node holds where it differs.
+    pub(super) async fn holdings(&self, node: NodeName, holdings: Holdings) {
+        told(self.drift.put(drift::Letter::Said { node, holdings }).await);
     }
 
     /// A question or a report for the API.

@@ -1,12 +1,12 @@
 //! Nodes to themselves: each node is told its own Node object when it connects and when metadata or spec change.
 //! A deleted Node ends its session and its records.
 
-use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
-use super::fingerprint;
+use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
 use super::pods::{gone, watch_ended};
-use super::shared::{Notice, Shared};
+use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
-use crate::model::{Kind, NodeName};
+use crate::model::digest::ContentHash;
+use crate::model::{Kind, NodeName, Revision};
 use crate::wire::Verb;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,12 +21,17 @@ pub(super) struct Nodes {
     pub mail: Mail<Notice>,
 }
 
-struct Entry {
-    fingerprint: u64,
+/// A Node in a few words.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub uid: String,
+    pub revision: Revision,
+    pub content: ContentHash,
     seen: bool,
 }
 
-type Index = HashMap<NodeName, Entry>;
+/// All Nodes.
+pub(super) type Index = HashMap<NodeName, Entry>;
 
 impl Module for Nodes {
     fn name(&self) -> &'static str {
@@ -40,7 +45,7 @@ impl Module for Nodes {
             let kube = self.shared.kube.clone();
             let scope = Scope { resource: Resource::NODE, selector: "" };
             crew.spawn(async move { drop(follow(kube, scope, sender).await) });
-            let mut index = Index::new();
+            let mut known = false;
             loop {
                 tokio::select! {
                     biased;
@@ -48,8 +53,10 @@ impl Module for Nodes {
                     event = events.recv() => {
                         let event = event.ok_or_else(|| watch_ended("nodes"))?;
                         let listed = matches!(event, Event::Listed);
-                        stop.or(self.event(&mut index, event)).await.unwrap_or(Ok(())).map_err(gone)?;
+                        stop.or(self.event(event, known)).await.unwrap_or(Ok(())).map_err(gone)?;
                         if listed {
+                            known = true;
+                            self.shared.has_listed(Listed::Nodes);
                             ready.set();
                         }
                     }
@@ -63,34 +70,35 @@ impl Module for Nodes {
 }
 
 impl Nodes {
-    async fn event(&self, index: &mut Index, event: Event) -> Result<(), Gone> {
+    /// `known` once the first list is over: what that brings, nodes are told as they connect.
+    async fn event(&self, event: Event, known: bool) -> Result<(), Gone> {
         match event {
-            Event::Listing => index.values_mut().for_each(|entry| entry.seen = false),
+            Event::Listing => self.shared.node_index().values_mut().for_each(|entry| entry.seen = false),
             Event::Applied { object, .. } => {
                 let Ok(node) = NodeName::new(meta(&object, "name")) else { return Ok(()) };
-                let entry = Entry { fingerprint: fingerprint::of(&object), seen: true };
-                let current = entry.fingerprint;
+                let content = ContentHash::of(&object);
+                let uid = meta(&object, "uid").to_owned();
+                let entry = Entry { uid, revision: revision(&object), content, seen: true };
                 self.shared.note_node(node.as_str(), true);
-                let before = index.insert(node.clone(), entry);
-                if before.is_none_or(|old| old.fingerprint != current) {
+                let before = self.shared.node_index().insert(node.clone(), entry);
+                if known && before.is_none_or(|old| old.content != content) {
                     self.shared.push(&node, Verb::Update, Kind::Node, object).await?;
                 }
             }
             Event::Deleted(object) => {
                 let Ok(node) = NodeName::new(meta(&object, "name")) else { return Ok(()) };
-                index.remove(&node);
+                self.shared.node_index().remove(&node);
                 self.lost(node).await?;
             }
             Event::Listed => {
-                let lost: Vec<NodeName> =
-                    index.iter().filter(|(_, e)| !e.seen).map(|(node, _)| node.clone()).collect();
-                index.retain(|_, entry| entry.seen);
-                for node in lost {
+                let lost: Vec<(NodeName, Entry)> =
+                    self.shared.node_index().extract_if(|_, entry| !entry.seen).collect();
+                for (node, _) in lost {
                     self.lost(node).await?;
                 }
                 // Records of nodes that were deleted while no cloud ran.
                 for node in self.shared.records.nodes() {
-                    if !index.contains_key(&node) && !self.shared.is_connected(&node) {
+                    if !self.shared.node_index().contains_key(&node) && !self.shared.is_connected(&node) {
                         self.shared.records.forget(&node);
                     }
                 }

@@ -2,7 +2,8 @@
 //! and the stream server read it.
 
 use super::super::kubernetes::{meta, revision};
-use super::{fingerprint, references};
+use super::references;
+use crate::model::digest::ContentHash;
 use crate::model::{Kind, NodeName, ObjectKey, Revision};
 use crate::wire::Verb;
 use serde_json::Value;
@@ -13,7 +14,7 @@ struct Entry {
     uid: String,
     /// The revision at the last change of metadata or spec.
     revision: Revision,
-    fingerprint: u64,
+    content: ContentHash,
     node: Option<NodeName>,
     references: BTreeSet<ObjectKey>,
     seen: bool,
@@ -31,12 +32,14 @@ pub(super) struct PodChange {
 pub(super) struct PodFact {
     pub uid: String,
     pub revision: Revision,
+    pub content: ContentHash,
 }
 
 /// All pods by namespace and name.
 #[derive(Default)]
 pub(in crate::daemon::cloud) struct PodIndex {
     pods: HashMap<ObjectKey, Entry>,
+    by_node: HashMap<NodeName, BTreeSet<ObjectKey>>,
     /// How many pods of a node refer to an object.
     subscribers: HashMap<ObjectKey, HashMap<NodeName, usize>>,
 }
@@ -53,7 +56,7 @@ impl PodIndex {
         let entry = Entry {
             uid: meta(pod, "uid").to_owned(),
             revision: revision(pod),
-            fingerprint: fingerprint::of(pod),
+            content: ContentHash::of(pod),
             references: if node.is_some() { references::of_pod(pod) } else { BTreeSet::new() },
             node,
             seen: true,
@@ -62,19 +65,20 @@ impl PodIndex {
         let known = before.as_ref().is_some_and(|old| old.uid == entry.uid && old.node.is_some());
         if let Some(old) = before
             && old.uid == entry.uid
-            && old.fingerprint == entry.fingerprint
+            && old.content == entry.content
         {
             old.seen = true;
             return None;
         }
         if let Some(old) = self.pods.remove(&key) {
-            self.unsubscribe(&old);
+            self.unsubscribe(&key, &old);
         }
         let change = entry.node.clone().map(|node| {
             let ending = pod.pointer("/metadata/deletionTimestamp").is_some();
             PodChange { node, verb: if known || ending { Verb::Update } else { Verb::Insert } }
         });
         if let Some(node) = &entry.node {
+            self.by_node.entry(node.clone()).or_default().insert(key.clone());
             for reference in &entry.references {
                 *self.subscribers.entry(reference.clone()).or_default().entry(node.clone()).or_default() += 1;
             }
@@ -89,12 +93,18 @@ impl PodIndex {
             return None;
         }
         let entry = self.pods.remove(key)?;
-        self.unsubscribe(&entry);
+        self.unsubscribe(key, &entry);
         entry.node
     }
 
-    fn unsubscribe(&mut self, entry: &Entry) {
+    fn unsubscribe(&mut self, key: &ObjectKey, entry: &Entry) {
         let Some(node) = &entry.node else { return };
+        if let Some(owned) = self.by_node.get_mut(node) {
+            owned.remove(key);
+            if owned.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
         for reference in &entry.references {
             let Some(nodes) = self.subscribers.get_mut(reference) else { continue };
             if let Some(count) = nodes.get_mut(node) {
@@ -140,8 +150,12 @@ impl PodIndex {
 
     /// Pods of a node.
     pub(super) fn of_node(&self, node: &NodeName) -> HashMap<ObjectKey, PodFact> {
-        let owned = self.pods.iter().filter(|(_, entry)| entry.node.as_ref() == Some(node));
-        owned.map(|(k, e)| (k.clone(), PodFact { uid: e.uid.clone(), revision: e.revision })).collect()
+        let fact = |e: &Entry| PodFact { uid: e.uid.clone(), revision: e.revision, content: e.content };
+        self.owned(node).map(|(key, entry)| (key.clone(), fact(entry))).collect()
+    }
+
+    fn owned(&self, node: &NodeName) -> impl Iterator<Item = (&ObjectKey, &Entry)> {
+        self.by_node.get(node).into_iter().flatten().filter_map(|key| Some((key, self.pods.get(key)?)))
     }
 
     /// Nodes with a pod that refers to this ConfigMap or Secret.
@@ -151,8 +165,7 @@ impl PodIndex {
 
     /// ConfigMaps and Secrets that pods of this node refer to.
     pub(super) fn references_of(&self, node: &NodeName) -> BTreeSet<ObjectKey> {
-        let owned = self.pods.values().filter(|entry| entry.node.as_ref() == Some(node));
-        owned.flat_map(|entry| entry.references.iter().cloned()).collect()
+        self.owned(node).flat_map(|(_, entry)| entry.references.iter().cloned()).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
 use super::pod_index::{self, PodChange};
-use super::shared::{Notice, Shared};
+use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
 use crate::model::{Kind, NodeName, ObjectKey, Status};
 use crate::wire::Verb;
@@ -43,11 +43,13 @@ impl Module for Pods {
                     () = stop.raised() => return Ok(()),
                     event = events.recv() => {
                         let Some(event) = event else { return Err(watch_ended("pods")) };
-                        if matches!(event, Event::Listed) {
+                        let over = matches!(event, Event::Listed);
+                        stop.or(self.event(event, listed)).await.unwrap_or(Ok(())).map_err(gone)?;
+                        if over {
                             listed = true;
+                            self.shared.has_listed(Listed::Pods);
                             ready.set();
                         }
-                        stop.or(self.event(event)).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                     Some(notice) = self.mail.recv(), if listed => {
                         stop.or(self.restate(&notice)).await.unwrap_or(Ok(())).map_err(gone)?;
@@ -63,12 +65,13 @@ pub(super) fn watch_ended(what: &str) -> Failure {
 }
 
 impl Pods {
-    async fn event(&self, event: Event) -> Result<(), Gone> {
+    /// `known` once the first list is over: what that brings, nodes are told as they connect.
+    async fn event(&self, event: Event, known: bool) -> Result<(), Gone> {
         match event {
             Event::Listing => self.shared.pods().begin_list(),
             Event::Applied { object, .. } => {
                 let change = self.shared.pods().apply(&object);
-                if let Some(PodChange { node, verb }) = change {
+                if let Some(PodChange { node, verb }) = change.filter(|_| known) {
                     self.shared.push(&node, verb, Kind::Pod, object).await?;
                 }
             }

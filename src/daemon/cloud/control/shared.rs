@@ -2,15 +2,16 @@
 
 use super::super::hub::{Hub, NodeLink};
 use super::super::kubernetes::{Kube, meta, revision};
-use super::Indexes;
+use super::devices::index::Index as DeviceIndex;
 use super::pod_index::PodIndex;
 use super::records::Records;
+use super::{Indexes, configs, nodes};
 use crate::base::Gone;
 use crate::model::{Kind, NodeName, ObjectKey, Revision};
 use crate::wire::{Down, Origin, Verb};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// What a module hears of a node.
@@ -35,6 +36,17 @@ impl Notice {
     }
 }
 
+/// A module whose first list is over, so that what its index lacks does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    Nodes = 1,
+    Pods = 2,
+    Configs = 4,
+    Devices = 8,
+}
+
+const ALL_LISTED: u8 = 15;
+
 pub(super) struct Shared {
     pub kube: Kube,
     pub hub: Hub,
@@ -42,16 +54,58 @@ pub(super) struct Shared {
     pub advertised: Option<String>,
     nodes: watch::Receiver<BTreeMap<NodeName, NodeLink>>,
     indexes: Indexes,
+    node_index: Mutex<nodes::Index>,
+    configs: Mutex<configs::Index>,
+    devices: Mutex<DeviceIndex>,
+    listed: watch::Sender<u8>,
 }
 
 impl Shared {
     pub(super) fn new(kube: Kube, hub: Hub, indexes: Indexes, advertised: Option<String>) -> Arc<Shared> {
         let nodes = hub.nodes();
-        Arc::new(Shared { kube, hub, records: Records::default(), advertised, nodes, indexes })
+        Arc::new(Shared {
+            kube,
+            hub,
+            records: Records::default(),
+            advertised,
+            nodes,
+            indexes,
+            node_index: Mutex::default(),
+            configs: Mutex::default(),
+            devices: Mutex::default(),
+            listed: watch::channel(0).0,
+        })
     }
 
     pub(super) fn pods(&self) -> MutexGuard<'_, PodIndex> {
         self.indexes.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn node_index(&self) -> MutexGuard<'_, nodes::Index> {
+        self.node_index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn configs(&self) -> MutexGuard<'_, configs::Index> {
+        self.configs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn devices(&self) -> MutexGuard<'_, DeviceIndex> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A module's first list is over.
+    pub(super) fn has_listed(&self, module: Listed) {
+        self.listed.send_if_modified(|listed| {
+            let before = *listed;
+            *listed |= module as u8;
+            *listed != before
+        });
+    }
+
+    /// Waits until every index is complete; cancel-safe.
+    pub(super) async fn all_listed(&self) {
+        // The sender is this very struct, so it cannot be gone.
+        drop(self.listed.subscribe().wait_for(|listed| *listed == ALL_LISTED).await);
     }
 
     /// Notes whether a Node of this name exists.
@@ -66,6 +120,11 @@ impl Shared {
 
     pub(super) fn is_connected(&self, node: &NodeName) -> bool {
         self.nodes.borrow().contains_key(node)
+    }
+
+    /// Whether the node is connected and compares digests.
+    pub(super) fn compares(&self, node: &NodeName) -> bool {
+        self.nodes.borrow().get(node).is_some_and(|link| link.digests)
     }
 
     /// Whether the node lacks this revision of the object.

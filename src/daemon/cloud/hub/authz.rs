@@ -35,6 +35,7 @@ pub fn permits(node: &NodeName, up: &Up) -> bool {
         | Up::StateReport(_)
         | Up::MembershipDetail { .. }
         | Up::Upload { .. }
+        | Up::Holdings(_)
         | Up::Failed { .. }
         | Up::Unknown { .. } => true,
     }

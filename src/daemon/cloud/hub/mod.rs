@@ -116,6 +116,8 @@ pub struct NodeLink {
     /// Milliseconds since the epoch.
     pub since: i64,
     pub queued: usize,
+    /// Whether the node compares digests of what it holds.
+    pub digests: bool,
 }
 
 /// The handle; cheap to clone.

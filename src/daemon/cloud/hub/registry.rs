@@ -135,7 +135,7 @@ mod tests {
         let (links, seen) = watch::channel(BTreeMap::new());
         let registry = Registry::new(links);
         let node = NodeName::new("n1").unwrap();
-        let link = NodeLink { remote: String::new(), since: 0, queued: 0 };
+        let link = NodeLink { remote: String::new(), since: 0, queued: 0, digests: false };
         let enter = || registry.enter(&node, mpsc::channel(1).0, Stop::new(), link.clone());
         let (old, none) = enter();
         let (new, previous) = enter();

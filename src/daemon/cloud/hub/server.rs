@@ -8,6 +8,7 @@ use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::pki::{Clients, server_config};
+use crate::wire::DIGEST_HEADER;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::{SocketAddr, TcpListener};
@@ -168,11 +169,12 @@ impl Door {
             return Err(refuse(StatusCode::BAD_REQUEST, "only connections for messages are served"));
         }
         let windowed = header(VERSION_HEADER).is_some();
+        let digests = header(DIGEST_HEADER.0) == Some(DIGEST_HEADER.1);
         if self.registry.len() >= self.node_limit && !self.registry.has(&node) {
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the limit of nodes is reached"));
         }
         let (response, pending) = ws::upgrade(&mut request)?;
-        let guest = Guest { node, remote: caller.remote, windowed, pending };
+        let guest = Guest { node, remote: caller.remote, windowed, digests, pending };
         if self.guests.try_send(guest).is_err() {
             return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once"));
         }

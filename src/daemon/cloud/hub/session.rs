@@ -32,6 +32,7 @@ pub(super) struct Guest {
     pub node: NodeName,
     pub remote: SocketAddr,
     pub windowed: bool,
+    pub digests: bool,
     pub pending: Pending,
 }
 
@@ -69,7 +70,7 @@ impl End {
 
 /// Serves a node until its connection ends.
 pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
-    let Guest { node, remote, windowed, pending } = guest;
+    let Guest { node, remote, windowed, digests, pending } = guest;
     let (writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
         Ok(halves) => halves,
         Err(error) => {
@@ -78,7 +79,7 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         }
     };
     let (orders, ordered) = mpsc::channel(ORDERS);
-    let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0 };
+    let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0, digests };
     let (entry, previous) = shared.registry.enter(&node, orders, stop.child(), link);
     if let Some(previous) = previous {
         previous.stop.raise();

@@ -9,9 +9,10 @@ pub use question::MetaError;
 
 use super::uplink::Uplink;
 use crate::base::Failure;
+use crate::model::digest::{COMPARED, Digest, bucket_of};
 use crate::model::{Kind, ObjectKey};
 use crate::store::Store;
-use crate::wire::Up;
+use crate::wire::{Comparison, Holdings, Up, is_compared};
 use question::Questions;
 use serde_json::Value;
 use std::sync::Arc;
@@ -99,6 +100,16 @@ impl Meta {
     pub async fn remove(&self, key: &ObjectKey, last: &Value) -> Result<(), Failure> {
         let uid = last.pointer("/metadata/uid").and_then(Value::as_str);
         self.store.delete_object(key, uid).await.map(drop)
+    }
+
+    /// What the store holds where it differs from what the cloud wants it to hold.
+    pub async fn compare(&self, wanted: &Comparison) -> Result<Holdings, Failure> {
+        let mut objects = self.store.holdings(&COMPARED).await?;
+        objects.retain(|held| is_compared(&held.key));
+        let present = Digest::of(objects.iter().map(|held| (&held.key, held.content)));
+        let buckets = present.differing(&wanted.digest);
+        objects.retain(|held| buckets.contains(&bucket_of(&held.key)));
+        Ok(Holdings { round: wanted.round, buckets, objects })
     }
 
     async fn stored_or_asked(&self, key: ObjectKey) -> Result<Value, MetaError> {

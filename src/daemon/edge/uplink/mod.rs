@@ -35,6 +35,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Whether the certificate is renewed before it expires.
     pub rotate: bool,
+    /// Whether a kedge cloud may ask for what the node holds; whoever serves [`Inbound`] then answers the question.
+    pub digests: bool,
 }
 
 impl Config {
@@ -49,6 +51,7 @@ impl Config {
             token: None,
             heartbeat: Duration::from_secs(15),
             rotate: true,
+            digests: true,
         }
     }
 

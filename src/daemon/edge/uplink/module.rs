@@ -8,6 +8,7 @@ use crate::base::{Backoff, BoxFuture, Exit, Failure, Module, Ready, Stop, random
 use crate::link::Endpoint;
 use crate::link::ws::{self, Reader, Writer, WsError};
 use crate::pki::client_config;
+use crate::wire::DIGEST_HEADER;
 use crate::wire::envelope::MESSAGE_LIMIT;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -128,12 +129,13 @@ async fn open(
     }
     let tls = client_config(&credentials.ca_pem, Some(&credentials.identity))?;
     let path = format!("/{}/{}/events", config.project, config.node);
-    let headers = [
+    let mut headers = vec![
         ("node_id", config.node.as_str()),
         ("project_id", config.project.as_str()),
         ("ConnectionUse", "msg"),
         ("Kedge-Version", env!("CARGO_PKG_VERSION")),
     ];
+    headers.extend(config.digests.then_some(DIGEST_HEADER));
     let connected = ws::connect(endpoint, tls, &path, &headers, MESSAGE_LIMIT, CONNECT).await;
     let halves = connected.map_err(|error| connect_failure(endpoint, &error))?;
     let renew_at = config.rotate.then(|| {

@@ -1,17 +1,17 @@
 //! Devices and models in a few words each, and what nodes have to hear when they change. Pure.
 
 use super::super::super::kubernetes::{meta, revision};
-use super::super::fingerprint;
+use crate::model::digest::ContentHash;
 use crate::model::{DeviceId, NodeName, Revision};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(in crate::daemon::cloud::control) struct Entry {
     pub uid: String,
     /// The revision at the last change of metadata or spec.
     pub revision: Revision,
-    fingerprint: u64,
+    pub content: ContentHash,
     pub node: Option<NodeName>,
     pub model: Option<String>,
     pub properties: Vec<String>,
@@ -19,9 +19,10 @@ pub(super) struct Entry {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Model {
+pub(in crate::daemon::cloud::control) struct Model {
     pub uid: String,
     pub revision: Revision,
+    pub content: ContentHash,
     seen: bool,
 }
 
@@ -46,9 +47,11 @@ pub(super) struct Past {
     pub model: Option<String>,
 }
 
+/// All devices and models.
 #[derive(Default)]
-pub(super) struct Index {
+pub(in crate::daemon::cloud::control) struct Index {
     devices: HashMap<DeviceId, Entry>,
+    by_node: HashMap<NodeName, BTreeSet<DeviceId>>,
     models: HashMap<DeviceId, Model>,
 }
 
@@ -64,7 +67,7 @@ impl Entry {
         Entry {
             uid: meta(device, "uid").to_owned(),
             revision: revision(device),
-            fingerprint: fingerprint::of(device),
+            content: ContentHash::of(device),
             node: text("/spec/nodeName").and_then(|node| NodeName::new(node).ok()),
             model: text("/spec/deviceModelRef/name").map(str::to_owned),
             properties: properties.into_iter().flatten().filter_map(name).collect(),
@@ -80,15 +83,22 @@ impl Entry {
 impl Index {
     pub(super) fn apply(&mut self, device: &Value) -> Change {
         let entry = Entry::of(device);
-        let (uid, fingerprint, node) = (entry.uid.clone(), entry.fingerprint, entry.node.clone());
+        let (uid, content, node) = (entry.uid.clone(), entry.content, entry.node.clone());
         match self.devices.get_mut(&id(device)) {
-            Some(old) if old.uid == uid && old.fingerprint == fingerprint => {
+            Some(old) if old.uid == uid && old.content == content => {
                 old.seen = true;
                 return Change::Nothing;
             }
             _ => {}
         }
-        match self.devices.insert(id(device), entry) {
+        if let Some(node) = &node {
+            self.by_node.entry(node.clone()).or_default().insert(id(device));
+        }
+        let before = self.devices.insert(id(device), entry);
+        if let Some(old) = before.as_ref().filter(|old| old.node != node) {
+            self.unlink(&id(device), old.node.as_ref());
+        }
+        match before {
             None => Change::Added,
             Some(old) if old.uid == uid && old.node == node => Change::Changed,
             Some(old) => Change::Moved { from: old.past() },
@@ -96,10 +106,22 @@ impl Index {
     }
 
     pub(super) fn remove(&mut self, id: &DeviceId) -> Option<Past> {
-        self.devices.remove(id).map(Entry::past)
+        let past = self.devices.remove(id)?.past();
+        self.unlink(id, past.node.as_ref());
+        Some(past)
     }
 
-    pub(super) fn device(&self, id: &DeviceId) -> Option<&Entry> {
+    fn unlink(&mut self, id: &DeviceId, node: Option<&NodeName>) {
+        let Some(node) = node else { return };
+        if let Some(owned) = self.by_node.get_mut(node) {
+            owned.remove(id);
+            if owned.is_empty() {
+                self.by_node.remove(node);
+            }
+        }
+    }
+
+    pub(in crate::daemon::cloud::control) fn device(&self, id: &DeviceId) -> Option<&Entry> {
         self.devices.get(id)
     }
 
@@ -115,7 +137,12 @@ impl Index {
 
     /// Takes a model; `true` when it was not known before.
     pub(super) fn apply_model(&mut self, model: &Value) -> bool {
-        let entry = Model { uid: meta(model, "uid").to_owned(), revision: revision(model), seen: true };
+        let entry = Model {
+            uid: meta(model, "uid").to_owned(),
+            revision: revision(model),
+            content: ContentHash::of(model),
+            seen: true,
+        };
         let uid = entry.uid.clone();
         self.models.insert(id(model), entry).is_none_or(|old| old.uid != uid)
     }
@@ -124,7 +151,7 @@ impl Index {
         self.models.remove(id)
     }
 
-    pub(super) fn model(&self, id: &DeviceId) -> Option<&Model> {
+    pub(in crate::daemon::cloud::control) fn model(&self, id: &DeviceId) -> Option<&Model> {
         self.models.get(id)
     }
 
@@ -138,16 +165,10 @@ impl Index {
         lost.into_iter().filter_map(|id| self.remove_model(&id).map(|model| (id, model))).collect()
     }
 
-    /// Devices of a node.
-    pub(super) fn of_node(&self, node: &NodeName) -> Vec<(DeviceId, Entry)> {
-        let mut owned: Vec<(DeviceId, Entry)> = self
-            .devices
-            .iter()
-            .filter(|(_, entry)| entry.node.as_ref() == Some(node))
-            .map(|(id, entry)| (id.clone(), entry.clone()))
-            .collect();
-        owned.sort_by(|a, b| a.0.cmp(&b.0));
-        owned
+    /// Devices of a node, by name.
+    pub(in crate::daemon::cloud::control) fn of_node(&self, node: &NodeName) -> Vec<(DeviceId, Entry)> {
+        let owned = self.by_node.get(node).into_iter().flatten();
+        owned.filter_map(|id| Some((id.clone(), self.devices.get(id)?.clone()))).collect()
     }
 
     /// Nodes with a device of this model, and those devices.
@@ -165,7 +186,7 @@ impl Index {
     }
 
     /// Models that devices of this node use.
-    pub(super) fn models_of(&self, node: &NodeName) -> BTreeSet<DeviceId> {
+    pub(in crate::daemon::cloud::control) fn models_of(&self, node: &NodeName) -> BTreeSet<DeviceId> {
         let model = |(id, entry): (DeviceId, Entry)| Some(DeviceId::new(id.namespace, entry.model?));
         self.of_node(node).into_iter().filter_map(model).collect()
     }
@@ -190,7 +211,10 @@ mod tests {
         changed["spec"]["properties"][0]["desired"] = json!({"value": "1"});
         assert_eq!(index.apply(&changed), Change::Changed);
         let Change::Moved { from } = index.apply(&device("4", "n2")) else { panic!("it moved") };
-        assert_eq!(from.node.unwrap().as_str(), "n1");
+        let old = from.node.unwrap();
+        assert_eq!(old.as_str(), "n1");
+        assert!(index.of_node(&old).is_empty());
+        assert_eq!(index.of_node(&NodeName::new("n2").unwrap()).len(), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! watch --> index --> push --> hub        hub --> letters --> status --> API --> confirmation
 
-mod index;
+pub(super) mod index;
 mod push;
 mod status;
 mod twins;
@@ -11,7 +11,7 @@ mod twins;
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
 use super::lanes::Lanes;
 use super::pods::{gone, watch_ended};
-use super::shared::{Notice, Shared};
+use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
 use crate::model::{DeviceId, NodeName};
 use crate::wire::{Question, Up};
@@ -43,13 +43,12 @@ pub(super) struct Devices {
 /// What the jobs of one run share.
 struct Context {
     shared: Arc<Shared>,
-    index: Mutex<Index>,
     statuses: Mutex<HashMap<DeviceId, status::Held>>,
 }
 
 impl Context {
     fn index(&self) -> MutexGuard<'_, Index> {
-        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.devices()
     }
 
     fn statuses(&self) -> MutexGuard<'_, HashMap<DeviceId, status::Held>> {
@@ -67,9 +66,7 @@ impl Module for Devices {
             let mut crew = Crew::new();
             let mut devices = watch(&mut crew, &self.shared, Resource::DEVICE);
             let mut models = watch(&mut crew, &self.shared, Resource::DEVICE_MODEL);
-            let context =
-                Context { shared: self.shared.clone(), index: Mutex::default(), statuses: Mutex::default() };
-            let context = &context;
+            let context = &Context { shared: self.shared.clone(), statuses: Mutex::default() };
             let mut lanes = Lanes::new(ROOM);
             let (mut models_listed, mut devices_listed) = (false, false);
             loop {
@@ -94,6 +91,7 @@ impl Module for Devices {
                     }
                 }
                 if models_listed && devices_listed {
+                    self.shared.has_listed(Listed::Devices);
                     ready.set();
                 }
             }
