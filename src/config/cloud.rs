@@ -48,7 +48,8 @@ pub struct HubConfig {
     pub ca_key_file: PathBuf,
     pub cert_file: PathBuf,
     pub key_file: PathBuf,
-    pub certificate_days: u32,
+    /// How long node certificates are valid.
+    pub certificate_life: Duration,
     pub token_refresh: Duration,
 }
 
@@ -189,6 +190,9 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     if hub.quic.enable {
         checker.wrong("modules.cloudHub.quic.enable", true, "kedge serves nodes by websocket only");
     }
+    if hub.edge_cert_signing_duration == 0 {
+        checker.wrong("modules.cloudHub.edgeCertSigningDuration", 0, "must be more than 0 days");
+    }
     let hours = hub.token_refresh_duration;
     if hours == 0 {
         checker.wrong("modules.cloudHub.tokenRefreshDuration", hours, "must be more than 0 hours");
@@ -211,7 +215,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             ca_key_file: hub.tls_ca_key_file,
             cert_file: hub.tls_cert_file,
             key_file: hub.tls_private_key_file,
-            certificate_days: hub.edge_cert_signing_duration,
+            certificate_life: Duration::from_secs(u64::from(hub.edge_cert_signing_duration) * 86_400),
             token_refresh: Duration::from_secs(u64::from(hours) * 3600),
         },
         stream: StreamConfig {

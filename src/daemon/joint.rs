@@ -1,6 +1,6 @@
 //! Both ends of the wire against each other: a real hub and real uplinks over mutual TLS on 127.0.0.1.
 
-use super::cloud::hub::{self, Addresses, Arrival, Hub};
+use super::cloud::hub::{self, Addresses, Arrival, Hub, Trust};
 use super::edge::uplink::{self, Enrolled, Files, Inbound, Link, ReportKey, Uplink};
 use crate::base::{Crew, Failure, Module, Ready, Stop};
 use crate::link::ws::{Outgoing, Reader, Received, Writer, WsError, connect};
@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -53,13 +53,14 @@ impl Cloud {
         let authority = Arc::new(Authority::generate("KubeEdge").unwrap());
         let tokens = TokenBook::at(dir.path().join("tokens.json"));
         let identity = authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
+        let (_, trust) = watch::channel(Trust::new(authority.clone(), identity));
         let any = ([127, 0, 0, 1], 0).into();
         let config = hub::Config {
             websocket: any,
             https: any,
             keepalive,
             known_node: Arc::new(|name| name == "known"),
-            ..hub::Config::new(authority.clone(), identity, tokens.clone())
+            ..hub::Config::new(trust, tokens.clone())
         };
         let (hub, arrivals, module) = hub::new(config).unwrap();
         let (stop, mut crew) = (Stop::new(), Crew::new());
@@ -403,7 +404,8 @@ async fn the_cloud_says_whether_a_node_is_known() {
 async fn a_port_in_use_is_named() {
     let cloud = Cloud::start();
     let identity = cloud.authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
-    let mut config = hub::Config::new(cloud.authority.clone(), identity, cloud.tokens.clone());
+    let (_, trust) = watch::channel(Trust::new(cloud.authority.clone(), identity));
+    let mut config = hub::Config::new(trust, cloud.tokens.clone());
     config.websocket = cloud.addresses.websocket;
     let failure = hub::new(config).map(|_| ()).unwrap_err();
     assert_eq!(failure.code, "KE-PORT-001");

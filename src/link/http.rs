@@ -2,7 +2,7 @@
 //! The hub and the embedded API give a handler; connections end when `stop` is raised.
 
 use crate::base::{Crew, Stop};
-use crate::pki::{Peer, peer_of};
+use crate::pki::{LiveTls, Peer, peer_of};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
@@ -81,7 +81,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `stop` is raised, with default limits.
-pub async fn serve<H, F>(listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: Stop, handler: H)
+pub async fn serve<H, F>(listener: TcpListener, tls: impl Into<LiveTls>, stop: Stop, handler: H)
 where
     H: Fn(http::Request<Incoming>, Arc<Caller>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = http::Response<Body>> + Send + 'static,
@@ -93,14 +93,14 @@ where
 pub async fn serve_within<H, F>(
     limits: Limits,
     listener: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
+    tls: impl Into<LiveTls>,
     stop: Stop,
     handler: H,
 ) where
     H: Fn(http::Request<Incoming>, Arc<Caller>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = http::Response<Body>> + Send + 'static,
 {
-    let acceptor = TlsAcceptor::from(tls);
+    let tls = tls.into();
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut crew = Crew::new();
     loop {
@@ -111,7 +111,8 @@ pub async fn serve_within<H, F>(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((socket, remote, permit)) = accepted else { continue };
-        let (acceptor, stop, handler) = (acceptor.clone(), stop.clone(), handler.clone());
+        let (stop, handler) = (stop.clone(), handler.clone());
+        let acceptor = TlsAcceptor::from(tls.current());
         crew.spawn(async move {
             let _permit = permit;
             connection(limits, acceptor, socket, remote, stop, handler).await;

@@ -1,7 +1,9 @@
-//! The certificate authority and what it issues (protocol.md §2.3).
+//! The certificate authority and what it issues (protocol.md §2.3). The authority may be the operator's own, with an EC
+//! or RSA key; whatever it signs has a P-256 key. Callers keep the files and Secrets; nothing here writes but
+//! `load_or_create`.
 
 use super::der;
-use super::identity::{Identity, bad_key};
+use super::identity::{Identity, NO_KEY, bad_key};
 use crate::base::{Failure, create_private_dir, now, random_bytes, read_limited, write_atomic};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 const DAY: i64 = 86_400;
 const CA_DAYS: i64 = 100 * 364;
-/// Clocks of edge machines run late: certificates are valid from an hour ago.
+/// Clocks of edge machines run late: certificates are valid from an hour ago, short-lived ones from a bit of their life.
 const BACKDATE: i64 = 3_600;
 const FILE_LIMIT: u64 = 256 << 10;
 
@@ -94,9 +96,26 @@ fn validity(from: i64, until: i64) -> CertificateParams {
     params
 }
 
-fn from_now(days: u32) -> CertificateParams {
+fn from_now(life: Duration) -> CertificateParams {
     let at = now().as_second();
-    validity(at - BACKDATE, at + i64::from(days) * DAY)
+    let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX).min(CA_DAYS * DAY);
+    validity(at - BACKDATE.min(life / 24), at + life)
+}
+
+fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
+}
+
+/// What a certificate for a signing request may be used for; one of the two at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usages {
+    pub client: bool,
+    pub server: bool,
+}
+
+impl Usages {
+    /// What nodes need towards the cloud.
+    pub const CLIENT: Usages = Usages { client: true, server: false };
 }
 
 impl Authority {
@@ -115,14 +134,29 @@ impl Authority {
         Authority::from_der(cert.der(), &key.serialize_der())
     }
 
-    /// Takes an existing authority over; the key is SEC1 or PKCS#8.
+    /// Takes an existing authority over; the key is P-256, P-384 or RSA in SEC1, PKCS#1 or PKCS#8 and must be the
+    /// certificate's.
     pub fn from_der(cert: &[u8], key: &[u8]) -> Result<Authority, Failure> {
-        let p256 = || bad_key("the authority's key is not a P-256 key");
-        let sec1 = der::to_sec1(key).ok_or_else(p256)?;
-        let pkcs8 = der::to_pkcs8(key).ok_or_else(p256)?;
-        let pair = KeyPair::try_from(&PrivatePkcs8KeyDer::from(pkcs8)).map_err(failed)?;
+        let unusable = || bad_key("the authority's key cannot sign").fix("use an EC P-256 or an RSA key");
+        let key = der::PrivateKey::parse(key).ok_or_else(|| bad_key(NO_KEY))?;
+        let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8));
+        let pair = KeyPair::try_from(&pkcs8).map_err(|_| unusable())?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(cert)
+            .map_err(|_| Failure::new("KE-PKI-003", "the authority's certificate cannot be read"))?;
+        if parsed.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
+            return Err(Failure::new("KE-PKI-008", "the authority's key does not belong to its certificate")
+                .because("the certificate holds another public key")
+                .fix("put the certificate and the key that were made together"));
+        }
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(cert), pair).map_err(failed)?;
-        Ok(Authority { cert: cert.to_vec(), key: sec1, issuer })
+        Ok(Authority { cert: cert.to_vec(), key: key.native, issuer })
+    }
+
+    /// Takes an existing authority over from PEM texts; of several certificates the first is meant.
+    pub fn from_pem(cert: &str, key: &str) -> Result<Authority, Failure> {
+        let identity = Identity { cert_pem: cert.to_owned(), key_pem: key.to_owned() };
+        let (cert, key) = (identity.certificates()?, identity.key()?);
+        Authority::from_der(cert.first().map_or(&[][..], |cert| cert), key.secret_der())
     }
 
     /// Reads `{stem}.crt` and `{stem}.key` below `dir`, or makes a new authority and writes them.
@@ -154,8 +188,8 @@ impl Authority {
         der::pem("CERTIFICATE", &self.cert)
     }
 
-    /// The private key as KubeEdge stores it; it is also the key of KubeEdge's join tokens.
-    pub fn key_der_sec1(&self) -> &[u8] {
+    /// The private key as KubeEdge stores it (SEC1, PKCS#1 for RSA); it is also the key of KubeEdge's join tokens.
+    pub fn key_der(&self) -> &[u8] {
         &self.key
     }
 
@@ -166,7 +200,7 @@ impl Authority {
 
     /// Issues a server certificate for these host names and addresses.
     pub fn issue_server(&self, common_name: &str, names: &[String], days: u32) -> Result<Identity, Failure> {
-        let mut params = from_now(days);
+        let mut params = from_now(self::days(days));
         params.distinguished_name = subject(common_name, &["KubeEdge"]);
         params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(failed)?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -175,7 +209,7 @@ impl Authority {
 
     /// Issues a client certificate.
     pub fn issue_client(&self, common_name: &str, orgs: &[&str], days: u32) -> Result<Identity, Failure> {
-        let mut params = from_now(days);
+        let mut params = from_now(self::days(days));
         params.distinguished_name = subject(common_name, orgs);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params)
@@ -203,16 +237,16 @@ impl Authority {
         Identity::from_der(cert.der(), &key.serialize_der())
     }
 
-    /// Signs a request as a client certificate and returns it in DER. Name, organizations, DNS names and addresses are
-    /// taken over, nothing else: a node must not become an authority or a server by asking for it.
-    pub fn sign_csr(&self, csr_der: &[u8], days: u32) -> Result<Vec<u8>, Failure> {
+    /// Signs a request and returns the certificate in DER. Name, organizations, DNS names and addresses are taken over,
+    /// nothing else: a node must not become an authority by asking for it.
+    pub fn sign_csr(&self, csr_der: &[u8], life: Duration, usages: Usages) -> Result<Vec<u8>, Failure> {
         let refused = |why: &dyn std::fmt::Display| {
             Failure::new("KE-PKI-006", "the certificate signing request cannot be signed").because(why)
         };
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
             .map_err(|error| refused(&error))?;
         let peer = super::csr_peer(csr_der).ok_or_else(|| refused(&"its subject cannot be read"))?;
-        let mut params = from_now(days);
+        let mut params = from_now(life);
         let organizations: Vec<&str> = peer.organizations.iter().map(String::as_str).collect();
         params.distinguished_name = subject(&peer.common_name, &organizations);
         params.subject_alt_names = request
@@ -221,7 +255,12 @@ impl Authority {
             .into_iter()
             .filter(|name| matches!(name, SanType::DnsName(_) | SanType::IpAddress(_)))
             .collect();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let wanted = [
+            (usages.server, ExtendedKeyUsagePurpose::ServerAuth),
+            (usages.client, ExtendedKeyUsagePurpose::ClientAuth),
+        ];
+        params.extended_key_usages =
+            wanted.into_iter().filter_map(|(on, usage)| on.then_some(usage)).collect();
         params.serial_number = Some(serial());
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&request.public_key, &self.issuer).map_err(|error| refused(&error))?;
@@ -240,7 +279,7 @@ mod tests {
         let first = Authority::load_or_create(dir.path(), "rootCA", "KubeEdge").unwrap();
         let again = Authority::load_or_create(dir.path(), "rootCA", "KubeEdge").unwrap();
         assert_eq!(first.cert_der(), again.cert_der());
-        assert_eq!(first.key_der_sec1(), again.key_der_sec1());
+        assert_eq!(first.key_der(), again.key_der());
         let text = std::fs::read_to_string(dir.path().join("rootCA.key")).unwrap();
         assert!(text.starts_with("-----BEGIN EC PRIVATE KEY-----"));
     }
@@ -259,7 +298,7 @@ mod tests {
     fn a_request_becomes_a_certificate_of_the_same_subject() {
         let authority = Authority::generate("KubeEdge").unwrap();
         let request = Request::new("system:node:n1", &["system:nodes"]).unwrap();
-        let cert = authority.sign_csr(&request.csr_der, 365).unwrap();
+        let cert = authority.sign_csr(&request.csr_der, days(365), Usages::CLIENT).unwrap();
         let facts = facts_of(&cert).unwrap();
         let peer =
             Peer { common_name: "system:node:n1".to_owned(), organizations: vec!["system:nodes".to_owned()] };
@@ -270,13 +309,46 @@ mod tests {
         assert_eq!(other.fulfil(&cert).unwrap_err().code, "KE-PKI-005");
     }
 
+    /// An operator's authority with an RSA key, as openssl writes it.
+    const RSA_CERT: &str = include_str!("testdata/rsa.crt");
+    const RSA_KEY: &str = include_str!("testdata/rsa.key");
+
+    #[test]
+    fn an_operators_authority_signs_with_any_form_of_its_key() {
+        let rsa = PrivateKeyDer::from_pem_slice(RSA_KEY.as_bytes()).unwrap();
+        let pkcs8 = der::PrivateKey::parse(rsa.secret_der()).unwrap().pkcs8;
+        let ec = Authority::generate("x").unwrap();
+        let ec_pkcs8 = der::PrivateKey::parse(ec.key_der()).unwrap().pkcs8;
+        for (cert, key, native) in [
+            (RSA_CERT.to_owned(), RSA_KEY.to_owned(), rsa.secret_der()),
+            (RSA_CERT.to_owned(), der::pem("PRIVATE KEY", &pkcs8), rsa.secret_der()),
+            (ec.cert_pem(), der::pem("EC PRIVATE KEY", ec.key_der()), ec.key_der()),
+            // Go labels what KubeEdge stores like this, whatever its form.
+            (ec.cert_pem(), der::pem("PRIVATE KEY", ec.key_der()), ec.key_der()),
+            (ec.cert_pem(), der::pem("PRIVATE KEY", &ec_pkcs8), ec.key_der()),
+        ] {
+            let authority = Authority::from_pem(&cert, &key).unwrap();
+            assert_eq!(authority.key_der(), native);
+            let server = authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
+            let client = crate::pki::client_config(&authority.cert_pem(), None).unwrap();
+            crate::pki::tls::tests::shake(
+                client,
+                crate::pki::server_config(&server, crate::pki::Clients::None).unwrap(),
+                "127.0.0.1",
+            )
+            .unwrap();
+        }
+        let swapped = Authority::from_pem(&ec.cert_pem(), RSA_KEY).unwrap_err();
+        assert_eq!(swapped.code, "KE-PKI-008");
+    }
+
     #[test]
     fn a_damaged_request_is_refused() {
         let authority = Authority::generate("KubeEdge").unwrap();
         let mut csr = Request::new("system:node:n1", &["system:nodes"]).unwrap().csr_der;
         let last = csr.len() - 3;
         csr[last] ^= 1;
-        assert_eq!(authority.sign_csr(&csr, 1).unwrap_err().code, "KE-PKI-006");
-        assert_eq!(authority.sign_csr(b"nonsense", 1).unwrap_err().code, "KE-PKI-006");
+        assert_eq!(authority.sign_csr(&csr, days(1), Usages::CLIENT).unwrap_err().code, "KE-PKI-006");
+        assert_eq!(authority.sign_csr(b"nonsense", days(1), Usages::CLIENT).unwrap_err().code, "KE-PKI-006");
     }
 }

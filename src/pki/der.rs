@@ -1,10 +1,14 @@
-//! PEM text and the two DER forms of a P-256 key: SEC1, which KubeEdge stores, and PKCS#8, which the signer takes.
+//! PEM text and the DER forms of private keys: the native one (SEC1 for P-256 and P-384, PKCS#1 for RSA), which KubeEdge
+//! stores and keys its join tokens with, and PKCS#8, which the signer takes. Only this room sees keys as bytes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-const CURVE: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const EC_KEY: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+/// Object identifier and its empty parameters.
+const RSA_KEY: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 /// Wraps DER as PEM with lines of 64 characters.
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
@@ -56,59 +60,129 @@ fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Private number and public point of a P-256 key.
-struct Parts<'a> {
+/// A private key in both forms.
+pub(super) struct PrivateKey {
+    /// SEC1 or PKCS#1: as it was handed in when it had this form, else as Go writes it.
+    pub native: Vec<u8>,
+    pub pkcs8: Vec<u8>,
+    /// What a PEM block with the native form is called.
+    pub label: &'static str,
+}
+
+impl PrivateKey {
+    /// Takes SEC1, PKCS#1 or PKCS#8; `None` for anything but P-256, P-384 and RSA.
+    pub fn parse(der: &[u8]) -> Option<PrivateKey> {
+        let (0x30, body, _) = element(der)? else { return None };
+        let (0x02, _, rest) = element(body)? else { return None };
+        match element(rest)? {
+            (0x30, algorithm, rest) if algorithm.starts_with(RSA_KEY) => {
+                let (0x04, inner, _) = element(rest)? else { return None };
+                PrivateKey::rsa(inner)
+            }
+            (0x30, algorithm, rest) => {
+                let curve = algorithm.strip_prefix(EC_KEY).and_then(Curve::of)?;
+                let (0x04, inner, _) = element(rest)? else { return None };
+                let point = point(inner, Some(curve))?;
+                Some(PrivateKey::ec(&point, point.sec1(true)))
+            }
+            (0x04, ..) => {
+                let point = point(der, None)?;
+                Some(PrivateKey::ec(&point, der.to_vec()))
+            }
+            (0x02, ..) => PrivateKey::rsa(der),
+            _ => None,
+        }
+    }
+
+    fn ec(point: &Point<'_>, native: Vec<u8>) -> PrivateKey {
+        let mut body = vec![0x02, 0x01, 0x00];
+        body.extend(wrap(0x30, &[EC_KEY, point.curve.identifier()].concat()));
+        body.extend(wrap(0x04, &point.sec1(false)));
+        PrivateKey { native, pkcs8: wrap(0x30, &body), label: "EC PRIVATE KEY" }
+    }
+
+    fn rsa(pkcs1: &[u8]) -> Option<PrivateKey> {
+        let (0x30, content, []) = element(pkcs1)? else { return None };
+        let (0x02, [0], rest) = element(content)? else { return None };
+        let (0x02, ..) = element(rest)? else { return None };
+        let mut body = vec![0x02, 0x01, 0x00];
+        body.extend(wrap(0x30, RSA_KEY));
+        body.extend(wrap(0x04, pkcs1));
+        Some(PrivateKey { native: pkcs1.to_vec(), pkcs8: wrap(0x30, &body), label: "RSA PRIVATE KEY" })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Curve {
+    P256,
+    P384,
+}
+
+impl Curve {
+    fn of(identifier: &[u8]) -> Option<Curve> {
+        [Curve::P256, Curve::P384].into_iter().find(|curve| curve.identifier() == identifier)
+    }
+
+    fn identifier(self) -> &'static [u8] {
+        match self {
+            Curve::P256 => P256,
+            Curve::P384 => P384,
+        }
+    }
+
+    /// Length of the private number.
+    fn size(self) -> usize {
+        match self {
+            Curve::P256 => 32,
+            Curve::P384 => 48,
+        }
+    }
+}
+
+/// Private number and public point of an EC key.
+struct Point<'a> {
+    curve: Curve,
     private: &'a [u8],
     public: &'a [u8],
 }
 
-fn parts(der: &[u8]) -> Option<Parts<'_>> {
-    let (0x30, body, _) = element(der)? else { return None };
-    let (0x02, version, rest) = element(body)? else { return None };
-    if version == [0] {
-        let (0x30, algorithm, rest) = element(rest)? else { return None };
-        if !algorithm.ends_with(CURVE) {
-            return None;
-        }
-        let (0x04, inner, _) = element(rest)? else { return None };
-        return parts(inner);
-    }
+/// Reads SEC1; inside PKCS#8 the curve may stand outside only.
+fn point(sec1: &[u8], outer: Option<Curve>) -> Option<Point<'_>> {
+    let (0x30, body, _) = element(sec1)? else { return None };
+    let (0x02, [1], rest) = element(body)? else { return None };
     let (0x04, private, mut rest) = element(rest)? else { return None };
-    let mut public = None;
+    let (mut curve, mut public) = (outer, None);
     while let Some((tag, content, tail)) = element(rest) {
         match tag {
-            0xa0 if content != CURVE => return None,
+            0xa0 => {
+                let named = Some(Curve::of(content)?);
+                if outer.is_some() && outer != named {
+                    return None;
+                }
+                curve = named;
+            }
             0xa1 => public = element(content).and_then(|(_, bits, _)| bits.strip_prefix(&[0])),
             _ => {}
         }
         rest = tail;
     }
-    let public = public?;
-    (private.len() == 32 && public.len() == 65).then_some(Parts { private, public })
+    let (curve, public) = (curve?, public?);
+    let fits = private.len() == curve.size() && public.len() == 2 * curve.size() + 1;
+    fits.then_some(Point { curve, private, public })
 }
 
-fn ec_private_key(parts: &Parts<'_>, with_curve: bool) -> Vec<u8> {
-    let mut body = vec![0x02, 0x01, 0x01];
-    body.extend(wrap(0x04, parts.private));
-    if with_curve {
-        body.extend(wrap(0xa0, CURVE));
+impl Point<'_> {
+    /// Byte for byte as Go's `x509.MarshalECPrivateKey` writes it when it is with the curve.
+    fn sec1(&self, with_curve: bool) -> Vec<u8> {
+        let mut body = vec![0x02, 0x01, 0x01];
+        body.extend(wrap(0x04, self.private));
+        if with_curve {
+            body.extend(wrap(0xa0, self.curve.identifier()));
+        }
+        let bits: Vec<u8> = std::iter::once(0).chain(self.public.iter().copied()).collect();
+        body.extend(wrap(0xa1, &wrap(0x03, &bits)));
+        wrap(0x30, &body)
     }
-    let bits: Vec<u8> = std::iter::once(0).chain(parts.public.iter().copied()).collect();
-    body.extend(wrap(0xa1, &wrap(0x03, &bits)));
-    wrap(0x30, &body)
-}
-
-/// The SEC1 form, byte for byte as Go's `x509.MarshalECPrivateKey` writes it; takes either form.
-pub(super) fn to_sec1(der: &[u8]) -> Option<Vec<u8>> {
-    Some(ec_private_key(&parts(der)?, true))
-}
-
-/// The PKCS#8 form; takes either form.
-pub(super) fn to_pkcs8(der: &[u8]) -> Option<Vec<u8>> {
-    let mut body = vec![0x02, 0x01, 0x00];
-    body.extend(wrap(0x30, &[EC_KEY, CURVE].concat()));
-    body.extend(wrap(0x04, &ec_private_key(&parts(der)?, false)));
-    Some(wrap(0x30, &body))
 }
 
 #[cfg(test)]
@@ -116,23 +190,28 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn new_key() -> (Vec<u8>, Vec<u8>) {
+        let pkcs8 = rcgen::KeyPair::generate().unwrap().serialize_der();
+        let native = PrivateKey::parse(&pkcs8).unwrap().native;
+        (pkcs8, native)
+    }
+
     #[test]
     fn both_forms_hold_the_same_key() {
-        let pkcs8 = rcgen::KeyPair::generate().unwrap().serialize_der();
-        let sec1 = to_sec1(&pkcs8).unwrap();
+        let (pkcs8, sec1) = new_key();
         assert_eq!(sec1.len(), 121);
-        assert_eq!(to_pkcs8(&sec1).unwrap(), pkcs8);
-        assert_eq!(to_sec1(&sec1).unwrap(), sec1);
+        let again = PrivateKey::parse(&sec1).unwrap();
+        assert_eq!((again.pkcs8, again.native, again.label), (pkcs8, sec1, "EC PRIVATE KEY"));
     }
 
     proptest! {
         #[test]
         fn damaged_keys_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..121, flip in any::<u8>()) {
-            drop(to_sec1(&bytes));
-            let mut key = to_sec1(&rcgen::KeyPair::generate().unwrap().serialize_der()).unwrap();
+            drop(PrivateKey::parse(&bytes));
+            let (_, mut key) = new_key();
             key[cut] ^= flip;
-            drop(to_pkcs8(&key));
-            drop(to_pkcs8(&key[..cut]));
+            drop(PrivateKey::parse(&key));
+            drop(PrivateKey::parse(&key[..cut]));
         }
     }
 }

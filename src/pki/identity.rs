@@ -9,6 +9,7 @@ use std::path::Path;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest, X509Name};
 
 const FILE_LIMIT: u64 = 256 << 10;
+pub(super) const NO_KEY: &str = "it is no P-256, P-384 or RSA key";
 
 /// A certificate (chain) and its private key, both as PEM text.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,8 +27,8 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Puts a certificate and a key in DER together.
     pub fn from_der(cert: &[u8], key: &[u8]) -> Result<Self, Failure> {
-        let key = der::to_sec1(key).ok_or_else(|| bad_key("it is not a P-256 key"))?;
-        Ok(Identity { cert_pem: der::pem("CERTIFICATE", cert), key_pem: der::pem("EC PRIVATE KEY", &key) })
+        let key = der::PrivateKey::parse(key).ok_or_else(|| bad_key(NO_KEY))?;
+        Ok(Identity { cert_pem: der::pem("CERTIFICATE", cert), key_pem: der::pem(key.label, &key.native) })
     }
 
     /// Reads both from PEM files.
@@ -65,6 +66,18 @@ impl Identity {
         let labelled = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())
             .map_err(|_| bad_key("no PEM private key in it"))?;
         PrivateKeyDer::try_from(labelled.secret_der().to_vec()).map_err(bad_key)
+    }
+
+    /// Certificate and key in DER, the key in its native form, as KubeEdge's Secrets hold them.
+    pub fn ders(&self) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+        let cert = self.certificates()?.first().map(|cert| cert.to_vec()).unwrap_or_default();
+        let key = der::PrivateKey::parse(self.key()?.secret_der()).ok_or_else(|| bad_key(NO_KEY))?;
+        Ok((cert, key.native))
+    }
+
+    /// Whether the key belongs to the certificate.
+    pub fn is_consistent(&self) -> bool {
+        super::tls::certified(self).is_ok()
     }
 
     /// What the certificate says.
@@ -129,6 +142,20 @@ pub fn names_of(der: &[u8]) -> Vec<String> {
         _ => None,
     };
     names.value.general_names.iter().filter_map(text).collect()
+}
+
+/// The certificates of a PEM text in DER; fails when there is none.
+pub fn certificates_of(pem: &str) -> Result<Vec<Vec<u8>>, Failure> {
+    let identity = Identity { cert_pem: pem.to_owned(), key_pem: String::new() };
+    Ok(identity.certificates()?.iter().map(|cert| cert.to_vec()).collect())
+}
+
+/// Whether a server may show this certificate: that of a node is for clients only.
+pub fn serves_hosts(identity: &Identity) -> bool {
+    let Ok(chain) = identity.certificates() else { return false };
+    let parsed = chain.first().and_then(|cert| X509Certificate::from_der(cert).ok());
+    let usage = parsed.as_ref().and_then(|(_, cert)| cert.extended_key_usage().ok().flatten());
+    parsed.is_some() && usage.is_none_or(|usage| usage.value.any || usage.value.server_auth)
 }
 
 /// For whom a signing request asks; `None` when it cannot be read.

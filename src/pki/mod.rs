@@ -1,5 +1,5 @@
 //! Certificate authority, certificates, join tokens, TLS configurations that reload by themselves.
-//! The cloud, the embedded API and `kedge join` come here. Keys are P-256 and kept as SEC1, as KubeEdge keeps them;
+//! The cloud, the embedded API and `kedge join` come here. Own keys are P-256 and kept as SEC1, as KubeEdge keeps them;
 //! no key and no token ever reaches a log line or a failure text.
 
 mod authority;
@@ -8,11 +8,13 @@ mod identity;
 mod tls;
 mod token;
 
-pub use authority::{Authority, Request};
+pub use authority::{Authority, Request, Usages};
 pub use der::pem_certificate;
-pub use identity::{Facts, Identity, Peer, csr_peer, facts_of, names_of, peer_of};
+pub use identity::{
+    Facts, Identity, Peer, certificates_of, csr_peer, facts_of, names_of, peer_of, serves_hosts,
+};
 pub use tls::{
-    Clients, client_config, install_crypto_provider, reloading_server_config, server_config,
+    Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
     unverified_client_config,
 };
 pub use token::{Token, TokenBook, TokenEntry, TokenError};

@@ -10,10 +10,9 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
-
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::watch;
 
 /// Makes ring the provider of every library that asks for the process's default; call it first in `main`.
 pub fn install_crypto_provider() {
@@ -50,7 +49,7 @@ fn roots(ca_pem: &str) -> Result<RootCertStore, Failure> {
     Ok(roots)
 }
 
-fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
+pub(super) fn certified(identity: &Identity) -> Result<Arc<CertifiedKey>, Failure> {
     let certified = CertifiedKey::from_der(identity.certificates()?, identity.key()?, &provider());
     Ok(Arc::new(certified.map_err(failed)?))
 }
@@ -88,56 +87,57 @@ pub fn server_config(identity: &Identity, clients: Clients<'_>) -> Result<Arc<Se
     server(Arc::new(Fixed(certified(identity)?)), clients)
 }
 
-/// Like [`server_config`], with a certificate that is read again when its file changes.
-pub fn reloading_server_config(
-    cert: &Path,
-    key: &Path,
-    clients: Clients<'_>,
-) -> Result<Arc<ServerConfig>, Failure> {
-    let current = certified(&Identity::load(cert, key)?)?;
-    let held = Held { current, changed: changed(cert), checked: Instant::now() };
-    server(Arc::new(Watched { cert: cert.to_owned(), key: key.to_owned(), held: Mutex::new(held) }), clients)
-}
+/// The configuration of a server as it is now: each handshake takes the newest, connections keep what they began with.
+#[derive(Clone, Debug)]
+pub struct LiveTls(watch::Receiver<Arc<ServerConfig>>);
 
-fn changed(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|facts| facts.modified()).ok()
-}
-
-#[derive(Debug)]
-struct Held {
-    current: Arc<CertifiedKey>,
-    changed: Option<SystemTime>,
-    checked: Instant,
-}
-
-#[derive(Debug)]
-struct Watched {
-    cert: PathBuf,
-    key: PathBuf,
-    held: Mutex<Held>,
-}
-
-impl ResolvesServerCert for Watched {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.checked.elapsed() >= CHECK_EVERY {
-            held.checked = Instant::now();
-            let at = changed(&self.cert);
-            if at != held.changed {
-                // Certificate and key are replaced one after the other: until both fit, the old pair stays.
-                match Identity::load(&self.cert, &self.key).and_then(|identity| certified(&identity)) {
-                    Ok(new) => {
-                        held.current = new;
-                        held.changed = at;
-                    }
-                    Err(failure) => {
-                        tracing::warn!(code = failure.code, error = %failure, "the new certificate cannot be used");
-                    }
-                }
-            }
-        }
-        Some(held.current.clone())
+impl LiveTls {
+    /// A configuration that whoever holds the sender replaces.
+    pub fn new(config: Arc<ServerConfig>) -> (watch::Sender<Arc<ServerConfig>>, LiveTls) {
+        let (sender, receiver) = watch::channel(config);
+        (sender, LiveTls(receiver))
     }
+
+    /// For the next handshake.
+    pub fn current(&self) -> Arc<ServerConfig> {
+        self.0.borrow().clone()
+    }
+}
+
+impl From<Arc<ServerConfig>> for LiveTls {
+    /// One that stays.
+    fn from(config: Arc<ServerConfig>) -> LiveTls {
+        LiveTls::new(config).1
+    }
+}
+
+/// Files of keys and certificates, and whether they have been replaced since they were last looked at.
+#[derive(Debug)]
+pub struct WatchedFiles {
+    paths: Vec<PathBuf>,
+    seen: Vec<Option<(SystemTime, u64)>>,
+}
+
+impl WatchedFiles {
+    /// Notes the files as they are; they may be missing. Blocks.
+    pub fn new(paths: impl IntoIterator<Item = PathBuf>) -> WatchedFiles {
+        let paths: Vec<PathBuf> = paths.into_iter().collect();
+        let seen = paths.iter().map(|path| stamp(path)).collect();
+        WatchedFiles { paths, seen }
+    }
+
+    /// Whether one of them has come, gone or changed since the last call. Blocks.
+    pub fn have_changed(&mut self) -> bool {
+        let now: Vec<_> = self.paths.iter().map(|path| stamp(path)).collect();
+        let changed = now != self.seen;
+        self.seen = now;
+        changed
+    }
+}
+
+fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let facts = std::fs::metadata(path).ok()?;
+    Some((facts.modified().ok()?, facts.len()))
 }
 
 /// A client that trusts this authority only and shows a certificate when it has one. It offers no ALPN protocol.
@@ -205,13 +205,13 @@ impl ServerCertVerifier for Anyone {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::pki::Authority;
     use rustls::{ClientConnection, ServerConnection};
 
     /// A handshake in memory; the result is the server's certificate.
-    fn shake(
+    pub fn shake(
         client: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
         name: &'static str,
@@ -272,28 +272,16 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_certificate_is_shown_without_a_restart() {
+    fn replaced_files_are_noticed_once() {
         let dir = tempfile::tempdir().unwrap();
-        let (cert, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
-        let authority = Authority::generate("KubeEdge").unwrap();
-        // A new client each time: a resumed session keeps the certificate that it began with.
-        let client = || client_config(&authority.cert_pem(), None).unwrap();
-        let put = |age: u64| {
-            let identity = authority.issue_server("KubeEdge", &names(&["10.0.0.1"]), 1).unwrap();
-            std::fs::write(&key, &identity.key_pem).unwrap();
-            std::fs::write(&cert, &identity.cert_pem).unwrap();
-            let at = SystemTime::now() - Duration::from_secs(age);
-            std::fs::File::open(&cert).unwrap().set_modified(at).unwrap();
-            identity.certificates().unwrap()[0].to_vec()
-        };
-        let first = put(10);
-        let server = reloading_server_config(&cert, &key, Clients::None).unwrap();
-        assert_eq!(shake(client(), server.clone(), "10.0.0.1").unwrap(), first);
-        let second = put(0);
-        std::thread::sleep(CHECK_EVERY);
-        assert_eq!(shake(client(), server.clone(), "10.0.0.1").unwrap(), second);
-        std::fs::write(&cert, "damaged").unwrap();
-        std::thread::sleep(CHECK_EVERY);
-        assert_eq!(shake(client(), server, "10.0.0.1").unwrap(), second);
+        let path = dir.path().join("a.crt");
+        let mut files = WatchedFiles::new([path.clone()]);
+        assert!(!files.have_changed());
+        std::fs::write(&path, "one").unwrap();
+        assert!(files.have_changed() && !files.have_changed());
+        std::fs::write(&path, "three").unwrap();
+        assert!(files.have_changed() && !files.have_changed());
+        std::fs::remove_file(&path).unwrap();
+        assert!(files.have_changed());
     }
 }

@@ -60,7 +60,7 @@ fn sign(authority: &Authority, claims: &Claims) -> String {
         URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#),
         URL_SAFE_NO_PAD.encode(claims)
     );
-    let key = hmac::Key::new(hmac::HMAC_SHA256, authority.key_der_sec1());
+    let key = hmac::Key::new(hmac::HMAC_SHA256, authority.key_der());
     let signature = hmac::sign(&key, body.as_bytes());
     format!("{}.{body}.{}", authority.hash(), URL_SAFE_NO_PAD.encode(signature))
 }
@@ -95,7 +95,7 @@ fn check(authority: &Authority, text: &str) -> Result<Claims, TokenError> {
         "HS512" => hmac::HMAC_SHA512,
         _ => return Err(TokenError::WrongSignature),
     };
-    let key = hmac::Key::new(algorithm, authority.key_der_sec1());
+    let key = hmac::Key::new(algorithm, authority.key_der());
     hmac::verify(&key, body.as_bytes(), &decode(signature)?).map_err(|_| TokenError::WrongSignature)?;
     let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Malformed)?;
     if claims.exp <= now().as_second() {

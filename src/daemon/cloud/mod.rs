@@ -23,7 +23,7 @@ use crate::config::cloud::{CloudConfig, StreamConfig};
 use crate::daemon::status::{Facts, StatusSocket};
 use crate::pki::TokenBook;
 use control::Indexes;
-use hub::Hub;
+use hub::{Hub, Trust};
 use kubernetes::Kube;
 use serde_json::json;
 use std::sync::{Arc, PoisonError};
@@ -58,19 +58,17 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     if config.install_crds {
         install::definitions(&kube).await?;
     }
-    let trust = trust::establish(&kube, &config.hub).await?;
+    let established = trust::establish(&kube, &config.hub, None).await?;
+    let (trust_sender, trust) = watch::channel(established);
     let book = TokenBook::at(config.token_book());
     let indexes = Indexes::default();
     let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
     let advertised = config.hub.advertise.first().cloned();
     let controllers = control::new(kube.clone(), hub.clone(), indexes.clone(), advertised).await?;
     let mut supervisor = Supervisor::new();
-    supervisor.add(tokens::Tokens {
-        kube,
-        authority: trust.authority.clone(),
-        book,
-        refresh: config.hub.token_refresh,
-    });
+    supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });
+    let refresh = config.hub.token_refresh;
+    supervisor.add(tokens::Tokens { kube, trust: trust.clone(), book, refresh });
     supervisor.add(Boxed(controllers.sync));
     for module in controllers.rest {
         supervisor.add(Boxed(module));
@@ -86,31 +84,31 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     Ok(supervisor)
 }
 
-fn hub_config(config: &CloudConfig, trust: &trust::Trust, book: TokenBook, indexes: &Indexes) -> hub::Config {
+fn hub_config(
+    config: &CloudConfig,
+    trust: &watch::Receiver<Trust>,
+    book: TokenBook,
+    indexes: &Indexes,
+) -> hub::Config {
     let nodes = indexes.nodes.clone();
     let wanted = &config.hub;
     hub::Config {
         websocket: wanted.websocket,
         https: wanted.https,
-        certificate_days: wanted.certificate_days,
+        certificate_life: wanted.certificate_life,
         node_limit: wanted.node_limit,
         keepalive: wanted.keepalive,
         known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).contains(name)),
-        ..hub::Config::new(trust.authority.clone(), trust.identity.clone(), book)
+        ..hub::Config::new(trust.clone(), book)
     }
 }
 
 async fn stream_module(
     config: StreamConfig,
-    trust: &trust::Trust,
+    trust: &watch::Receiver<Trust>,
     indexes: &Indexes,
 ) -> Result<impl Module, Failure> {
-    let config = stream::Config {
-        stream: config,
-        identity: trust.identity.clone(),
-        node_ca_pem: trust.authority.cert_pem(),
-        pods: indexes.pods.clone(),
-    };
+    let config = stream::Config { stream: config, trust: trust.clone(), pods: indexes.pods.clone() };
     trust::blocking(move || stream::new(config)).await
 }
 

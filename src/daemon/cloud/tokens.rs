@@ -1,17 +1,17 @@
 //! Join tokens between the API and this daemon: renews KubeEdge's token in time, and makes the local book follow the
 //! Secret `kedge-tokens`, which `kedge token` writes. The functions at the end serve those commands.
 
+use super::hub::Trust;
 use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
 use super::trust::{self, NAMESPACE, blocking};
 use crate::base::{Backoff, BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
 use crate::model::Status;
-use crate::pki::{Authority, TokenBook, TokenEntry};
-use serde_json::{Value, json};
+use crate::pki::{TokenBook, TokenEntry};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const SECRET: &str = "kedge-tokens";
 const KEY: &str = "tokens.json";
@@ -22,7 +22,7 @@ type Entries = BTreeMap<String, TokenEntry>;
 
 pub(super) struct Tokens {
     pub kube: Kube,
-    pub authority: Arc<Authority>,
+    pub trust: watch::Receiver<Trust>,
     pub book: TokenBook,
     pub refresh: Duration,
 }
@@ -41,6 +41,7 @@ impl Module for Tokens {
             crew.spawn(async move { drop(follow(kube, scope, sender).await) });
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
             let mut due = tokio::time::Instant::now();
+            let mut trust = self.trust.clone();
             loop {
                 tokio::select! {
                     biased;
@@ -51,8 +52,11 @@ impl Module for Tokens {
                         Some(Event::Listing | Event::Listed) => {}
                         None => return Err(Failure::new("KE-CLOUD-011", "the watch of join tokens ended")),
                     },
+                    // The token names the authority and is keyed by it.
+                    Ok(()) = trust.changed() => due = tokio::time::Instant::now(),
                     () = tokio::time::sleep_until(due) => {
-                        let renewing = trust::refresh_token(&self.kube, &self.authority, self.refresh);
+                        let authority = trust.borrow_and_update().authority.clone();
+                        let renewing = trust::refresh_token(&self.kube, &authority, self.refresh);
                         let Some(renewed) = stop.or(renewing).await else { return Ok(()) };
                         let wait = match renewed {
                             Ok(()) => {
@@ -177,18 +181,7 @@ impl TokenDesk {
             let (secret, mut entries) = self.read().await?;
             let outcome = edit(&mut entries);
             let data = [(KEY, serde_json::to_vec(&entries).unwrap_or_default())];
-            let written = match secret {
-                None => trust::create(&self.kube, SECRET, &data).await,
-                Some(mut secret) => {
-                    secret["data"] = json!(trust::encoded(&data));
-                    let replaced =
-                        self.kube.replace(Resource::SECRET, Some(NAMESPACE), SECRET, &secret).await;
-                    match replaced {
-                        Err(status) if status.is_conflict() => Ok(false),
-                        replaced => replaced.map(|_| true),
-                    }
-                }
-            };
+            let written = trust::write(&self.kube, SECRET, secret, &data).await;
             if written.map_err(|status| refused(&status))? {
                 return Ok(outcome);
             }

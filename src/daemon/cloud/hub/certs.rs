@@ -4,7 +4,7 @@
 use super::{Config, authz};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
-use crate::pki::{TokenError, csr_peer};
+use crate::pki::{TokenError, Usages, csr_peer};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -26,7 +26,7 @@ pub(super) async fn handle(
         return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
     }
     match path.as_str() {
-        "/ca.crt" => der(config.authority.cert_der().to_vec()),
+        "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),
         "/edge.crt" => certificate(config, request, caller).await,
         _ => match path.strip_prefix("/node/") {
             Some(name) if !name.is_empty() && !name.contains('/') => {
@@ -84,6 +84,7 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
     if crate::model::NodeName::new(node.clone()).is_err() || !authz::is_node(&wanted, &node) {
         return Err(unauthorized("the request must be for system:node:<NodeName> in system:nodes"));
     }
+    let authority = config.trust.borrow().authority.clone();
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
         Some(_) => return Err(unauthorized("the client certificate is not this node's")),
@@ -92,7 +93,7 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             let Some(("Bearer" | "bearer", token)) = bearer.and_then(|value| value.split_once(' ')) else {
                 return Err(unauthorized("a token or a client certificate is needed"));
             };
-            config.tokens.verify(&config.authority, token, &node).map_err(|error| match error {
+            config.tokens.verify(&authority, token, &node).map_err(|error| match error {
                 TokenError::BookUnreadable => Refusal::Failed(Failure::new(
                     "KE-TOKEN-010",
                     "the list of tokens cannot be read or written",
@@ -101,5 +102,5 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             })?;
         }
     }
-    config.authority.sign_csr(csr, config.certificate_days).map_err(Refusal::Failed)
+    authority.sign_csr(csr, config.certificate_life, Usages::CLIENT).map_err(Refusal::Failed)
 }

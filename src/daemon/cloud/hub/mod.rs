@@ -22,19 +22,35 @@ use tokio::sync::{mpsc, watch};
 /// Orders and arrivals that may wait.
 const ROOM: usize = 1024;
 
+/// What the cloud proves itself with towards nodes, and which nodes it believes.
+#[derive(Clone)]
+pub struct Trust {
+    /// Signs node certificates; nodes get its certificate when they join.
+    pub authority: Arc<Authority>,
+    /// Authorities whose node certificates are accepted, as PEM; `authority` is one of them.
+    pub accepted_pem: String,
+    /// The certificate that the cloud shows; it names every address under which edges reach it.
+    pub identity: Identity,
+}
+
+impl Trust {
+    /// Only certificates of this authority are accepted.
+    pub fn new(authority: Arc<Authority>, identity: Identity) -> Trust {
+        Trust { accepted_pem: authority.cert_pem(), authority, identity }
+    }
+}
+
 /// What the hub is told once.
 pub struct Config {
     /// Where edges connect; KubeEdge's port is 10000.
     pub websocket: SocketAddr,
     /// Where nodes get their certificates; KubeEdge's port is 10002.
     pub https: SocketAddr,
-    /// Signs node certificates; only its certificates are let in.
-    pub authority: Arc<Authority>,
-    /// The certificate that the hub shows; it names every address under which edges reach it.
-    pub identity: Identity,
+    /// What the hub shows, signs with and accepts; a change holds from the next handshake on.
+    pub trust: watch::Receiver<Trust>,
     pub tokens: TokenBook,
     /// How long node certificates are valid.
-    pub certificate_days: u32,
+    pub certificate_life: Duration,
     pub node_limit: usize,
     /// A node that says nothing for so long is disconnected.
     pub keepalive: Duration,
@@ -44,15 +60,14 @@ pub struct Config {
 
 impl Config {
     /// KubeEdge's defaults.
-    pub fn new(authority: Arc<Authority>, identity: Identity, tokens: TokenBook) -> Config {
+    pub fn new(trust: watch::Receiver<Trust>, tokens: TokenBook) -> Config {
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         Config {
             websocket: any(10000),
             https: any(10002),
-            authority,
-            identity,
+            trust,
             tokens,
-            certificate_days: 365,
+            certificate_life: Duration::from_secs(365 * 86_400),
             node_limit: 500,
             keepalive: Duration::from_secs(30),
             known_node: Arc::new(|_| false),

@@ -2,18 +2,18 @@
 
 use super::registry::Registry;
 use super::session::{self, Guest, Shared};
-use super::{Addresses, Arrival, Config, Order, authz, certs};
+use super::{Addresses, Arrival, Config, Order, Trust, authz, certs};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
-use crate::pki::{Clients, server_config};
+use crate::pki::{Clients, LiveTls, server_config};
 use crate::wire::DIGEST_HEADER;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Connections whose session is about to start.
 const GUESTS: usize = 256;
@@ -84,8 +84,12 @@ impl HubModule {
         }
         let (guests, mut arriving) = mpsc::channel(GUESTS);
         let mut servers = Crew::new();
-        self.start_websocket(&mut servers, guests, &stop)?;
-        self.start_https(&mut servers, &stop)?;
+        let mut trust = self.config.trust.clone();
+        let first = Tls::of(&trust.borrow_and_update())?;
+        let (websocket, websocket_tls) = LiveTls::new(first.websocket);
+        let (https, https_tls) = LiveTls::new(first.https);
+        self.start_websocket(&mut servers, websocket_tls, guests, &stop)?;
+        self.start_https(&mut servers, https_tls, &stop)?;
         let mut sessions = Crew::new();
         ready.set();
         loop {
@@ -95,6 +99,7 @@ impl HubModule {
                 Some(guest) = arriving.recv() => {
                     sessions.spawn(session::run(guest, self.shared.clone(), stop.child()));
                 }
+                Ok(()) = trust.changed() => retune(&trust.borrow_and_update(), &websocket, &https),
                 Some(_) = sessions.ended() => {}
                 Some(_) = servers.ended() => {
                     if !stop.is_raised() {
@@ -111,13 +116,10 @@ impl HubModule {
     fn start_websocket(
         &self,
         servers: &mut Crew,
+        tls: LiveTls,
         guests: mpsc::Sender<Guest>,
         stop: &Stop,
     ) -> Result<(), Failure> {
-        let ca = self.config.authority.cert_pem();
-        let mut tls =
-            rustls::ServerConfig::clone(&*server_config(&self.config.identity, Clients::Required(&ca))?);
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let door =
             Door { registry: self.shared.registry.clone(), node_limit: self.config.node_limit, guests };
         let handler = move |request: Request<Incoming>, caller: Arc<Caller>| {
@@ -125,17 +127,47 @@ impl HubModule {
             async move { door.let_in(request, &caller).unwrap_or_else(|refusal| refusal) }
         };
         let listener = listener(&self.listeners.websocket)?;
-        servers.spawn(serve_within(Limits::default(), listener, Arc::new(tls), stop.clone(), handler));
+        servers.spawn(serve_within(Limits::default(), listener, tls, stop.clone(), handler));
         Ok(())
     }
 
-    fn start_https(&self, servers: &mut Crew, stop: &Stop) -> Result<(), Failure> {
-        let ca = self.config.authority.cert_pem();
-        let tls = server_config(&self.config.identity, Clients::Optional(&ca))?;
+    fn start_https(&self, servers: &mut Crew, tls: LiveTls, stop: &Stop) -> Result<(), Failure> {
         let config = self.config.clone();
         let handler = move |request, caller| certs::handle(config.clone(), request, caller);
         servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
         Ok(())
+    }
+}
+
+/// The TLS configurations of both ports.
+struct Tls {
+    websocket: Arc<rustls::ServerConfig>,
+    https: Arc<rustls::ServerConfig>,
+}
+
+impl Tls {
+    fn of(trust: &Trust) -> Result<Tls, Failure> {
+        let ca = &trust.accepted_pem;
+        let mut websocket =
+            rustls::ServerConfig::clone(&*server_config(&trust.identity, Clients::Required(ca))?);
+        websocket.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let https = server_config(&trust.identity, Clients::Optional(ca))?;
+        Ok(Tls { websocket: Arc::new(websocket), https })
+    }
+}
+
+type TlsSender = watch::Sender<Arc<rustls::ServerConfig>>;
+
+/// Handshakes from now on use what is trusted now.
+fn retune(trust: &Trust, websocket: &TlsSender, https: &TlsSender) {
+    match Tls::of(trust) {
+        Ok(tls) => {
+            websocket.send_replace(tls.websocket);
+            https.send_replace(tls.https);
+        }
+        Err(failure) => {
+            tracing::warn!(code = failure.code, error = %failure, "the new certificates cannot be used");
+        }
     }
 }
 

@@ -9,33 +9,43 @@ mod requests;
 mod tunnels;
 
 use super::control::PodIndex;
+use super::hub::Trust;
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::StreamConfig;
 use crate::host::ports::bind_failure;
 use crate::link::http;
-use crate::pki::{Clients, Identity, server_config};
+use crate::pki::{Clients, LiveTls, WatchedFiles, server_config};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use tunnels::Tunnels;
 
 pub use identity::KubeletAccess;
 pub(super) use identity::access;
 
+/// How often files are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+type TlsSender = watch::Sender<Arc<rustls::ServerConfig>>;
+
 /// What the stream server is told once.
 pub(super) struct Config {
     pub stream: StreamConfig,
-    /// Shown to nodes.
-    pub identity: Identity,
-    /// Nodes' certificates come from it.
-    pub node_ca_pem: String,
+    /// What nodes are shown and which are accepted.
+    pub trust: watch::Receiver<Trust>,
     pub pods: Arc<Mutex<PodIndex>>,
 }
 
 pub(super) struct StreamModule {
     stream: TcpListener,
     tunnel: TcpListener,
-    stream_tls: Arc<rustls::ServerConfig>,
-    tunnel_tls: Arc<rustls::ServerConfig>,
+    config: StreamConfig,
+    trust: watch::Receiver<Trust>,
+    /// For the next handshake on each port; kept here so that a restart of the module goes on with it.
+    stream_tls: (TlsSender, LiveTls),
+    tunnel_tls: (TlsSender, LiveTls),
     pods: Arc<Mutex<PodIndex>>,
 }
 
@@ -49,14 +59,36 @@ fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
 
 /// Binds the ports and makes the module. Reads files.
 pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
-    let own = identity::load(&config.stream)?;
+    let stream_tls = LiveTls::new(stream_tls(&config.stream)?);
+    let tunnel_tls = LiveTls::new(tunnel_tls(&config.trust.borrow())?);
     Ok(StreamModule {
         stream: bind(config.stream.stream, "the kubelet API of the cloud")?,
         tunnel: bind(config.stream.tunnel, "the tunnel for nodes")?,
-        stream_tls: server_config(&own.identity, Clients::Required(&own.ca_pem))?,
-        tunnel_tls: server_config(&config.identity, Clients::Required(&config.node_ca_pem))?,
+        config: config.stream,
+        trust: config.trust,
+        stream_tls,
+        tunnel_tls,
         pods: config.pods,
     })
+}
+
+fn stream_tls(config: &StreamConfig) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    let own = identity::load(config)?;
+    server_config(&own.identity, Clients::Required(&own.ca_pem))
+}
+
+fn tunnel_tls(trust: &Trust) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    server_config(&trust.identity, Clients::Required(&trust.accepted_pem))
+}
+
+/// Handshakes from now on use the new configuration; one that cannot be used changes nothing.
+fn retune(sender: &TlsSender, new: Result<Arc<rustls::ServerConfig>, Failure>) {
+    match new {
+        Ok(tls) => drop(sender.send_replace(tls)),
+        Err(failure) => {
+            tracing::warn!(code = failure.code, error = %failure, "the new certificates cannot be used");
+        }
+    }
 }
 
 fn listener(from: &TcpListener) -> Result<tokio::net::TcpListener, Failure> {
@@ -78,17 +110,45 @@ impl Module for StreamModule {
             let (sessions, waiting) = tokio::sync::mpsc::channel(64);
             crew.spawn(tunnels::serve_sessions(tunnels.clone(), waiting, stop.clone()));
             let at_tunnel = move |request, caller| tunnels::enter(request, caller, sessions.clone());
-            crew.spawn(http::serve(tunnel, self.tunnel_tls.clone(), stop.clone(), at_tunnel));
+            crew.spawn(http::serve(tunnel, self.tunnel_tls.1.clone(), stop.clone(), at_tunnel));
             let requests = Arc::new(requests::Requests { tunnels, pods: self.pods.clone() });
             let at_stream = move |request, _caller| {
                 let requests = requests.clone();
                 async move { requests.answer(&request).await }
             };
-            crew.spawn(http::serve(stream, self.stream_tls.clone(), stop.clone(), at_stream));
+            crew.spawn(http::serve(stream, self.stream_tls.1.clone(), stop.clone(), at_stream));
             ready.set();
-            stop.raised().await;
+            self.keep_current(&stop).await;
             crew.finish().await;
             Ok(())
         })
+    }
+}
+
+impl StreamModule {
+    /// Takes over what changes until the module stops.
+    async fn keep_current(&mut self, stop: &Stop) {
+        let config = &self.config;
+        let paths = [&config.ca_file, &config.cert_file, &config.key_file];
+        let mut files = WatchedFiles::new(paths.map(Clone::clone));
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.raised() => return,
+                Ok(()) = self.trust.changed() => {
+                    let new = tunnel_tls(&self.trust.borrow_and_update());
+                    retune(&self.tunnel_tls.0, new);
+                }
+                _ = look.tick() => {
+                    if files.have_changed() {
+                        let config = config.clone();
+                        let new = tokio::task::spawn_blocking(move || stream_tls(&config)).await;
+                        let broken = |_| Failure::new("KE-PKI-003", "the stream server's files cannot be read");
+                        retune(&self.stream_tls.0, new.map_err(broken).and_then(|new| new));
+                    }
+                }
+            }
+        }
     }
 }
