@@ -2,6 +2,8 @@
 //! wrapped in `{Object, Err}`, bare, or the text `OK`; reading accepts every form, wrong ones included.
 
 use super::codec::is_modest;
+use super::down::Verb;
+use super::dynamic::failed_watches;
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
 use super::up::Up;
@@ -37,6 +39,8 @@ pub(super) fn read(group: &str, operation: &str, content: Value) -> Answer {
         return Answer::Ok;
     }
     match content {
+        // What a user's service says is no word to the edge, whatever it looks like.
+        Value::String(text) if group == USER && operation != ERROR => Answer::Text(text),
         Value::String(text) if operation == ERROR => Answer::Failed(status_of_text(&text)),
         Value::String(text) if text == OK => Answer::Ok,
         Value::String(text) if !is_modest(&text) => Answer::Text(text),
@@ -126,8 +130,18 @@ enum Form {
     Bare {
         revision: bool,
     },
-    /// The text `OK`.
-    Done,
+    /// The text `OK`; with the object's revision in the header or not.
+    Done {
+        revision: bool,
+    },
+    /// A text in the hub's name.
+    Authority,
+    /// The application with its result.
+    Application,
+    /// The applications that failed.
+    Watches,
+    /// A text of a user's service.
+    Service,
     /// The text `OK` in the name of the device twin; a failure is not told, so the edge asks again.
     Confirmation,
     /// Only failures are told.
@@ -142,14 +156,26 @@ fn form(up: &Up) -> Form {
         Up::Query { key } if key.kind == Kind::Lease => Form::Wrapped { revision: false },
         Up::Query { key } => Form::Bare { revision: key.kind != Kind::CertificateSigningRequest },
         Up::TokenRequest { .. } => Form::Bare { revision: false },
-        Up::NodeUpdate { .. } | Up::PodDelete { .. } => Form::Done,
+        Up::CertificateRequest { .. } => Form::Wrapped { revision: false },
+        Up::NodeUpdate { .. } | Up::NodeStatus { verb: Verb::Update, .. } => Form::Done { revision: true },
+        Up::PodDelete { .. } | Up::PodStatus { .. } | Up::NodeStatus { verb: Verb::Insert, .. } => {
+            Form::Done { revision: false }
+        }
+        Up::ClusterCa => Form::Authority,
+        Up::Application(_) => Form::Application,
+        Up::WatchSync(_) => Form::Watches,
+        Up::ServiceUpload { .. } => Form::Service,
         Up::TwinReport(_) | Up::StateReport(_) | Up::MembershipDetail { .. } => Form::Confirmation,
         Up::Unknown { resource, .. } if !resource.is_empty() => Form::Refusal,
         Up::Keepalive
         | Up::Acknowledge { .. }
         | Up::Event { .. }
+        | Up::EventPatch { .. }
+        | Up::VolumeResult(_)
+        | Up::Task(_)
         | Up::Upload { .. }
         | Up::Holdings(_)
+        | Up::ServiceReply { .. }
         | Up::Failed { .. }
         | Up::Unknown { .. } => Form::None,
     }
@@ -173,37 +199,56 @@ pub(super) fn encode(to: Question, result: Result<Value, Status>) -> Option<Enve
         ..Route::default()
     };
     let revision_wanted = match form {
-        Form::Wrapped { revision } | Form::Bare { revision } => revision,
-        Form::Done => matches!(to.up, Up::NodeUpdate { .. }),
-        Form::Confirmation | Form::Refusal | Form::None => false,
+        Form::Wrapped { revision } | Form::Bare { revision } | Form::Done { revision } => revision,
+        _ => false,
     };
     if let (true, Ok(object)) = (revision_wanted, &result)
         && let Some(revision) = revision_of(object)
     {
         header.resourceversion = revision.to_string();
     }
-    let content = match (form, result) {
-        (Form::Wrapped { .. }, Ok(Value::Null)) => {
-            wrapped_failure(&to.up, unspoken("the cloud has no object to answer with"))
+    address(form, &mut route);
+    let content = match (form, to.up, result) {
+        (Form::Wrapped { .. }, up, Ok(Value::Null)) => {
+            wrapped_failure(&up, unspoken("the cloud has no object to answer with"))
         }
-        (Form::Wrapped { .. }, Ok(object)) => json!({"Object": object, "Err": null}),
-        (Form::Wrapped { .. }, Err(status)) => wrapped_failure(&to.up, status),
-        (Form::Bare { .. }, Ok(object)) if !object.is_null() => object,
-        (Form::Done, Ok(_)) => Value::String(OK.to_owned()),
-        (Form::Confirmation, Ok(_)) => {
-            route.source = DEVICE_CONTROLLER.to_owned();
-            route.group = TWIN.to_owned();
-            route.resource = TWIN.to_owned();
-            Value::String(OK.to_owned())
-        }
-        (Form::Bare { .. } | Form::Done | Form::Refusal, failure) => {
+        (Form::Wrapped { .. }, _, Ok(object)) => json!({"Object": object, "Err": null}),
+        (Form::Wrapped { .. }, up, Err(status)) => wrapped_failure(&up, status),
+        (Form::Bare { .. }, _, Ok(object)) if !object.is_null() => object,
+        (Form::Authority | Form::Service, _, Ok(Value::String(text))) => Value::String(text),
+        (Form::Done { .. } | Form::Confirmation, _, Ok(_)) => Value::String(OK.to_owned()),
+        (Form::Application, Up::Application(application), result) => json!(application.answered(result)),
+        (Form::Watches, Up::WatchSync(applications), result) => json!(failed_watches(applications, result)),
+        (Form::Confirmation | Form::None, ..) => return None,
+        (_, _, failure) => {
             route.operation = ERROR.to_owned();
             let status = failure.err().unwrap_or_else(|| unspoken("there is no answer"));
             Value::String(status.to_string())
         }
-        (Form::Confirmation | Form::None, _) => return None,
     };
     Some(Envelope { header, route, content })
+}
+
+/// Answers that do not come from KubeEdge's edge controller.
+fn address(form: Form, route: &mut Route) {
+    let (source, group) = match form {
+        Form::Confirmation => (DEVICE_CONTROLLER, TWIN),
+        Form::Authority => (CLOUD_HUB, RESOURCE),
+        Form::Application | Form::Watches => (DYNAMIC_CONTROLLER, RESOURCE),
+        Form::Service => (SERVICE_BUS, USER),
+        _ => return,
+    };
+    route.source = source.to_owned();
+    route.group = group.to_owned();
+    match form {
+        Form::Confirmation => route.resource = TWIN.to_owned(),
+        Form::Application => {
+            route.resource = APPLICATION_ANSWER.to_owned();
+            route.operation = APPLICATION_RESPONSE.to_owned();
+        }
+        Form::Watches => route.operation = APPLICATION_RESPONSE.to_owned(),
+        _ => {}
+    }
 }
 
 /// `Err` always says something and nodes and pods always come with an object: an edgecore crashes without them.
@@ -220,6 +265,9 @@ fn wrapped_failure(up: &Up, mut status: Status) -> Value {
             "status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, "nodeInfo": {}}}),
         Up::PodInsert { .. } | Up::PodPatch { .. } => {
             json!({"metadata": metadata, "spec": {"containers": null}, "status": {}})
+        }
+        Up::CertificateRequest { .. } => {
+            json!({"metadata": metadata, "spec": {"request": null, "signerName": ""}, "status": {}})
         }
         _ => Value::Null,
     };

@@ -3,8 +3,12 @@
 use super::answer::{self, Answer, Question};
 use super::codec::is_modest;
 use super::compare::{self, Comparison};
+use super::csi::{self, VolumeOrder};
+use super::dynamic::{self, WatchEvent};
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
+use super::task::{self, TaskOrder};
+use super::user::{self, RouterOrder};
 use crate::base::{now_ms, uuid4};
 use crate::model::twin::Twins;
 use crate::model::{DeviceId, Kind, ObjectKey, Revision, Status};
@@ -22,7 +26,6 @@ pub enum Verb {
 pub enum Origin {
     Edge,
     Device,
-    Dynamic,
     Policy,
 }
 
@@ -31,7 +34,6 @@ impl Origin {
         match self {
             Origin::Edge => EDGE_CONTROLLER,
             Origin::Device => DEVICE_CONTROLLER,
-            Origin::Dynamic => DYNAMIC_CONTROLLER,
             Origin::Policy => POLICY_CONTROLLER,
         }
     }
@@ -39,7 +41,6 @@ impl Origin {
     fn parse(source: &str) -> Origin {
         match source {
             DEVICE_CONTROLLER => Origin::Device,
-            DYNAMIC_CONTROLLER => Origin::Dynamic,
             POLICY_CONTROLLER => Origin::Policy,
             _ => Origin::Edge,
         }
@@ -70,6 +71,14 @@ pub enum Down {
     TwinSync { device: DeviceId, twins: Twins },
     /// What the node should hold, for a node that compares digests. Answer: [`super::Up::Holdings`].
     Compare(Box<Comparison>),
+    /// An object that the node's local API watches changed. Needs an acknowledgement.
+    Watched(Box<WatchEvent>),
+    /// A volume operation; its result answers it.
+    Volume(VolumeOrder),
+    /// A task; reports answer it.
+    Task(TaskOrder),
+    /// What the router says.
+    Router(RouterOrder),
     /// Understood as an envelope but not as a message; `why` is constant text for the log.
     Unknown { resource: String, operation: String, why: &'static str },
 }
@@ -77,16 +86,46 @@ pub enum Down {
 /// Understands a message from the cloud.
 pub fn decode_down(envelope: Envelope) -> Down {
     let Envelope { header, route, content } = envelope;
-    let parent = header.parent_msg_id;
+    let parent = header.parent_msg_id.clone();
     match route.group.as_str() {
         RESOURCE | FUNC | TWIN | USER if !parent.0.is_empty() => {
             Down::Answer { to: parent, answer: answer::read(&route.group, &route.operation, content) }
         }
-        RESOURCE | FUNC => decode_object(&header.resourceversion, route, content),
+        RESOURCE | FUNC => decode_resource(header, route, content),
         TWIN => decode_twin(route, content),
-        USER => unknown(route, "router messages are not served"),
+        USER => {
+            let resource = route.resource.clone();
+            match user::decode_order(header.msg_id, &route.source, &route.operation, resource, content) {
+                Ok(order) => Down::Router(order),
+                Err(why) => unknown(route, why),
+            }
+        }
+        TASK_MANAGER | UPGRADE_CONTROLLER => {
+            match task::decode_order(&route.source, &route.operation, &route.resource, content) {
+                Ok(order) => Down::Task(order),
+                Err(why) => unknown(route, why),
+            }
+        }
         _ => unknown(route, "unknown group"),
     }
+}
+
+fn decode_resource(header: Header, route: Route, content: Value) -> Down {
+    if let Some(verb) = csi::verb(&route.operation) {
+        return match csi::volume_of(&route.resource) {
+            Some(volume) => Down::Volume(csi::decode_order(header.msg_id, verb, volume, content)),
+            None => unknown(route, "the path names no volume"),
+        };
+    }
+    if route.source == DYNAMIC_CONTROLLER {
+        let object = parsed(content);
+        let revision = Revision::parse(&header.resourceversion).or_else(|| answer::revision_of(&object));
+        return match dynamic::decode_event(revision, &route, object) {
+            Ok(event) => Down::Watched(Box::new(event)),
+            Err(why) => unknown(route, why),
+        };
+    }
+    decode_object(&header.resourceversion, route, content)
 }
 
 fn unknown(route: Route, why: &'static str) -> Down {
@@ -187,6 +226,13 @@ pub fn encode_down(down: Down) -> Option<Envelope> {
             let content = json!({"event_id": uuid4(), "timestamp": now_ms(), "twin": twins});
             (DEVICE_CONTROLLER, TWIN, UPDATE, format!("device/{device}/twin/cloud_updated"), None, content)
         }
+        Down::Watched(event) => {
+            let (operation, path) = (dynamic::word(event.change), event.path());
+            (DYNAMIC_CONTROLLER, RESOURCE, operation, path, event.revision, event.object)
+        }
+        Down::Volume(order) => return Some(csi::encode_order(order)),
+        Down::Task(order) => return Some(task::encode_order(order)),
+        Down::Router(order) => return Some(user::encode_order(order)),
         Down::Answer { .. } | Down::Unknown { .. } => return None,
     };
     Some(Envelope {
@@ -251,12 +297,15 @@ pub enum Delivery {
 /// The class of a message. Answers go once even where the edge acknowledges them: whoever asked asks again.
 pub fn delivery_of(down: &Down) -> Delivery {
     match down {
-        Down::Object { .. } | Down::Delete { .. } => Delivery::Acknowledged,
+        Down::Object { .. } | Down::Delete { .. } | Down::Watched(_) => Delivery::Acknowledged,
         Down::Reply { .. }
         | Down::Answer { .. }
         | Down::Membership(_)
         | Down::TwinSync { .. }
         | Down::Compare(_)
+        | Down::Volume(_)
+        | Down::Task(_)
+        | Down::Router(_)
         | Down::Unknown { .. } => Delivery::Once,
     }
 }

@@ -4,25 +4,34 @@
 //! cloud: `Down` --encode--> Envelope ==link==> --decode--> `Down` :edge
 //! edge:  `Up`   --encode--> Envelope ==link==> --decode--> `Up`   :cloud
 
+pub mod csi;
+pub mod dynamic;
 pub mod envelope;
+pub mod task;
 pub mod topics;
 pub mod tunnel;
+pub mod user;
 
 mod answer;
+mod blob;
 mod codec;
 mod compare;
 mod down;
 mod names;
+mod parts;
 mod up;
 
 pub use answer::{Answer, Question};
+pub use blob::Blob;
 pub use codec::DecodeError;
 pub use compare::{Comparison, DIGEST_HEADER, Holdings, is_compared};
 pub use down::{
     Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,
 };
 pub use envelope::{Envelope, MessageId};
-pub use up::{LeaseVerb, StateReport, TwinReport, Up, decode_up, encode_up};
+pub use up::{LeaseVerb, PodStatusReport, StateReport, TwinReport, Up, decode_up, encode_up};
 
+#[cfg(test)]
+mod family_tests;
 #[cfg(test)]
 mod tests;

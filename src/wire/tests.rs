@@ -55,6 +55,35 @@ fn every_recorded_message_of_the_edge_is_understood_and_written_again() {
 }
 
 #[test]
+fn recorded_answers_are_the_ones_kedge_gives() {
+    let questions = recorded("edge>cloud");
+    let mut compared = 0;
+    for message in recorded("cloud>edge") {
+        let original = envelope(&message);
+        let Down::Answer { answer, .. } = decode_down(original.clone()) else { continue };
+        let of = |question: &&Value| question["header"]["msg_id"] == message["header"]["parent_msg_id"];
+        let question = questions.iter().find(of).unwrap_or_else(|| panic!("{message}"));
+        let result = match answer {
+            Answer::Object(object) => Ok(object),
+            Answer::Ok => Ok(json!("OK")),
+            Answer::Failed(status) => Err(status),
+            Answer::Text(text) => Ok(json!(text)),
+        };
+        let to = decode_up(envelope(question));
+        let wants_revision = !original.header.resourceversion.is_empty();
+        let written = encode_down(Down::Reply { to, result }).unwrap();
+        assert_eq!(written.route, original.route);
+        assert_eq!(written.header.parent_msg_id, original.header.parent_msg_id);
+        assert_eq!(!written.header.resourceversion.is_empty(), wants_revision, "{message}");
+        // The object beside an error is filling.
+        let told = |content: &Value| content.get("Err").filter(|e| !e.is_null()).unwrap_or(content).clone();
+        assert_eq!(told(&written.content), told(&original.content));
+        compared += 1;
+    }
+    assert!(compared >= 60, "{compared}");
+}
+
+#[test]
 fn recorded_pushes_are_written_again() {
     for message in recorded("cloud>edge") {
         let original = envelope(&message);

@@ -1,14 +1,20 @@
 //! What an edge node tells the cloud. `encode` runs on the edge, `decode` on the cloud.
 
 use super::answer::Question;
+use super::blob::Blob;
 use super::compare::{self, Holdings};
-use super::down::parsed;
+use super::csi::{self, VolumeResult};
+use super::down::{Verb, parsed};
+use super::dynamic::{Application, Applications};
 use super::envelope::{Envelope, Header, MessageId, Route};
 use super::names::*;
+use super::parts::Parts;
+use super::task::{self, TaskReport};
+use super::user::{self, HttpResponse, Uploaded};
 use crate::base::{now_ms, uuid4};
 use crate::model::twin::Twins;
 use crate::model::{DeviceId, Kind, ObjectKey};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What is done to a lease.
@@ -38,6 +44,18 @@ pub struct StateReport {
     pub state: String,
     /// RFC 3339, empty when the device is not online.
     pub last_online: String,
+}
+
+/// A pod's whole status, as edges before 1.12 report it (protocol.md §4.2, `podstatus`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PodStatusReport {
+    #[serde(rename = "UID")]
+    pub uid: String,
+    #[serde(rename = "Name")]
+    pub name: String,
+    #[serde(rename = "Status")]
+    pub status: Value,
 }
 
 /// A message from an edge node, understood.
@@ -98,12 +116,48 @@ pub enum Up {
         name: String,
         lease: Value,
     },
+    /// The Node's whole status from old edges: on insert a Node, on update `{UID, Status, ExtendResources}`. Answer: `OK`.
+    NodeStatus {
+        verb: Verb,
+        name: String,
+        status: Value,
+    },
+    /// Whole statuses from old edges; of one pod, or of several in one message without a name. Answer: `OK`.
+    PodStatus {
+        namespace: String,
+        pods: Vec<PodStatusReport>,
+        /// Whether the message named its one pod.
+        named: bool,
+    },
+    /// Asks for a certificate of the cluster. Answer: the CertificateSigningRequest.
+    CertificateRequest {
+        name: String,
+        request: Value,
+    },
+    /// Asks for the certificate of the cluster's authority. Answer: PEM text.
+    ClusterCa,
     /// An event object. No answer.
     Event {
+        verb: Verb,
         namespace: String,
         name: String,
         event: Value,
     },
+    /// A change of an event, as JSON text beside the event's last form. No answer.
+    EventPatch {
+        namespace: String,
+        name: String,
+        event: Value,
+        patch: String,
+    },
+    /// A request of the node's local API. Answer: the application, approved or rejected.
+    Application(Box<Application>),
+    /// All watches that the node's local API has. Answer: those that the cloud refuses.
+    WatchSync(Applications),
+    /// What became of a volume operation. No answer.
+    VolumeResult(VolumeResult),
+    /// What became of a task. No answer.
+    Task(Box<TaskReport>),
     /// Answer: a confirmation.
     TwinReport(TwinReport),
     /// Answer: a confirmation.
@@ -119,6 +173,17 @@ pub enum Up {
     },
     /// What the node holds where a digest differs. No answer; what it lacks follows.
     Holdings(Holdings),
+    /// A call of a program on the node to a service behind the cloud's router. Answer: the service's body as a text.
+    ServiceUpload {
+        url: String,
+        /// The program's request body; a genuine cloud hands its base64 to the service.
+        body: Vec<u8>,
+    },
+    /// The answer of a service on the node to a call of the router. No answer.
+    ServiceReply {
+        to: MessageId,
+        response: HttpResponse,
+    },
     /// The node could not carry out the message with this id.
     Failed {
         of: MessageId,
@@ -149,14 +214,23 @@ pub fn decode_up(envelope: Envelope) -> Question {
 fn decode(envelope: Envelope) -> Up {
     let Envelope { header, route, content } = envelope;
     let parent = header.parent_msg_id;
+    if !parent.0.is_empty()
+        && route.operation != KEEPALIVE
+        && let Some(volume) = csi::volume_of(&route.resource)
+    {
+        return Up::VolumeResult(csi::decode_result(parent, volume, &route.operation, content));
+    }
     match route.operation.as_str() {
         KEEPALIVE => return Up::Keepalive,
         RESPONSE if !parent.0.is_empty() => return Up::Acknowledge { of: parent },
         ERROR => return Up::Failed { of: parent, text: text_of(content) },
-        UPLOAD if route.group == USER => {
-            return match content {
-                Value::String(payload) => Up::Upload { topic: route.resource, payload },
-                _ => unknown(route, "the upload is not a text"),
+        _ if user::is_upload(&route.source, &route.group, &route.operation) => {
+            return decode_upload(parent, route, content);
+        }
+        operation if task::is_report(operation) => {
+            return match task::decode_report(operation, &route.resource, content) {
+                Ok(report) => Up::Task(Box::new(report)),
+                Err(why) => unknown(route, why),
             };
         }
         _ => {}
@@ -167,9 +241,17 @@ fn decode(envelope: Envelope) -> Up {
             None => unknown(route, "the holdings cannot be read"),
         };
     }
-    if route.resource == MEMBERSHIP_DETAIL {
-        let event_id = parsed(content).get("event_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        return Up::MembershipDetail { event_id };
+    if route.source == META_SERVER {
+        return decode_application(&route, content);
+    }
+    match (route.resource.as_str(), route.operation.as_str()) {
+        (CLUSTER_CA, QUERY) => return Up::ClusterCa,
+        (MEMBERSHIP_DETAIL, _) => {
+            let event_id =
+                parsed(content).get("event_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            return Up::MembershipDetail { event_id };
+        }
+        _ => {}
     }
     if let Some(rest) = route.resource.strip_prefix("device/") {
         return decode_device(rest, &route, content);
@@ -179,6 +261,9 @@ fn decode(envelope: Envelope) -> Up {
         [namespace, kind, name] if !namespace.is_empty() && !name.is_empty() => {
             decode_object((namespace, kind, name), &route, content)
         }
+        [namespace, POD_STATUS] | [namespace, POD_STATUS, ""] if !namespace.is_empty() => {
+            decode_pod_status(namespace, None, &route, content)
+        }
         _ => unknown(route, "the path names no known object"),
     }
 }
@@ -186,6 +271,45 @@ fn decode(envelope: Envelope) -> Up {
 fn unknown(route: impl std::borrow::Borrow<Route>, why: &'static str) -> Up {
     let route = route.borrow();
     Up::Unknown { resource: route.resource.clone(), operation: route.operation.clone(), why }
+}
+
+fn decode_upload(parent: MessageId, route: Route, content: Value) -> Up {
+    let resource = route.resource.clone();
+    match user::decode_upload(parent, &route.source, resource, content) {
+        Ok(Uploaded::Topic { topic, payload }) => Up::Upload { topic, payload },
+        Ok(Uploaded::Service { url, body }) => Up::ServiceUpload { url, body },
+        Ok(Uploaded::Reply { to, response }) => Up::ServiceReply { to, response },
+        Err(why) => unknown(route, why),
+    }
+}
+
+fn decode_application(route: &Route, content: Value) -> Up {
+    let content = parsed(content);
+    if route.resource == WATCH_SYNC {
+        return match serde_json::from_value(content) {
+            Ok(applications) => Up::WatchSync(applications),
+            Err(_) => unknown(route, "the watches cannot be read"),
+        };
+    }
+    match serde_json::from_value(content) {
+        Ok(application) => Up::Application(Box::new(application)),
+        Err(_) => unknown(route, "the application cannot be read"),
+    }
+}
+
+fn decode_pod_status(namespace: &str, name: Option<&str>, route: &Route, content: Value) -> Up {
+    if route.operation != UPDATE {
+        return unknown(route, "unknown operation on a status");
+    }
+    let content = parsed(content);
+    let pods = match name {
+        Some(_) => serde_json::from_value(content).map(|pod| vec![pod]),
+        None => serde_json::from_value(content),
+    };
+    match pods {
+        Ok(pods) => Up::PodStatus { namespace: namespace.to_owned(), pods, named: name.is_some() },
+        Err(_) => unknown(route, "the status cannot be read"),
+    }
 }
 
 fn text_of(content: Value) -> String {
@@ -256,6 +380,9 @@ fn decode_object(path: (&str, &str, &str), route: &Route, content: Value) -> Up 
         (Kind::PodPatch, PATCH) => Up::PodPatch { namespace, name, patch: text_of(content) },
         (Kind::Pod, INSERT) => Up::PodInsert { namespace, name, pod: parsed(content) },
         (Kind::Pod, DELETE) => Up::PodDelete { namespace, name, options: delete_options(content) },
+        (Kind::CertificateSigningRequest, INSERT) => {
+            Up::CertificateRequest { name, request: parsed(content) }
+        }
         (Kind::Lease, INSERT) => {
             Up::Lease { verb: LeaseVerb::Insert, namespace, name, lease: parsed(content) }
         }
@@ -276,68 +403,125 @@ fn delete_options(content: Value) -> Value {
 }
 
 fn decode_other((namespace, kind, name): (&str, &str, &str), route: &Route, content: Value) -> Up {
-    match (kind, route.operation.as_str()) {
-        ("event", INSERT | UPDATE) => {
-            Up::Event { namespace: namespace.to_owned(), name: name.to_owned(), event: parsed(content) }
+    let owned = || (namespace.to_owned(), name.to_owned());
+    let verb = match route.operation.as_str() {
+        INSERT => Some(Verb::Insert),
+        UPDATE => Some(Verb::Update),
+        _ => None,
+    };
+    match (kind, verb) {
+        (EVENT, Some(verb)) => {
+            let (namespace, name) = owned();
+            Up::Event { verb, namespace, name, event: parsed(content) }
         }
-        ("event", PATCH) => {
-            let event = parsed(content).get_mut("event").map(Value::take).unwrap_or_default();
-            Up::Event { namespace: namespace.to_owned(), name: name.to_owned(), event }
+        (EVENT, None) if route.operation == PATCH => {
+            let (namespace, name) = owned();
+            let mut content = parsed(content);
+            let mut part = |key| content.get_mut(key).map(Value::take);
+            let patch = part("patchData").map(text_of).unwrap_or_default();
+            Up::EventPatch { namespace, name, event: part("event").unwrap_or_default(), patch }
         }
+        (NODE_STATUS, Some(verb)) => Up::NodeStatus { verb, name: name.to_owned(), status: parsed(content) },
+        (POD_STATUS, _) => decode_pod_status(namespace, Some(name), route, content),
         _ => unknown(route, "the path names no known object"),
     }
 }
 
 /// Writes a message to the cloud; `None` for what an edge never sends.
 pub fn encode_up(up: &Up) -> Option<Envelope> {
-    let meta = |operation, resource: String, content| (EDGED, META, operation, resource, content);
-    let twin = |operation, resource: String, content| (TWIN, RESOURCE, operation, resource, content);
-    let text = |text: &str| Value::String(text.to_owned());
+    if let Up::Holdings(holdings) = up {
+        let header = Header { msg_id: MessageId(uuid4()), timestamp: now_ms(), ..Header::default() };
+        let content = compare::encode_holdings(holdings);
+        return Some(Envelope { header, route: compare::route(compare::HOLDINGS), content });
+    }
+    let (parts, parent) = parts_of(up)?;
+    let mut envelope = parts.envelope(MessageId::default());
+    envelope.header.parent_msg_id = parent;
+    Some(envelope)
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn word(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Insert => INSERT,
+        Verb::Update => UPDATE,
+    }
+}
+
+/// The message and the id that it answers, mostly none.
+fn parts_of(up: &Up) -> Option<(Parts, MessageId)> {
     let mut parent = MessageId::default();
-    let (source, group, operation, resource, content) = match up {
-        Up::Holdings(holdings) => {
-            let header = Header { msg_id: MessageId(uuid4()), timestamp: now_ms(), ..Header::default() };
-            let content = compare::encode_holdings(holdings);
-            return Some(Envelope { header, route: compare::route(compare::HOLDINGS), content });
+    let parts = match up {
+        Up::Keepalive => {
+            let (resource, content) = ("node".to_owned(), text("ping"));
+            Parts { source: WEBSOCKET, group: RESOURCE, operation: KEEPALIVE, resource, content }
         }
-        Up::Keepalive => (WEBSOCKET, RESOURCE, KEEPALIVE, "node".to_owned(), text("ping")),
         Up::Acknowledge { of } => {
             parent = of.clone();
-            (EDGE_CONTROLLER, RESOURCE, RESPONSE, String::new(), text(OK))
+            let (resource, content) = (String::new(), text(OK));
+            Parts { source: EDGE_CONTROLLER, group: RESOURCE, operation: RESPONSE, resource, content }
         }
-        Up::NodeInsert { name, node } => meta(INSERT, format!("null/node/{name}"), node.clone()),
-        Up::Query { key } => {
-            let mut path = key.to_string();
-            if matches!(key.kind, Kind::VolumeAttachment | Kind::CertificateSigningRequest) {
-                path = format!("default/{}/{}", key.kind, key.name);
-            }
-            meta(QUERY, path, Value::Null)
+        Up::Failed { of, text: reason } => {
+            parent = of.clone();
+            let (resource, content) = (String::new(), text(reason));
+            Parts { source: META_MANAGER, group: RESOURCE, operation: ERROR, resource, content }
         }
-        Up::NodeUpdate { name, node } => meta(UPDATE, format!("null/node/{name}"), node.clone()),
-        Up::NodePatch { name, patch } => meta(PATCH, format!("null/nodepatch/{name}"), text(patch)),
-        Up::PodPatch { namespace, name, patch } => {
-            meta(PATCH, format!("{namespace}/podpatch/{name}"), text(patch))
+        Up::TwinReport(_) | Up::StateReport(_) | Up::MembershipDetail { .. } => twin_parts(up)?,
+        Up::Application(application) => app_parts(NULL, json!(application)),
+        Up::WatchSync(applications) => app_parts(WATCH_SYNC, json!(applications)),
+        Up::VolumeResult(result) => {
+            parent = result.of.clone();
+            csi::encode_result(result)
         }
-        Up::PodInsert { namespace, name, pod } => {
-            meta(INSERT, format!("{namespace}/pod/{name}"), pod.clone())
+        Up::Task(report) => task::encode_report(report),
+        Up::Upload { topic, payload } => {
+            let (resource, content) = (topic.clone(), text(payload));
+            Parts { source: BUS, group: USER, operation: UPLOAD, resource, content }
         }
-        Up::PodDelete { namespace, name, options } => {
-            meta(DELETE, format!("{namespace}/pod/{name}"), options.clone())
+        Up::ServiceUpload { url, body } => {
+            let (resource, content) = (url.clone(), Value::String(Blob(body.clone()).text()));
+            Parts { source: SERVICE_BUS, group: USER, operation: UPLOAD, resource, content }
         }
-        Up::TokenRequest { namespace, service_account, request } => {
-            meta(QUERY, format!("{namespace}/serviceaccounttoken/{service_account}"), request.clone())
+        Up::ServiceReply { to, response } => {
+            parent = to.clone();
+            let (resource, content) = (String::new(), json!(response));
+            Parts { source: SERVICE_BUS, group: USER, operation: UPLOAD, resource, content }
         }
-        Up::Lease { verb, namespace, name, lease } => {
-            let operation = match verb {
-                LeaseVerb::Insert => INSERT,
-                LeaseVerb::Update => UPDATE,
-            };
-            meta(operation, format!("{namespace}/lease/{name}"), lease.clone())
+        Up::Holdings(_) | Up::Unknown { .. } => return None,
+        Up::NodeInsert { .. }
+        | Up::Query { .. }
+        | Up::NodeUpdate { .. }
+        | Up::NodePatch { .. }
+        | Up::NodeStatus { .. }
+        | Up::PodPatch { .. }
+        | Up::PodStatus { .. }
+        | Up::PodInsert { .. }
+        | Up::PodDelete { .. }
+        | Up::TokenRequest { .. }
+        | Up::CertificateRequest { .. }
+        | Up::ClusterCa
+        | Up::Lease { .. }
+        | Up::Event { .. }
+        | Up::EventPatch { .. } => {
+            let (operation, resource, content) = meta_parts(up)?;
+            let source = if matches!(up, Up::ClusterCa) { META_MANAGER } else { EDGED };
+            Parts { source, group: META, operation, resource, content }
         }
-        Up::Event { namespace, name, event } => {
-            meta(INSERT, format!("{namespace}/event/{name}"), event.clone())
-        }
-        Up::TwinReport(TwinReport { device, event_id, timestamp, twins }) => twin(
+    };
+    Some((parts, parent))
+}
+
+fn app_parts(resource: &str, content: Value) -> Parts {
+    let resource = resource.to_owned();
+    Parts { source: META_SERVER, group: DYNAMIC_CONTROLLER, operation: NULL, resource, content }
+}
+
+fn twin_parts(up: &Up) -> Option<Parts> {
+    let (operation, resource, content) = match up {
+        Up::TwinReport(TwinReport { device, event_id, timestamp, twins }) => (
             UPDATE,
             format!("device/{device}/twin/edge_updated"),
             json!({"event_id": event_id, "timestamp": timestamp, "twin": twins}),
@@ -345,34 +529,66 @@ pub fn encode_up(up: &Up) -> Option<Envelope> {
         Up::StateReport(StateReport { device, event_id, timestamp, state, last_online }) => {
             let facts = json!({"name": device.name, "state": state, "lastOnlineTime": last_online});
             let content = json!({"event_id": event_id, "timestamp": timestamp, "device": facts});
-            twin(UPDATE, format!("device/{device}/state/update"), Value::String(content.to_string()))
+            (UPDATE, format!("device/{device}/state/update"), Value::String(content.to_string()))
         }
         Up::MembershipDetail { event_id } => {
             let content = json!({"event_type": "group_membership_event", "event_id": event_id,
                 "operation": "detail", "timestamp": now_ms()});
-            twin(GET, MEMBERSHIP_DETAIL.to_owned(), Value::String(content.to_string()))
+            (GET, MEMBERSHIP_DETAIL.to_owned(), Value::String(content.to_string()))
         }
-        Up::Upload { topic, payload } => (BUS, USER, UPLOAD, topic.clone(), text(payload)),
-        Up::Failed { of, text: reason } => {
-            parent = of.clone();
-            (META_MANAGER, RESOURCE, ERROR, String::new(), text(reason))
-        }
-        Up::Unknown { .. } => return None,
+        _ => return None,
     };
-    Some(Envelope {
-        header: Header {
-            msg_id: MessageId(uuid4()),
-            parent_msg_id: parent,
-            timestamp: now_ms(),
-            ..Header::default()
+    Some(Parts { source: TWIN, group: RESOURCE, operation, resource, content })
+}
+
+/// What the kubelet's side of an edge says: operation, path, content.
+fn meta_parts(up: &Up) -> Option<(&'static str, String, Value)> {
+    Some(match up {
+        Up::NodeInsert { name, node } => (INSERT, format!("null/node/{name}"), node.clone()),
+        Up::Query { key } => {
+            let mut path = key.to_string();
+            if matches!(key.kind, Kind::VolumeAttachment | Kind::CertificateSigningRequest) {
+                path = format!("default/{}/{}", key.kind, key.name);
+            }
+            (QUERY, path, Value::Null)
+        }
+        Up::NodeUpdate { name, node } => (UPDATE, format!("null/node/{name}"), node.clone()),
+        Up::NodePatch { name, patch } => (PATCH, format!("null/nodepatch/{name}"), text(patch)),
+        Up::NodeStatus { verb, name, status } => {
+            (word(*verb), format!("default/{NODE_STATUS}/{name}"), status.clone())
+        }
+        Up::PodPatch { namespace, name, patch } => {
+            (PATCH, format!("{namespace}/podpatch/{name}"), text(patch))
+        }
+        Up::PodStatus { namespace, pods, named } => match pods.as_slice() {
+            [pod] if *named => (UPDATE, format!("{namespace}/{POD_STATUS}/{}", pod.name), json!(pod)),
+            pods => (UPDATE, format!("{namespace}/{POD_STATUS}"), json!(pods)),
         },
-        route: Route {
-            source: source.to_owned(),
-            group: group.to_owned(),
-            operation: operation.to_owned(),
-            resource,
-            ..Route::default()
-        },
-        content,
+        Up::PodInsert { namespace, name, pod } => (INSERT, format!("{namespace}/pod/{name}"), pod.clone()),
+        Up::PodDelete { namespace, name, options } => {
+            (DELETE, format!("{namespace}/pod/{name}"), options.clone())
+        }
+        Up::TokenRequest { namespace, service_account, request } => {
+            (QUERY, format!("{namespace}/serviceaccounttoken/{service_account}"), request.clone())
+        }
+        Up::CertificateRequest { name, request } => {
+            (INSERT, format!("default/certificatesigningrequest/{name}"), request.clone())
+        }
+        Up::ClusterCa => (QUERY, CLUSTER_CA.to_owned(), Value::Null),
+        Up::Lease { verb, namespace, name, lease } => {
+            let operation = match verb {
+                LeaseVerb::Insert => INSERT,
+                LeaseVerb::Update => UPDATE,
+            };
+            (operation, format!("{namespace}/lease/{name}"), lease.clone())
+        }
+        Up::Event { verb, namespace, name, event } => {
+            (word(*verb), format!("{namespace}/{EVENT}/{name}"), event.clone())
+        }
+        Up::EventPatch { namespace, name, event, patch } => {
+            let content = json!({"event": event, "patchData": patch});
+            (PATCH, format!("{namespace}/{EVENT}/{name}"), content)
+        }
+        _ => return None,
     })
 }

@@ -68,7 +68,14 @@ impl Switchboard {
             | Up::PodDelete { .. }
             | Up::TokenRequest { .. }
             | Up::Lease { .. }
-            | Up::Event { .. } => self.control.ask(node, question).await,
+            | Up::NodeStatus { .. }
+            | Up::PodStatus { .. }
+            | Up::CertificateRequest { .. }
+            | Up::ClusterCa
+            | Up::Application(_)
+            | Up::WatchSync(_)
+            | Up::Event { .. }
+            | Up::EventPatch { .. } => self.control.ask(node, question).await,
             Up::TwinReport(_) | Up::StateReport(_) | Up::MembershipDetail { .. } => {
                 self.control.device(node, question).await;
             }
@@ -78,8 +85,15 @@ impl Switchboard {
                 let why: String = text.chars().take(200).collect();
                 tracing::warn!(%node, msg = of.0, why, "a node could not carry out a message");
             }
-            Up::Upload { .. } => {
+            Up::ServiceUpload { .. } => self.control.ask(node, question).await,
+            Up::Upload { .. } | Up::ServiceReply { .. } => {
                 tracing::debug!(%node, "a user message has no rule");
+            }
+            Up::Task(_) => {
+                tracing::debug!(%node, "a task report has no job");
+            }
+            Up::VolumeResult(_) => {
+                tracing::debug!(%node, "nobody waits for the result of a volume operation");
             }
             Up::Unknown { resource, operation, why } => {
                 let kind = format!("{node} {operation} {why}");

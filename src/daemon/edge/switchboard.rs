@@ -7,6 +7,8 @@ use super::meta::{Applied, Meta};
 use super::uplink::{Inbound, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
 use crate::model::ObjectKey;
+use crate::wire::csi::VolumeResult;
+use crate::wire::user::{HttpResponse, RouterOrder};
 use crate::wire::{Comparison, Down, Up};
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -76,8 +78,43 @@ impl Switchboard {
                 self.compare(&comparison).await;
                 receipt.stored();
             }
+            Down::Router(order) => self.route_user(order, receipt).await,
+            Down::Task(_) => {
+                tracing::warn!("a task of the cloud is not served by this node");
+                receipt.stored();
+            }
+            Down::Volume(order) => {
+                let outcome = Err("volume operations are not served by this node".to_owned());
+                let key = ReportKey(format!("volume {}", order.id.0));
+                let up = Up::VolumeResult(VolumeResult { of: order.id, volume: order.volume, outcome });
+                self.say(key, up, receipt).await;
+            }
+            // This node's local API watches nothing, so this is left over from another program on it.
+            Down::Watched(_) => receipt.stored(),
             // The uplink matches answers with their questions and answers what it does not understand.
             Down::Answer { .. } | Down::Reply { .. } | Down::Unknown { .. } => receipt.stored(),
+        }
+    }
+
+    async fn route_user(&self, order: RouterOrder, receipt: Receipt) {
+        match order {
+            RouterOrder::Call { id, target: _, request: _ } => {
+                let response = HttpResponse::failure(501, "calls of services are not served by this node");
+                let key = ReportKey(format!("call {}", id.0));
+                self.say(key, Up::ServiceReply { to: id, response }, receipt).await;
+            }
+            RouterOrder::Subscribe { .. }
+            | RouterOrder::Unsubscribe { .. }
+            | RouterOrder::Publish { .. }
+            | RouterOrder::Listen { .. }
+            | RouterOrder::Unlisten { .. } => receipt.stored(),
+        }
+    }
+
+    /// Answers a message that is not acknowledged.
+    async fn say(&self, key: ReportKey, up: Up, receipt: Receipt) {
+        if self.uplink.report(key, up).await.is_ok() {
+            receipt.stored();
         }
     }
 

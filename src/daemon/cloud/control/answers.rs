@@ -78,7 +78,7 @@ type Answered = Result<Value, Status>;
 impl Context {
     async fn answer(&self, node: NodeName, question: Question) {
         let registers = matches!(question.up, Up::NodeInsert { .. });
-        let silent = matches!(question.up, Up::Event { .. });
+        let silent = matches!(question.up, Up::Event { .. } | Up::EventPatch { .. });
         let result = self.shared.kube.insist(PATIENCE, || self.carry_out(&node, &question.up)).await;
         if let Err(status) = &result
             && (is_temporary(status) || status.code == 403)
@@ -151,8 +151,18 @@ impl Context {
                     LeaseVerb::Update => kube.replace(Resource::LEASE, Some(namespace), name, lease).await,
                 }
             }
-            Up::Event { namespace, name, event } => self.record_event(namespace, name, event).await,
+            Up::Event { namespace, name, event, verb: _ }
+            | Up::EventPatch { namespace, name, event, patch: _ } => {
+                self.record_event(namespace, name, event).await
+            }
             Up::Query { key } => self.query(node, key).await,
+            Up::ServiceUpload { url, .. } => Err(Status::not_found("rules", url)),
+            Up::NodeStatus { .. }
+            | Up::PodStatus { .. }
+            | Up::CertificateRequest { .. }
+            | Up::ClusterCa
+            | Up::Application(_)
+            | Up::WatchSync(_) => Err(Status::failure(501, "NotImplemented", "not served by this cloud")),
             // The switchboard sends these elsewhere.
             Up::Keepalive
             | Up::Acknowledge { .. }
@@ -161,6 +171,9 @@ impl Context {
             | Up::MembershipDetail { .. }
             | Up::Upload { .. }
             | Up::Holdings(_)
+            | Up::ServiceReply { .. }
+            | Up::VolumeResult(_)
+            | Up::Task(_)
             | Up::Failed { .. }
             | Up::Unknown { .. } => Err(Status::failure(400, "BadRequest", "not a question for the API")),
         }

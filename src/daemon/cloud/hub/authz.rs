@@ -22,20 +22,30 @@ pub fn permits(node: &NodeName, up: &Up) -> bool {
     let own = |name: &str| name == node.as_str();
     match up {
         Up::NodeInsert { name, .. } | Up::NodeUpdate { name, .. } | Up::NodePatch { name, .. } => own(name),
-        Up::Lease { name, .. } => own(name),
+        Up::Lease { name, .. } | Up::NodeStatus { name, .. } => own(name),
+        Up::Application(application) => application.nodename.is_empty() || own(&application.nodename),
+        Up::WatchSync(all) => all.values().all(|one| one.nodename.is_empty() || own(&one.nodename)),
+        Up::Task(report) => own(report.node()),
         Up::Query { key } => !matches!(key.kind, Kind::Node | Kind::Lease) || own(&key.name),
         Up::Keepalive
         | Up::Acknowledge { .. }
         | Up::PodPatch { .. }
+        | Up::PodStatus { .. }
+        | Up::CertificateRequest { .. }
+        | Up::ClusterCa
         | Up::PodInsert { .. }
         | Up::PodDelete { .. }
         | Up::TokenRequest { .. }
         | Up::Event { .. }
+        | Up::EventPatch { .. }
         | Up::TwinReport(_)
         | Up::StateReport(_)
         | Up::MembershipDetail { .. }
         | Up::Upload { .. }
         | Up::Holdings(_)
+        | Up::ServiceUpload { .. }
+        | Up::ServiceReply { .. }
+        | Up::VolumeResult(_)
         | Up::Failed { .. }
         | Up::Unknown { .. } => true,
     }

@@ -2,6 +2,7 @@
 //! channel; the session asks with the present time. Genuine edges get one at a time, kedge edges a window.
 
 use crate::model::{ObjectKey, Revision};
+use crate::wire::dynamic::Change;
 use crate::wire::{Down, Envelope, MessageId, encode_down};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -30,8 +31,16 @@ pub struct Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// What an object is for the node: a pod that it runs, say, or one that a program on it merely watches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Role {
+    Own(ObjectKey),
+    /// The path.
+    Watched(String),
+}
+
 /// An object of one identity: a recreated object does not replace the deletion of its predecessor.
-type Slot = (ObjectKey, String);
+type Slot = (Role, String);
 
 struct Item {
     envelope: Envelope,
@@ -85,13 +94,21 @@ impl Delivery {
 
     /// Takes an object or a deletion; anything else is ignored.
     pub fn offer(&mut self, down: Down) -> Result<(), Full> {
-        let (key, revision, deleted, uid) = match &down {
-            Down::Object { key, revision, object, .. } => (key.clone(), Some(*revision), false, uid(object)),
-            Down::Delete { key, revision, object, .. } => (key.clone(), *revision, true, uid(object)),
+        let (role, revision, deleted, uid) = match &down {
+            Down::Object { key, revision, object, .. } => {
+                (Role::Own(key.clone()), Some(*revision), false, uid(object))
+            }
+            Down::Delete { key, revision, object, .. } => {
+                (Role::Own(key.clone()), *revision, true, uid(object))
+            }
+            Down::Watched(event) => {
+                let role = Role::Watched(event.path());
+                (role, event.revision, event.change == Change::Delete, uid(&event.object))
+            }
             _ => return Ok(()),
         };
         let Some(envelope) = encode_down(down) else { return Ok(()) };
-        let slot = (key, uid);
+        let slot = (role, uid);
         let item = Item { envelope, revision, deleted };
         if let Some(present) = self.waiting.get_mut(&slot) {
             if !present.covers(&item) {
@@ -169,7 +186,9 @@ impl Delivery {
 
     /// The node acknowledges a message; `None` when nothing was expected under this id.
     pub fn acknowledged(&mut self, id: &MessageId) -> Option<Stored> {
-        if let Some(Flight { slot: (key, uid), item, .. }) = self.flights.remove(id) {
+        if let Some(Flight { slot: (role, uid), item, .. }) = self.flights.remove(id) {
+            // Of what is merely watched no record is kept.
+            let Role::Own(key) = role else { return None };
             return Some(Stored { key, uid, revision: item.revision, deleted: item.deleted });
         }
         let at = self.notes.iter().position(|(noted, _)| noted == id)?;
@@ -185,6 +204,7 @@ fn uid(object: &serde_json::Value) -> String {
 mod tests {
     use super::*;
     use crate::model::Kind;
+    use crate::wire::dynamic::WatchEvent;
     use crate::wire::{Origin, Verb};
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -265,6 +285,34 @@ mod tests {
         let (second, ..) = read(&delivery.next(now).unwrap());
         assert_eq!(delivery.acknowledged(&first), None);
         assert_eq!(delivery.acknowledged(&second).unwrap().revision, Some(Revision(2)));
+        assert_eq!(delivery.len(), 0);
+    }
+
+    #[test]
+    fn a_watched_object_is_not_confused_with_one_of_the_node() {
+        let (mut delivery, now) = (Delivery::new(WINDOW), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        let event = |change, revision| {
+            let object = json!({"metadata": {"uid": "u"}});
+            let (namespace, kind) = (Some("default".to_owned()), "pod".to_owned());
+            let revision = Some(Revision(revision));
+            Down::Watched(Box::new(WatchEvent {
+                change,
+                namespace,
+                kind,
+                name: "a".to_owned(),
+                revision,
+                object,
+            }))
+        };
+        delivery.offer(event(Change::Insert, 1)).unwrap();
+        delivery.offer(event(Change::Update, 3)).unwrap();
+        delivery.offer(event(Change::Update, 2)).unwrap();
+        let sent = [delivery.next(now).unwrap(), delivery.next(now).unwrap()].map(|text| read(&text));
+        assert_eq!(delivery.next(now), None);
+        assert_eq!(sent[1].2, "3");
+        assert!(delivery.acknowledged(&sent[0].0).is_some());
+        assert_eq!(delivery.acknowledged(&sent[1].0), None);
         assert_eq!(delivery.len(), 0);
     }
 
