@@ -120,6 +120,12 @@ impl Store {
         self.read(move |db| objects::get_raw(db, &key)).await
     }
 
+    /// A stored answer to a token request whose key begins and ends with these texts, whatever stands between.
+    pub async fn token_between(&self, before: &str, after: &str) -> Result<Option<Value>, Failure> {
+        let (before, after) = (before.to_owned(), after.to_owned());
+        self.read(move |db| objects::token_between(db, &before, &after)).await
+    }
+
     /// Forgets a token.
     pub async fn delete_token(&self, key: &str) -> Result<(), Failure> {
         let key = key.to_owned();

@@ -148,6 +148,18 @@ pub(super) fn get_raw(db: &Connection, key: &str) -> rusqlite::Result<Option<Val
     Ok(text.and_then(|text| read(key, &text)))
 }
 
+/// The token with the latest row among those whose key begins and ends so.
+pub(super) fn token_between(db: &Connection, before: &str, after: &str) -> rusqlite::Result<Option<Value>> {
+    let key: Option<String> = db
+        .prepare_cached(
+            "SELECT key FROM meta WHERE type = ?1 AND substr(key, 1, length(?2)) = ?2 \
+             AND substr(key, -length(?3)) = ?3 ORDER BY rowid DESC LIMIT 1",
+        )?
+        .query_row(params![Kind::ServiceAccountToken.as_str(), before, after], |row| row.get(0))
+        .optional()?;
+    key.map_or(Ok(None), |key| get_raw(db, &key))
+}
+
 pub(super) fn list(db: &Connection, kind: Kind) -> rusqlite::Result<Vec<(ObjectKey, Value)>> {
     let mut statement =
         db.prepare_cached("SELECT key, value FROM meta WHERE type = ?1 AND value IS NOT NULL ORDER BY key")?;

@@ -1,5 +1,6 @@
 //! Opening connections and bringing tables up to date. The tables are KubeEdge's (protocol.md §10.1), plus
-//! `kedge_state`, which a genuine edgecore ignores. Databases of KubeEdge 1.22 and older gain the columns they lack.
+//! `kedge_state`, which a genuine edgecore ignores. Databases of KubeEdge 1.22 and older gain the columns they lack and
+//! keep their own filled, so that such an edgecore can take the file back.
 
 use super::error;
 use crate::base::Failure;
@@ -87,12 +88,18 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Failure> {
 
 fn add_renamed_columns(db: &Connection) -> rusqlite::Result<()> {
     let present = columns(db, "meta_v2")?;
+    let has = |column: &str| present.iter().any(|name| name == column);
     for (column, column_type, old) in RENAMED {
-        if !present.iter().any(|name| name == column) {
+        if !has(column) {
             db.execute_batch(&format!("ALTER TABLE meta_v2 ADD COLUMN `{column}` {column_type}"))?;
-            if present.iter().any(|name| name == old) {
-                db.execute_batch(&format!("UPDATE meta_v2 SET `{column}` = `{old}`"))?;
-            }
+        }
+        if has(old) {
+            // An edgecore that had the file in between has replaced rows without our columns.
+            db.execute_batch(&format!("UPDATE meta_v2 SET `{column}` = `{old}` WHERE `{column}` IS NULL"))?;
+            db.execute_batch(&format!(
+                "CREATE TRIGGER IF NOT EXISTS kedge_{old} AFTER INSERT ON meta_v2 WHEN new.`{column}` IS NOT NULL
+                 BEGIN UPDATE meta_v2 SET `{old}` = new.`{column}` WHERE `key` = new.`key`; END"
+            ))?;
         }
     }
     Ok(())

@@ -183,14 +183,15 @@ async fn modules_keep_small_state() {
     assert_eq!(store.state("outbox", "zz").await.unwrap(), None);
 }
 
-#[test]
-fn a_database_of_kubeedge_1_22_is_read_and_taken_over() {
+#[tokio::test]
+async fn a_database_of_kubeedge_1_22_is_read_taken_over_and_given_back() {
     let (_dir, path) = place();
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
         r#"CREATE TABLE meta (`key` varchar(256) NOT NULL PRIMARY KEY, `type` varchar(32), `value` text);
-           CREATE TABLE meta_v2 (`key` varchar(256) NOT NULL PRIMARY KEY, `groupversionresource` varchar(256),
-             `namespace` varchar(256), `name` varchar(256), `resourceversion` integer, `value` text);
+           CREATE TABLE meta_v2 (`key` varchar(256) NOT NULL PRIMARY KEY,
+             `groupversionresource` varchar(256) NOT NULL DEFAULT '', `namespace` varchar(256), `name` varchar(256),
+             `resourceversion` integer NOT NULL DEFAULT 0, `value` text);
            INSERT INTO meta VALUES ('default/pod/a', 'pod', '{"metadata":{"uid":"u"}}');
            INSERT INTO meta VALUES ('default/podpatch/a', 'podpatch', 'not json');
            INSERT INTO meta_v2 VALUES ('/core/v1/pods/default/a', '/v1, Resource=pods', 'default', 'a', 9, '{}');"#,
@@ -207,10 +208,31 @@ fn a_database_of_kubeedge_1_22_is_read_and_taken_over() {
     assert_eq!(reader.rows(None).unwrap().len(), 2);
     assert!(reader.devices().unwrap().is_empty());
     drop(reader);
-    drop(Store::open(&path).unwrap());
+    let store = Store::open(&path).unwrap();
+    let object = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "b", "namespace": "default", "resourceVersion": "12"}});
+    store.put_object(&ObjectKey::namespaced(Kind::Pod, "default", "b"), &object).await.unwrap();
+    drop(store);
     let reader = Reader::open(&path).unwrap();
-    assert_eq!(reader.meta_v2().unwrap(), vec![expected]);
-    assert_eq!(reader.objects(Kind::Pod).unwrap().len(), 1);
+    assert_eq!(reader.meta_v2().unwrap()[0], expected);
+    assert_eq!(reader.objects(Kind::Pod).unwrap().len(), 2);
+
+    // The edgecore that has the file back finds our row in its own columns, and replaces one as it always did.
+    let db = Connection::open(&path).unwrap();
+    let own =
+        "SELECT groupversionresource, resourceversion FROM meta_v2 WHERE key = '/core/v1/pods/default/b'";
+    let found = db.query_row(own, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
+    assert_eq!(found.unwrap(), ("/v1, Resource=pods".to_owned(), 12));
+    db.execute_batch(
+        "INSERT OR REPLACE INTO meta_v2 (key, groupversionresource, namespace, name, resourceversion, value)
+         VALUES ('/core/v1/pods/default/a', '/v1, Resource=pods', 'default', 'a', 10, '{}')",
+    )
+    .unwrap();
+    drop(db);
+    drop(Store::open(&path).unwrap());
+    let rows = Reader::open(&path).unwrap().meta_v2().unwrap();
+    let revisions: Vec<u64> = rows.iter().map(|row| row.resource_version).collect();
+    assert_eq!(revisions, [10, 12]);
 }
 
 #[tokio::test]

@@ -61,16 +61,29 @@ impl Meta {
         self.asked_or_stored(ObjectKey::cluster(Kind::PersistentVolume, name)).await
     }
 
-    /// This node's Node object.
+    /// This node's Node object; KubeEdge 1.22 and older keep it in the namespace `default`.
     pub async fn node(&self) -> Result<Value, MetaError> {
-        self.stored_or_asked(ObjectKey::cluster(Kind::Node, &*self.node)).await
+        let key = ObjectKey::cluster(Kind::Node, &*self.node);
+        let older = ObjectKey::namespaced(Kind::Node, "default", &*self.node);
+        for key in [&key, &older] {
+            if let Some(object) = self.store.object(key).await? {
+                return Ok(object);
+            }
+        }
+        self.questions.object(&key).await
     }
 
     /// The answer to a `TokenRequest` with the token in its status. It is renewed after 80 % of its life; without a
     /// cloud the last one is given, whatever its age.
     pub async fn token(&self, namespace: &str, account: &str, request: &Value) -> Result<Value, MetaError> {
         let key = token::key(namespace, account, request);
-        let kept = self.store.token(&key).await?;
+        let kept = match self.store.token(&key).await? {
+            None if token::names_no_audience(request) => {
+                let (before, after) = token::around_audiences(namespace, account, request);
+                self.store.token_between(&before, &after).await?
+            }
+            kept => kept,
+        };
         let age = kept.as_ref().map_or(token::Age::Expired, |kept| token::age(kept, crate::base::now()));
         if let (Some(kept), token::Age::Fresh) = (&kept, age) {
             return Ok(kept.clone());
@@ -201,6 +214,29 @@ mod tests {
         let key = ObjectKey::namespaced(Kind::ConfigMap, "d", "c");
         assert!(matches!(cloud.meta.apply(&key, &large).await, Ok(Applied::Refused(_))));
         assert_eq!(cloud.meta.store.object(&key).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_an_older_kubeedge_has_kept_is_found() {
+        let cloud = cloud();
+        let node = json!({"kind": "Node", "metadata": {"name": "n1"}});
+        let key = ObjectKey::namespaced(Kind::Node, "default", "n1");
+        cloud.meta.store.put_object(&key, &node).await.unwrap();
+        assert_eq!(cloud.meta.node().await.unwrap(), node);
+        let request = |uid: &str| {
+            json!({"spec": {"expirationSeconds": 3607,
+                "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "p", "uid": uid}}})
+        };
+        let at = crate::base::rfc3339(crate::base::now() + Duration::from_secs(3600));
+        let held =
+            json!({"spec": {"expirationSeconds": 3607}, "status": {"token": "t", "expirationTimestamp": at}});
+        let mut answered = request("u");
+        answered["spec"]["audiences"] = json!(["https://kubernetes.default.svc.cluster.local"]);
+        cloud.meta.store.put_token(&token::key("d", "sa", &answered), &held).await.unwrap();
+        cloud.link.send_replace(Link::Down);
+        assert_eq!(cloud.meta.token("d", "sa", &request("u")).await.unwrap(), held);
+        let other = cloud.meta.token("d", "sa", &request("other")).await;
+        assert!(matches!(other, Err(MetaError::Offline { .. })), "{other:?}");
     }
 
     #[tokio::test]

@@ -19,28 +19,42 @@ pub(super) enum Age {
 
 /// The key of a token request: `"name"/"namespace"/audiences/expiration/reference` in Go's verbs.
 pub(super) fn key(namespace: &str, account: &str, request: &Value) -> String {
+    let (before, after) = around_audiences(namespace, account, request);
+    format!("{before}{}{after}", audiences(request))
+}
+
+/// The key up to and after its audiences. KubeEdge writes a token under the audiences that the answer names, and looks
+/// it up under those of the request, which mostly names none.
+pub(super) fn around_audiences(namespace: &str, account: &str, request: &Value) -> (String, String) {
     let spec = |pointer: &str| request.pointer(pointer).filter(|value| !value.is_null());
-    let audiences = match spec("/spec/audiences").and_then(Value::as_array) {
-        None => "[]string(nil)".to_owned(),
-        Some(list) => {
-            let quoted: Vec<String> = list.iter().filter_map(Value::as_str).map(quoted).collect();
-            format!("[]string{{{}}}", quoted.join(", "))
-        }
-    };
     let expiration = spec("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(0);
     let reference = |field: &str| {
         let text = request.pointer(&format!("/spec/boundObjectRef/{field}")).and_then(Value::as_str);
         quoted(text.unwrap_or(""))
     };
-    format!(
-        "{}/{}/{audiences}/{expiration}/v1.BoundObjectReference{{Kind:{}, APIVersion:{}, Name:{}, UID:{}}}",
-        quoted(account),
-        quoted(namespace),
+    let after = format!(
+        "/{expiration}/v1.BoundObjectReference{{Kind:{}, APIVersion:{}, Name:{}, UID:{}}}",
         reference("kind"),
         reference("apiVersion"),
         reference("name"),
         reference("uid")
-    )
+    );
+    (format!("{}/{}/", quoted(account), quoted(namespace)), after)
+}
+
+/// Whether the request leaves the audiences to the cluster.
+pub(super) fn names_no_audience(request: &Value) -> bool {
+    request.pointer("/spec/audiences").and_then(Value::as_array).is_none_or(Vec::is_empty)
+}
+
+/// An absent list, a null and an empty one are one thing to the cluster; KubeEdge's own requests have no list.
+fn audiences(request: &Value) -> String {
+    if names_no_audience(request) {
+        return "[]string(nil)".to_owned();
+    }
+    let list = request.pointer("/spec/audiences").and_then(Value::as_array);
+    let quoted: Vec<String> = list.into_iter().flatten().filter_map(Value::as_str).map(quoted).collect();
+    format!("[]string{{{}}}", quoted.join(", "))
 }
 
 /// Go's `%q` for the names that Kubernetes allows.
@@ -98,6 +112,9 @@ mod tests {
             key("kube-system", "default", &request),
             r#""default"/"kube-system"/[]string(nil)/3607/v1.BoundObjectReference{Kind:"Pod", APIVersion:"v1", Name:"p", UID:"u"}"#
         );
+        for none in [json!({"spec": {"audiences": []}}), json!({"spec": {}})] {
+            assert!(key("d", "s", &none).starts_with(r#""s"/"d"/[]string(nil)/0/"#), "{none}");
+        }
         let request = json!({"spec": {"audiences": ["a", "b"]}});
         assert!(key("d", "s", &request).starts_with(r#""s"/"d"/[]string{"a", "b"}/0/"#));
     }
