@@ -559,6 +559,8 @@ pub struct ContainerStatus {
     pub labels: Labels,
     #[prost(btree_map = "string, string", tag = "13")]
     pub annotations: Labels,
+    #[prost(message, repeated, tag = "14")]
+    pub mounts: Vec<Mount>,
     #[prost(string, tag = "15")]
     pub log_path: String,
 }

@@ -1,9 +1,9 @@
 //! The end of a pod: graceful stop, removal of everything it had here, and word to the cloud. Part of the worker.
 
+use super::disk;
 use super::look;
 use super::seen::Instance;
 use super::state;
-use super::volume;
 use super::worker::{ROOM, Turn, Worker, end, find};
 use crate::base::now;
 use crate::cri::CallError;
@@ -121,7 +121,7 @@ impl Worker {
         let logs = self.shared.paths.pod_logs(self.namespace(), &self.key.name, &self.uid);
         let work = tokio::task::spawn_blocking(move || {
             drop(std::fs::remove_dir_all(logs));
-            volume::remove(&pod_dir)
+            disk::remove(&pod_dir)
         });
         if let Ok(Err(error)) = work.await {
             tracing::warn!(pod = %self.key, %error, "the pod's files cannot be removed");

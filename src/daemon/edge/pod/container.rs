@@ -14,7 +14,12 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 pub(super) const CONTAINER_LABEL: &str = "io.kubernetes.container.name";
 pub(super) const HASH: &str = "io.kubernetes.container.hash";
 pub(super) const RESTARTS: &str = "io.kubernetes.container.restartCount";
-const LAST_WORDS: &str = "io.kubernetes.container.terminationMessagePath";
+pub(super) const LAST_WORDS: &str = "io.kubernetes.container.terminationMessagePath";
+const LAST_WORDS_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
+const PRE_STOP: &str = "io.kubernetes.container.preStopHandler";
+const PORTS: &str = "io.kubernetes.container.ports";
+const GRACE: &str = "io.kubernetes.pod.terminationGracePeriod";
+const DELETION_GRACE: &str = "io.kubernetes.pod.deletionGracePeriod";
 
 /// What the description needs besides the pod.
 pub(super) struct Parts<'a> {
@@ -41,14 +46,6 @@ pub(super) fn config(
         (NODE_LABEL, parts.node.to_owned()),
         (CONTAINER_LABEL, container.name.clone()),
     ];
-    let annotations = [
-        (HASH, state::hash(container)),
-        (RESTARTS, parts.attempt.to_string()),
-        (LAST_WORDS, last_words_path(container).to_owned()),
-    ];
-    let own = |pairs: Vec<(&str, String)>| -> Labels {
-        pairs.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
-    };
     let expanded =
         |words: &Option<Vec<String>>| words.iter().flatten().map(|word| parts.env.expand(word)).collect();
     let security = security(spec, container.security_context.as_ref(), parts.image)?;
@@ -60,8 +57,8 @@ pub(super) fn config(
         working_dir: container.working_dir.clone().unwrap_or_default(),
         mounts: parts.mounts,
         devices: Vec::new(),
-        labels: own(labels.to_vec()),
-        annotations: own(annotations.to_vec()),
+        labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        annotations: annotations(pod, container, parts.attempt),
         log_path: format!("{}/{}.log", container.name, parts.attempt),
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
@@ -72,6 +69,29 @@ pub(super) fn config(
         }),
         envs: parts.env.into_pairs().into_iter().map(|(key, value)| KeyValue { key, value }).collect(),
     })
+}
+
+/// Everything that a kubelet writes on its containers: one that takes this node over recognises ours as unchanged and
+/// can end them properly when their pod is gone.
+fn annotations(pod: &Pod, container: &Container, attempt: u32) -> Labels {
+    let json = |value: Result<String, serde_json::Error>| value.ok();
+    let pre_stop = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref());
+    let ports = container.ports.as_ref().filter(|ports| !ports.is_empty());
+    let grace = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let pairs = [
+        (HASH, Some(state::hash(container))),
+        (RESTARTS, Some(attempt.to_string())),
+        (LAST_WORDS, Some(last_words_path(container).to_owned())),
+        (
+            LAST_WORDS_POLICY,
+            Some(container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned())),
+        ),
+        (PRE_STOP, pre_stop.and_then(|handler| json(serde_json::to_string(handler)))),
+        (PORTS, ports.and_then(|ports| json(serde_json::to_string(ports)))),
+        (GRACE, grace.map(|seconds| seconds.to_string())),
+        (DELETION_GRACE, pod.metadata.deletion_grace_period_seconds.map(|seconds| seconds.to_string())),
+    ];
+    pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 pub(super) fn last_words_path(container: &Container) -> &str {
@@ -204,6 +224,19 @@ mod tests {
         );
         assert_eq!(config.log_path, "a/2.log");
         assert_eq!(config.annotations[RESTARTS], "2");
+    }
+
+    #[test]
+    fn a_kubelet_finds_all_that_it_notes_itself() {
+        let spec = json!({"terminationGracePeriodSeconds": 7, "containers": [{"name": "a",
+            "ports": [{"containerPort": 80, "protocol": "TCP"}],
+            "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}]});
+        let noted = made(spec, &Image::default()).unwrap().annotations;
+        assert_eq!(noted[PRE_STOP], r#"{"exec":{"command":["x"]}}"#);
+        assert_eq!(noted[PORTS], r#"[{"containerPort":80,"protocol":"TCP"}]"#);
+        assert_eq!((noted[GRACE].as_str(), noted[LAST_WORDS_POLICY].as_str()), ("7", "File"));
+        let plain = made(json!({"containers": [{"name": "a"}]}), &Image::default()).unwrap().annotations;
+        assert_eq!(plain.keys().collect::<Vec<_>>(), [HASH, RESTARTS, LAST_WORDS, LAST_WORDS_POLICY]);
     }
 
     #[test]

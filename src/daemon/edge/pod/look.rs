@@ -1,14 +1,16 @@
 //! Reads what the runtime shows of a pod. The worker calls it at its start, after a reconnect, and for single containers
 //! that ended. It changes nothing.
 
-use super::container::{CONTAINER_LABEL, HASH};
-use super::sandbox::UID_LABEL;
+use super::container::{CONTAINER_LABEL, HASH, LAST_WORDS};
+use super::sandbox::{NODE_LABEL, UID_LABEL};
 use super::seen::{Ended, Instance, Life, Sandbox, Seen};
 use crate::cri::messages::{self, ContainerFilter, ContainerState, ContainerStatus, Labels, PodSandboxState};
 use crate::cri::{CallError, Runtime};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 /// What should not be there any more: older sandboxes and older attempts.
 #[derive(Debug, Default, PartialEq)]
@@ -103,10 +105,22 @@ pub(super) async fn ended(runtime: &Runtime, id: &str, sandbox: &str) -> Result<
     }
 }
 
+/// The first bytes of a file, however long a container has made it; nothing when it cannot be read.
+pub(super) async fn beginning(path: &Path, limit: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(file) = tokio::fs::File::open(path).await {
+        drop(file.take(limit).read_to_end(&mut bytes).await);
+    }
+    bytes
+}
+
 fn read(status: ContainerStatus, sandbox: &str) -> Instance {
     let time = |nanoseconds: i64| {
         (nanoseconds > 0).then(|| Timestamp::from_nanosecond(i128::from(nanoseconds)).ok()).flatten()
     };
+    let inside = status.annotations.get(LAST_WORDS);
+    let words = status.mounts.iter().find(|mount| Some(&mount.container_path) == inside);
+    let last_words = words.map(|mount| mount.host_path.clone().into());
     let created = time(status.created_at).unwrap_or_default();
     let life = match ContainerState::try_from(status.state) {
         Ok(ContainerState::Running) => Life::Running { since: time(status.started_at).unwrap_or(created) },
@@ -130,6 +144,8 @@ fn read(status: ContainerStatus, sandbox: &str) -> Instance {
         life,
         image_ref: status.image_ref,
         hash: status.annotations.get(HASH).cloned().unwrap_or_default(),
+        ours: status.labels.contains_key(NODE_LABEL),
+        last_words,
         last: None,
         id: status.id,
     }

@@ -8,6 +8,7 @@ mod atomic;
 mod bell;
 mod burial;
 mod container;
+mod disk;
 mod env;
 mod field;
 mod image;

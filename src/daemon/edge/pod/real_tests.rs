@@ -156,7 +156,7 @@ impl Machine {
         }
         let pods = self.dir.path().join("root/pods");
         for pod in std::fs::read_dir(pods).into_iter().flatten().flatten() {
-            super::super::volume::remove(&pod.path()).unwrap();
+            super::super::disk::remove(&pod.path()).unwrap();
         }
         let bridge = Network::derive(&self.dir.path().join("containerd")).bridge;
         drop(tokio::process::Command::new("ip").args(["link", "delete", &bridge]).output().await);

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the runtime shows of one pod.
@@ -31,8 +32,12 @@ pub(super) struct Instance {
     pub attempt: u32,
     pub life: Life,
     pub image_ref: String,
-    /// The hash of the container's specification that it was made from; empty when somebody else made it.
+    /// What it was made from, as `state::hash` tells it; empty when that is not known.
     pub hash: String,
+    /// Whether a kedge made it; a kubelet's containers are adopted.
+    pub ours: bool,
+    /// The file on this machine that it may leave its last words in.
+    pub last_words: Option<PathBuf>,
     /// How the attempt before this one ended.
     pub last: Option<Box<Ended>>,
 }

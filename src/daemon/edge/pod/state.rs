@@ -304,18 +304,17 @@ pub(super) fn crash_delay(instance: &Instance, ended: &Ended, known: Option<&Rem
     }
 }
 
-/// A short hash of what a running container was made from. Resources are left out: they may change in place.
+/// The hash of what a running container was made from: name and image, the rest cannot change while it runs. It is the
+/// kubelet's own (since Kubernetes 1.31), so that each adopts the other's containers: 32-bit FNV-1a over Go's notation of
+/// the bytes of `{"image":…,"name":…}`.
 pub(super) fn hash(container: &Container) -> String {
-    let mut text = serde_json::to_value(container).unwrap_or_default();
-    if let Some(fields) = text.as_object_mut() {
-        for field in
-            ["resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "imagePullPolicy"]
-        {
-            fields.remove(field);
-        }
-    }
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.to_string().as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let made_from =
+        serde_json::json!({"image": container.image.as_deref().unwrap_or_default(), "name": container.name});
+    let bytes: Vec<String> = made_from.to_string().bytes().map(|byte| byte.to_string()).collect();
+    let noted = format!("([]uint8)[{}]", bytes.join(" "));
+    let hash =
+        noted.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    format!("{hash:x}")
 }
 
 #[cfg(test)]

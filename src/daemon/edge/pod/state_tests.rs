@@ -30,6 +30,8 @@ fn instance(attempt: u32, life: Life) -> Instance {
         life,
         image_ref: String::new(),
         hash: String::new(),
+        ours: true,
+        last_words: None,
         last: None,
     }
 }
@@ -168,6 +170,16 @@ fn an_unhealthy_or_changed_container_is_replaced() {
     assert!(plan(&pod, &seen, &Memory::default(), None, at(1)).actions.is_empty());
     seen.containers.get_mut("a").unwrap().hash = "other".into();
     assert_eq!(plan(&pod, &seen, &Memory::default(), None, at(1)).actions, stop(Why::Changed));
+}
+
+#[test]
+fn hashes_are_those_that_a_genuine_kubelet_writes() {
+    // As edgecore 1.23.1 noted them on its containers.
+    for (name, noted) in [("c", "900e8f41"), ("d", "a83f047a"), ("i", "3a018711")] {
+        let pod =
+            pod(json!({"containers": [{"name": name, "image": "kedge.local/busybox:1", "command": ["x"]}]}));
+        assert_eq!(hash(&pod.spec.as_ref().unwrap().containers[0]), noted);
+    }
 }
 
 #[test]

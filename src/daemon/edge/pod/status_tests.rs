@@ -26,6 +26,8 @@ fn with(life: Life, attempt: u32) -> Seen {
         life,
         image_ref: "sha256:1".into(),
         hash: String::new(),
+        ours: true,
+        last_words: None,
         last: None,
     };
     seen.containers.insert("a".into(), instance);

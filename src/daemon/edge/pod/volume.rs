@@ -1,7 +1,8 @@
-//! A pod's volumes on disk: fetched, written, mounted into containers, removed. The worker calls `set_up` before the
-//! sandbox and again when a source changed. Content is never logged.
+//! A pod's volumes: fetched, written, mounted into containers. The worker calls `set_up` before the sandbox and again when
+//! a source changed; `disk` has what is mounted below them. Content is never logged.
 
 use super::atomic::{self, Entry, Payload};
+use super::disk;
 use super::env::{self, ConfigError};
 use super::field::{self, Place};
 use super::paths::{Paths, is_inside};
@@ -17,7 +18,7 @@ use k8s_openapi::api::core::v1::{
 use serde_json::{Value, json};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What was learnt while setting volumes up.
@@ -80,7 +81,14 @@ async fn one(
         return blocking(move || empty_dir(&dir, &empty, group)).await;
     }
     let payload = payload(scene, volume, learnt).await?;
-    blocking(move || atomic::write(&dir, &payload, group).map(drop)).await
+    let secret = volume.config_map.is_none();
+    blocking(move || {
+        if secret {
+            disk::in_memory(&dir)?;
+        }
+        atomic::write(&dir, &payload, group).map(drop)
+    })
+    .await
 }
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), ConfigError> {
@@ -302,7 +310,7 @@ fn add(files: &mut Payload, path: &str, content: Vec<u8>, mode: u32) -> Result<(
 fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
     use rustix::mount::{MountFlags, mount};
     fs::create_dir_all(dir)?;
-    if source.medium.as_deref() == Some("Memory") && !is_mount_point(dir)? {
+    if source.medium.as_deref() == Some("Memory") && !disk::is_mount_point(dir)? {
         let size =
             source.size_limit.as_ref().and_then(|limit| quantity::whole(&limit.0)).filter(|size| *size > 0);
         let options = size.map_or_else(|| "mode=0777".to_owned(), |size| format!("mode=0777,size={size}"));
@@ -315,11 +323,6 @@ fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> i
         fs::set_permissions(dir, fs::Permissions::from_mode(0o2777))?;
     }
     Ok(())
-}
-
-fn is_mount_point(dir: &Path) -> io::Result<bool> {
-    let parent = dir.parent().unwrap_or(dir);
-    Ok(fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev())
 }
 
 fn host_path(source: &HostPathVolumeSource) -> io::Result<()> {
@@ -398,21 +401,6 @@ fn inside(dir: &Path, sub: &str) -> Result<PathBuf, ConfigError> {
     let root = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
     let real = wanted.canonicalize().map_err(|error| refused(error.to_string()))?;
     if real.starts_with(&root) { Ok(real) } else { Err(refused("it leaves the volume".to_owned())) }
-}
-
-/// Unmounts and removes everything of a pod but its logs. Blocking; gone already is success.
-pub(super) fn remove(pod_dir: &Path) -> io::Result<()> {
-    use rustix::mount::{UnmountFlags, unmount};
-    let memory = pod_dir.join("volumes/kubernetes.io~empty-dir");
-    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
-        if is_mount_point(&entry.path()).unwrap_or(false) {
-            unmount(entry.path(), UnmountFlags::DETACH)?;
-        }
-    }
-    match fs::remove_dir_all(pod_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

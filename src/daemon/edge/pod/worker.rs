@@ -268,10 +268,15 @@ impl Worker {
         }
         if let Some(pod) = pod {
             self.volumes_ready = self.seen.sandbox.is_some();
+            if self.seen.sandbox.as_ref().is_some_and(|sandbox| sandbox.ready) && self.tokens_at.is_none() {
+                // What changed while nobody watched is written now, and tokens are followed from now on.
+                self.tokens_at = Some(now());
+            }
             let names: Vec<String> = self.seen.containers.keys().cloned().collect();
             for name in names {
                 self.read_last_words(pod, &name).await;
                 if let Some(container) = find(pod, &name).cloned() {
+                    self.recognise(&container).await;
                     self.attend(pod, &container);
                 }
             }
@@ -288,6 +293,27 @@ impl Worker {
                 }
             });
         }
+    }
+
+    /// A container that a kubelet made counts as unchanged while it runs the image that the specification names:
+    /// kubelets before Kubernetes 1.31 note another hash.
+    async fn recognise(&mut self, container: &Container) {
+        let wanted = state::hash(container);
+        let runtime = self.runtime().clone();
+        let Some(instance) = self.seen.containers.get_mut(&container.name) else { return };
+        if instance.ours || !instance.is_running() || instance.hash.is_empty() || instance.hash == wanted {
+            return;
+        }
+        let named = runtime.image_status(container.image.as_deref().unwrap_or_default()).await;
+        let of = |image: &Image| {
+            image.id == instance.image_ref || image.repo_digests.contains(&instance.image_ref)
+        };
+        instance.hash = match named {
+            Ok(Some(image)) if !of(&image) => return,
+            Ok(Some(_)) => wanted,
+            // Nothing speaks for a change, and a restart could not even find its image.
+            Ok(None) | Err(_) => String::new(),
+        };
     }
 
     /// Looks at one container or sandbox that ended.
@@ -322,17 +348,19 @@ impl Worker {
 
     /// Puts what a container left in its termination file into its end.
     async fn read_last_words(&mut self, pod: &Pod, name: &str) {
-        const LIMIT: usize = 4096;
+        const LIMIT: u64 = 4096;
         let Some(instance) = self.seen.containers.get(name) else { return };
         let Some(ended) = instance.ended() else { return };
-        let path = self.shared.paths.last_words(&self.uid, name, instance.attempt);
-        let mut words = tokio::fs::read(path).await.unwrap_or_default();
+        let mut words = match &instance.last_words {
+            Some(path) => look::beginning(path, LIMIT).await,
+            None => Vec::new(),
+        };
         let logs = find(pod, name).and_then(|c| c.termination_message_policy.as_deref());
         if words.is_empty() && ended.exit_code != 0 && logs == Some("FallbackToLogsOnError") {
             let dir = self.shared.paths.pod_logs(self.namespace(), &self.key.name, &self.uid);
             words = super::logs::last_lines(&dir.join(name).join(format!("{}.log", instance.attempt))).await;
         }
-        words.truncate(LIMIT);
+        words.truncate(usize::try_from(LIMIT).unwrap_or(usize::MAX));
         let Some(instance) = self.seen.containers.get_mut(name) else { return };
         if let Life::Exited(ended) = &mut instance.life
             && !words.is_empty()
@@ -551,6 +579,8 @@ impl Worker {
             life: Life::Running { since: now() },
             image_ref: image.repo_digests.first().unwrap_or(&image.id).clone(),
             hash: state::hash(container),
+            ours: true,
+            last_words: Some(self.shared.paths.last_words(&self.uid, name, attempt)),
             last: before.as_ref().and_then(|before| before.ended().cloned()).map(Box::new),
         };
         self.note_start(container, made, before);
