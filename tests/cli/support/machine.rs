@@ -74,9 +74,11 @@ fn kill_and_wait(find: impl Fn() -> Vec<u32>) {
 
 /// Ends every process and mount of the directory, and the network links and namespaces of its pods.
 pub fn clear(dir: &Path) {
+    // Read while the runtime's books are there.
+    let namespaces = pod_network_namespaces(dir);
     kill_and_wait(|| pids_naming(dir));
     kill_and_wait(|| pids_inside(dir));
-    for name in pod_network_namespaces() {
+    for name in namespaces {
         drop(Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status());
     }
     for bridge in bridges(dir) {
@@ -95,12 +97,18 @@ fn bridges(dir: &Path) -> Vec<String> {
     texts.filter_map(|text| Some(text.split("\"bridge\":").nth(1)?.split('"').nth(1)?.to_owned())).collect()
 }
 
-/// The network namespaces that containerd's CNI made (`cni-…`).
-fn pod_network_namespaces() -> Vec<String> {
+/// The network namespaces (`cni-…`) that a containerd below the directory has made; other worlds keep theirs.
+fn pod_network_namespaces(dir: &Path) -> Vec<String> {
+    let found = Command::new("find").arg(dir).args(["-name", "meta.db"]).output();
+    let files = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let books: Vec<Vec<u8>> = files.lines().filter_map(|file| fs::read(file).ok()).collect();
     let listed = Command::new("ip").args(["netns", "list"]).output().map(|o| o.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&listed).into_owned();
     let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    names.filter(|name| name.starts_with("cni-")).map(str::to_owned).collect()
+    let noted = |name: &&str| {
+        books.iter().any(|book| book.windows(name.len()).any(|window| window == name.as_bytes()))
+    };
+    names.filter(|name| name.starts_with("cni-")).filter(noted).map(str::to_owned).collect()
 }
 
 /// Memory of a process in bytes.
