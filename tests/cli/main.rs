@@ -4,6 +4,7 @@
 
 mod basics;
 mod devices;
+mod edgecore;
 mod faults;
 mod full_disk;
 mod help;

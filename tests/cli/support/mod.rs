@@ -1,5 +1,6 @@
 //! The harness: runs the binary and other real programs, waits for what they print or serve, cleans up behind them.
 
+pub mod edgecore;
 pub mod machine;
 pub mod peer;
 pub mod world;
