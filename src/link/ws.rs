@@ -1,6 +1,7 @@
 //! WebSocket over TLS, both ends: connect, upgrade, read, write. Messages go out as Text and come in as Text or Binary,
-//! in fragments or whole; sizes are checked before memory is taken. Pings are answered by the reader.
+//! in fragments or whole, and need not be UTF-8; sizes are checked before memory is taken. Pings are answered by the reader.
 
+use super::any_text::AnyText;
 use super::dial::{DialError, Endpoint, dial};
 use super::http::{Body, empty, text};
 use bytes::Bytes;
@@ -16,13 +17,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const READ_BUFFER: usize = 4 << 10;
 const WRITE_BUFFER: usize = 16 << 10;
-const MAX_WRITE_BUFFER: usize = 4 << 20;
+const MAX_WRITE_BUFFER: usize = 17 << 20;
 /// The longest message that can be written.
 pub const WRITE_LIMIT: usize = MAX_WRITE_BUFFER - WRITE_BUFFER - 64;
 const WRITE_DEADLINE: Duration = Duration::from_secs(15);
@@ -108,7 +110,8 @@ impl Reader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
     Text(String),
-    Binary(Bytes),
+    /// A Text message of any bytes, as tunnels use it.
+    TextBytes(Bytes),
     Ping(Bytes),
 }
 
@@ -120,7 +123,9 @@ impl Writer {
     pub async fn send(&mut self, message: Outgoing) -> Result<(), WsError> {
         let (length, message) = match message {
             Outgoing::Text(text) => (text.len(), Message::text(text)),
-            Outgoing::Binary(bytes) => (bytes.len(), Message::Binary(bytes)),
+            Outgoing::TextBytes(bytes) => {
+                (bytes.len(), Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true)))
+            }
             Outgoing::Ping(bytes) => (bytes.len(), Message::Ping(bytes)),
         };
         if length > WRITE_LIMIT {
@@ -161,7 +166,7 @@ pub async fn connect(
         request = request.with_header(*name, *value);
     }
     let connect = async {
-        let stream: Box<dyn Io> = Box::new(dial(endpoint, tls, limit).await?);
+        let stream: Box<dyn Io> = Box::new(AnyText::response(dial(endpoint, tls, limit).await?));
         let (socket, _) =
             tokio_tungstenite::client_async_with_config(request, stream, Some(config(message_limit))).await?;
         Ok(halves(socket))
@@ -177,7 +182,7 @@ impl Pending {
     pub async fn accept(self, message_limit: usize) -> Result<(Writer, Reader), WsError> {
         let accept = async {
             let upgraded: Upgraded = self.0.await.map_err(|error| WsError::Protocol(error.to_string()))?;
-            let stream: Box<dyn Io> = Box::new(TokioIo::new(upgraded));
+            let stream: Box<dyn Io> = Box::new(AnyText::frames(TokioIo::new(upgraded)));
             Ok(halves(
                 WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(message_limit))).await,
             ))
@@ -215,4 +220,68 @@ pub fn upgrade(
     headers.insert(http::header::UPGRADE, http::HeaderValue::from_static("websocket"));
     headers.insert(http::header::SEC_WEBSOCKET_ACCEPT, accept);
     Ok((response, pending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    const LIMIT: usize = 1024;
+
+    async fn end(role: Role) -> ((Writer, Reader), DuplexStream) {
+        let (near, far) = duplex(64 << 10);
+        let stream: Box<dyn Io> = Box::new(AnyText::frames(near));
+        (halves(WebSocketStream::from_raw_socket(stream, role, Some(config(LIMIT))).await), far)
+    }
+
+    /// Ids 127, 128 and 300 as tunnels write them; only the first is UTF-8.
+    const TUNNEL: [&[u8]; 3] = [&[0x7f, 3, b'h'], &[0x80, 1, 3, b'h'], &[0xac, 2, 3, b'h', b'i']];
+
+    #[tokio::test]
+    async fn texts_that_are_no_text_are_read_from_either_end() {
+        let ((_writer, mut reader), mut far) = end(Role::Client).await;
+        for bytes in TUNNEL {
+            far.write_all(&[0x81, bytes.len() as u8]).await.unwrap();
+            far.write_all(bytes).await.unwrap();
+            let received = reader.next().await.unwrap().unwrap();
+            assert_eq!(received, Received::Data(Bytes::from_static(bytes)));
+        }
+        let ((_writer, mut reader), mut far) = end(Role::Server).await;
+        for bytes in TUNNEL {
+            let masked: Vec<u8> = bytes.iter().map(|byte| byte ^ 0x5a).collect();
+            far.write_all(&[0x81, 0x80 | bytes.len() as u8, 0x5a, 0x5a, 0x5a, 0x5a]).await.unwrap();
+            far.write_all(&masked).await.unwrap();
+            let received = reader.next().await.unwrap().unwrap();
+            assert_eq!(received, Received::Data(Bytes::from_static(bytes)));
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_are_written_as_texts_as_genuine_ends_demand() {
+        let ((mut writer, _reader), mut far) = end(Role::Server).await;
+        for bytes in TUNNEL {
+            writer.send(Outgoing::TextBytes(Bytes::from_static(bytes))).await.unwrap();
+            let mut frame = vec![0; bytes.len() + 2];
+            far.read_exact(&mut frame).await.unwrap();
+            assert_eq!(frame, [&[0x81, bytes.len() as u8], bytes].concat());
+        }
+        let ((mut writer, _reader), mut far) = end(Role::Client).await;
+        writer.send(Outgoing::TextBytes(Bytes::from_static(TUNNEL[2]))).await.unwrap();
+        let mut frame = [0; 11];
+        far.read_exact(&mut frame).await.unwrap();
+        assert_eq!(frame[..2], [0x81, 0x85]);
+        let unmasked: Vec<u8> = (0..5).map(|at| frame[6 + at] ^ frame[2 + at % 4]).collect();
+        assert_eq!(unmasked, TUNNEL[2]);
+    }
+
+    #[tokio::test]
+    async fn fragments_are_joined_the_empty_last_one_too_and_limits_hold() {
+        let ((_writer, mut reader), mut far) = end(Role::Client).await;
+        far.write_all(&[0x01, 2, 0xff, b'a', 0x00, 1, b'b', 0x80, 0]).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().unwrap(), Received::Data(Bytes::from_static(b"\xffab")));
+        // The announced length is refused before anything of it is here.
+        far.write_all(&[0x81, 127, 0, 0, 0, 1, 0, 0, 0, 0]).await.unwrap();
+        assert!(matches!(reader.next().await.unwrap(), Err(WsError::TooLarge)));
+    }
 }

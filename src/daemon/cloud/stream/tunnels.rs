@@ -204,7 +204,7 @@ async fn write(mut writer: Writer, mut queue: mpsc::Receiver<Frame>) {
     loop {
         let message = tokio::select! {
             frame = queue.recv() => match frame {
-                Some(frame) => Outgoing::Binary(frame.encode().into()),
+                Some(frame) => Outgoing::TextBytes(frame.encode().into()),
                 None => return,
             },
             _ = ping.tick() => Outgoing::Ping(Bytes::new()),

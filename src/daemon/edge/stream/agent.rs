@@ -151,12 +151,8 @@ async fn take(
             let window = request::window(&connect);
             let room = Arc::new(Semaphore::new(window.unwrap_or(Semaphore::MAX_PERMITS >> 1)));
             let stop = Stop::new();
-            let answer = Answer {
-                connection: frame.connection,
-                outgoing: outgoing.clone(),
-                room: room.clone(),
-                binary: window.is_some(),
-            };
+            let answer =
+                Answer { connection: frame.connection, outgoing: outgoing.clone(), room: room.clone() };
             if running.len() >= REQUESTS {
                 crew.spawn(answer.refuse("too many requests at once on this node\n"));
                 return true;
@@ -169,7 +165,6 @@ async fn take(
                 connection: frame.connection,
                 outgoing: outgoing.clone(),
                 room: Arc::new(Semaphore::new(1)),
-                binary: false,
             };
             let reply = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             crew.spawn(answer.refuse(reply));
@@ -183,19 +178,12 @@ struct Answer {
     connection: u64,
     outgoing: mpsc::Sender<Outgoing>,
     room: Arc<Semaphore>,
-    /// KubeEdge's cloud takes Text messages only, kedge's takes any bytes.
-    binary: bool,
 }
 
 impl Answer {
     async fn send(&self, kind: FrameKind, data: Bytes) -> bool {
         let bytes = Frame::new(self.connection, kind, data).encode();
-        let message = if self.binary {
-            Outgoing::Binary(bytes.into())
-        } else {
-            Outgoing::Text(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        self.outgoing.send(message).await.is_ok()
+        self.outgoing.send(Outgoing::TextBytes(bytes.into())).await.is_ok()
     }
 
     /// Sends data in pieces, each as there is room for it.
