@@ -13,3 +13,5 @@ mod healing;
 mod joint;
 #[cfg(test)]
 mod road;
+#[cfg(test)]
+mod road_catalogue;

@@ -4,7 +4,7 @@ use super::apiserver::local::{Collection, Local};
 use super::apiserver::{self, ApiServer};
 use super::cloud::{self, TokenDesk};
 use super::edge::stream::{self, LogLines, LogRequest};
-use super::edge::uplink::{self, Files, Inbound, Link, Uplink};
+use super::edge::uplink::{self, Files, Inbound, Link, ReportKey, Uplink};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::{CloudConfig, CloudPorts};
 use crate::link::Endpoint;
@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) const PODS: Collection = Collection::of("", "pods");
 pub(super) const CONFIG_MAPS: Collection = Collection::of("", "configmaps");
 pub(super) const NODES: Collection = Collection::of("", "nodes");
@@ -48,7 +48,7 @@ fn run(crew: &mut Crew, stop: &Stop, mut module: impl Module) {
 
 pub(super) struct Road {
     dir: TempDir,
-    config: CloudConfig,
+    pub config: CloudConfig,
     pub local: Local,
     cloud: Option<(Stop, Crew)>,
     _api: (Stop, Crew),
@@ -105,12 +105,12 @@ impl Road {
         soon("the cloud's end", crew.finish()).await;
     }
 
-    fn file(&self, node: &str, name: &str) -> PathBuf {
+    pub(super) fn file(&self, node: &str, name: &str) -> PathBuf {
         self.dir.path().join(node).join(name)
     }
 
     /// An edge that is told by the records of what it has stored.
-    async fn edge(&self, node: &str) -> Edge {
+    pub(super) async fn edge(&self, node: &str) -> Edge {
         self.edge_that(node, false).await
     }
 
@@ -173,7 +173,7 @@ impl Edge {
     }
 
     /// Acknowledges everything until a message fits.
-    async fn until<T>(&mut self, what: &str, mut fits: impl FnMut(&Down) -> Option<T>) -> T {
+    pub(super) async fn until<T>(&mut self, what: &str, mut fits: impl FnMut(&Down) -> Option<T>) -> T {
         soon(what, async {
             loop {
                 let inbound = self.inbound.recv().await.unwrap();
@@ -187,7 +187,12 @@ impl Edge {
         .await
     }
 
-    async fn object(&mut self, kind: Kind, name: &str) -> (Verb, Value) {
+    /// A report that nobody answers.
+    pub(super) async fn say(&self, key: &str, up: Up) {
+        drop(self.uplink.report(ReportKey(key.to_owned()), up).await.unwrap());
+    }
+
+    pub(super) async fn object(&mut self, kind: Kind, name: &str) -> (Verb, Value) {
         self.until(name, |down| match down {
             Down::Object { verb, key, object, .. } if key.kind == kind && key.name == name => {
                 Some((*verb, object.clone()))
@@ -197,7 +202,7 @@ impl Edge {
         .await
     }
 
-    async fn gone(&mut self, kind: Kind, name: &str) {
+    pub(super) async fn gone(&mut self, kind: Kind, name: &str) {
         self.until(name, |down| match down {
             Down::Delete { key, .. } if key.kind == kind && key.name == name => Some(()),
             _ => None,

@@ -1,7 +1,7 @@
 //! Answers what nodes ask and carries out what they report: Node, Lease, pod status, tokens, queries.
 //! Messages about one object keep their order; others run side by side. Every question gets an answer, a failed one too.
 
-use super::super::hub::Hub;
+use super::super::hub::{Hub, is_node};
 use super::super::kubernetes::{Patch, Resource, is_temporary};
 use super::devices::Letter;
 use super::drift;
@@ -9,9 +9,11 @@ use super::labels;
 use super::lanes::Lanes;
 use super::pods::gone;
 use super::shared::{Notice, Shared, told};
+use super::statuses;
 use crate::base::{BoxFuture, Failure, Gone, Mail, Mailbox, Module, Ready, Stop};
 use crate::model::{Kind, NodeName, ObjectKey, Status};
-use crate::wire::{LeaseVerb, Question, Up};
+use crate::pki::{Peer, csr_peer};
+use crate::wire::{Blob, LeaseVerb, Question, Up, Verb};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,18 +153,37 @@ impl Context {
                     LeaseVerb::Update => kube.replace(Resource::LEASE, Some(namespace), name, lease).await,
                 }
             }
-            Up::Event { namespace, name, event, verb: _ }
-            | Up::EventPatch { namespace, name, event, patch: _ } => {
-                self.record_event(namespace, name, event).await
+            Up::Event { namespace, name, event, verb: _ } => self.record_event(namespace, name, event).await,
+            Up::EventPatch { namespace, name, event: _, patch } => {
+                let patch = patch.clone().into();
+                kube.patch(Resource::EVENT, Some(namespace), (name, None), Patch::Strategic, patch).await
             }
             Up::Query { key } => self.query(node, key).await,
             Up::ServiceUpload { url, .. } => Err(Status::not_found("rules", url)),
-            Up::NodeStatus { .. }
-            | Up::PodStatus { .. }
-            | Up::CertificateRequest { .. }
-            | Up::ClusterCa
-            | Up::Application(_)
-            | Up::WatchSync(_) => Err(Status::failure(501, "NotImplemented", "not served by this cloud")),
+            Up::NodeStatus { verb, name, status } => {
+                own(node, name)?;
+                match verb {
+                    Verb::Insert => match self.register(name, status).await {
+                        Err(status) if status.already_exists() => Ok(json!("OK")),
+                        outcome => outcome,
+                    },
+                    Verb::Update => statuses::node(kube, name, status).await,
+                }
+            }
+            Up::PodStatus { namespace, pods, named: _ } => {
+                statuses::pods(&self.shared, node, namespace, pods).await
+            }
+            Up::CertificateRequest { name: _, request } => {
+                own_certificate(node, request)?;
+                kube.create(Resource::CERTIFICATE_SIGNING_REQUEST, None, request).await
+            }
+            Up::ClusterCa => match kube.ca_pem() {
+                Some(pem) => Ok(json!(pem)),
+                None => Err(Status::not_found("certificate authorities", "of the cluster")),
+            },
+            Up::Application(_) | Up::WatchSync(_) => {
+                Err(Status::failure(403, "Forbidden", "the dynamic controller of this cloud is off"))
+            }
             // The switchboard sends these elsewhere.
             Up::Keepalive
             | Up::Acknowledge { .. }
@@ -254,6 +275,25 @@ impl Context {
 
 fn own(node: &NodeName, name: &str) -> Result<(), Status> {
     if node.as_str() == name { Ok(()) } else { Err(forbidden("a node speaks for itself only")) }
+}
+
+/// A node asks for certificates of the kubelet's kinds and in its own name only.
+fn own_certificate(node: &NodeName, request: &Value) -> Result<(), Status> {
+    const SIGNERS: [&str; 2] =
+        ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+    let signer = request.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default();
+    let pem = request.pointer("/spec/request").and_then(Value::as_str).and_then(Blob::parse);
+    let peer = pem.as_ref().and_then(|pem| csr_peer_of_pem(&pem.0));
+    if !SIGNERS.contains(&signer) || !peer.is_some_and(|peer| is_node(&peer, node.as_str())) {
+        return Err(forbidden("a node asks for a kubelet's certificate in its own name only"));
+    }
+    Ok(())
+}
+
+fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
+    let pem = std::str::from_utf8(pem).ok()?;
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    csr_peer(&Blob::parse(&body)?.0)
 }
 
 fn forbidden(why: &str) -> Status {

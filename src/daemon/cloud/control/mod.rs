@@ -16,6 +16,7 @@ mod pods;
 mod records;
 mod references;
 mod shared;
+mod statuses;
 mod sync;
 
 use super::hub::Hub;

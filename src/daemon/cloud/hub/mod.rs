@@ -8,6 +8,8 @@ mod registry;
 mod server;
 mod session;
 
+pub use authz::is_node;
+
 use crate::base::{Failure, Gone, Module};
 use crate::model::{NodeName, ObjectKey, Revision, Status};
 use crate::pki::{Authority, Identity, TokenBook};

@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tower::{BoxError, ServiceBuilder};
 
@@ -32,6 +33,7 @@ pub(in crate::daemon::cloud) enum Patch {
 #[derive(Clone)]
 pub(in crate::daemon::cloud) struct Kube {
     client: kube::Client,
+    ca_pem: Option<Arc<str>>,
 }
 
 fn failure(what: &str, why: impl std::fmt::Display) -> Failure {
@@ -61,7 +63,16 @@ impl Kube {
         Kube::from_config(config)
     }
 
+    /// The certificates of the cluster's authority, as the kubeconfig or the service account names them.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
+    }
+
     fn from_config(config: kube::Config) -> Result<Kube, Failure> {
+        let pem = |certificates: &Vec<Vec<u8>>| -> String {
+            certificates.iter().map(|der| crate::pki::pem_certificate(der)).collect()
+        };
+        let ca_pem = config.root_cert.as_ref().map(pem).map(Arc::from);
         let tls = |e: kube::Error| failure("cannot set up the connection to the Kubernetes API", e);
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
@@ -80,7 +91,7 @@ impl Kube {
             .option_layer(config.auth_layer().map_err(tls)?)
             .map_err(BoxError::from)
             .service(http);
-        Ok(Kube { client: kube::Client::new(service, config.default_namespace) })
+        Ok(Kube { client: kube::Client::new(service, config.default_namespace), ca_pem })
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {

@@ -1,0 +1,161 @@
+//! The rarer messages of protocol.md §4 and §8 over the whole road: statuses of old edges, the cluster's authority,
+//! events, tunnels of genuine edges.
+
+use super::apiserver::local::Collection;
+use super::cloud;
+use super::road::{CONFIG_MAPS, NODES, PATIENCE, PODS, Road, pod, register, settings, soon};
+use crate::link::Endpoint;
+use crate::link::ws::{self, Outgoing, Received};
+use crate::model::Kind;
+use crate::pki::{Identity, client_config};
+use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
+use crate::wire::{Answer, PodStatusReport, Up, Verb};
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::json;
+
+const EVENTS: Collection = Collection::of("", "events");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_edges_report_whole_statuses() {
+    let road = Road::open().await;
+    let mut edge = road.edge("n1").await;
+    let node = json!({"metadata": {"name": "n1", "labels": {"node-role.kubernetes.io/edge": ""}}});
+    for _ in 0..2 {
+        let up = Up::NodeStatus { verb: Verb::Insert, name: "n1".to_owned(), status: node.clone() };
+        assert_eq!(edge.ask(up).await, Answer::Ok);
+    }
+    let status = json!({"UID": "", "Status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        "ExtendResources": {"gpu": [{"name": "g"}]}});
+    let up = Up::NodeStatus { verb: Verb::Update, name: "n1".to_owned(), status };
+    assert_eq!(edge.ask(up).await, Answer::Ok);
+    let node = road.local.get(&NODES, None, "n1").await.unwrap();
+    assert_eq!(node["status"]["conditions"][0]["status"], "True");
+    assert_eq!(node["metadata"]["annotations"]["gpu"], r#"[{"name":"g"}]"#);
+
+    road.local.create(&CONFIG_MAPS, settings("1")).await.unwrap();
+    let created = road.local.create(&PODS, pod("p", "n1")).await.unwrap();
+    edge.object(Kind::Pod, "p").await;
+    let uid = created["metadata"]["uid"].as_str().unwrap().to_owned();
+    let report = |name: &str, uid: &str, phase: &str| PodStatusReport {
+        uid: uid.to_owned(),
+        name: name.to_owned(),
+        status: json!({"phase": phase, "conditions": [{"type": "Ready", "status": "True"}]}),
+    };
+    let one = vec![report("p", &uid, "Running")];
+    let up = Up::PodStatus { namespace: "default".to_owned(), pods: one, named: true };
+    assert_eq!(edge.ask(up).await, Answer::Ok);
+    let stored = road.local.get(&PODS, Some("default"), "p").await.unwrap();
+    assert_eq!(stored["status"]["phase"], "Running");
+    assert!(stored["status"]["startTime"].is_string());
+
+    // A pod that is gone is answered OK, and the edge is told so.
+    let both = vec![report("p", &uid, "Running"), report("lost", "u-lost", "Running")];
+    let up = Up::PodStatus { namespace: "default".to_owned(), pods: both, named: false };
+    assert_eq!(edge.ask(up).await, Answer::Ok);
+    edge.gone(Kind::Pod, "lost").await;
+    edge.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_asks_for_the_clusters_authority_and_changes_events() {
+    let road = Road::open().await;
+    let edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    let Answer::Text(pem) = edge.ask(Up::ClusterCa).await else { panic!("PEM is answered") };
+    let kubeconfig = std::fs::read_to_string(road.config.kubeconfig.as_ref().unwrap()).unwrap();
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).collect();
+    let inner = crate::wire::Blob::parse(&body).unwrap();
+    let pem = crate::wire::Blob(crate::pki::pem_certificate(&inner.0).into_bytes());
+    assert!(kubeconfig.contains(&pem.text()), "{kubeconfig}");
+
+    // In another's name, or for another purpose, no certificate is asked for.
+    let request = json!({"metadata": {"name": "c"}, "spec": {"signerName": "kubernetes.io/kubelet-serving", "request": ""}});
+    let up = Up::CertificateRequest { name: "c".to_owned(), request };
+    assert!(matches!(edge.ask(up).await, Answer::Failed(status) if status.code == 403));
+
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "Started", "count": 1});
+    let (namespace, name) = ("default".to_owned(), "e".to_owned());
+    let up = Up::Event { verb: Verb::Insert, namespace, name, event: event.clone() };
+    edge.say("e1", up).await;
+    road.wait(&EVENTS, (Some("default"), "e"), |event| event["count"] == 1).await;
+    let (namespace, name) = ("default".to_owned(), "e".to_owned());
+    let up = Up::EventPatch { namespace, name, event, patch: r#"{"count":2}"#.to_owned() };
+    edge.say("e2", up).await;
+    road.wait(&EVENTS, (Some("default"), "e"), |event| event["count"] == 2).await;
+    edge.leave().await;
+}
+
+/// An edge's end of a tunnel that follows a genuine one: Text frames, no window, one answer per request.
+async fn genuine_tunnel(road: &Road) {
+    let endpoint = Endpoint::parse(&road.config.stream.tunnel.to_string(), 0).unwrap();
+    let ca = std::fs::read_to_string(road.file("n1", "ca.crt")).unwrap();
+    let identity = Identity::load(&road.file("n1", "node.crt"), &road.file("n1", "node.key")).unwrap();
+    let tls = client_config(&ca, Some(&identity)).unwrap();
+    let headers = [("SessionHostNameOverride", "n1"), ("SessionInternalIP", "192.0.2.2")];
+    let connected =
+        ws::connect(&endpoint, tls, "/v1/kubeedge/connect", &headers, FRAME_LIMIT, PATIENCE).await;
+    let (mut writer, mut reader) = connected.unwrap();
+    while let Some(Ok(received)) = reader.next().await {
+        let Received::Data(bytes) = received else { continue };
+        let frame = Frame::decode(bytes).unwrap();
+        if frame.kind != FrameKind::LogsConnect {
+            continue;
+        }
+        assert_eq!(Connect::decode(&frame.data).unwrap().connection, frame.connection);
+        let text = format!("{}\n", frame.connection);
+        for (kind, data) in [(FrameKind::Data, text.into_bytes()), (FrameKind::RemoveConnect, Vec::new())] {
+            let frame = Frame::new(frame.connection, kind, data);
+            writer.send(Outgoing::TextBytes(frame.encode().into())).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tunnels_of_genuine_edges_outlast_the_ids_that_are_text() {
+    let road = Road::open().await;
+    let edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    road.local.create(&CONFIG_MAPS, settings("1")).await.unwrap();
+    road.local.create(&PODS, pod("p", "n1")).await.unwrap();
+    let access = cloud::kubelet_access(&road.config).unwrap();
+    let tls = client_config(&access.ca_pem, Some(&access.identity)).unwrap();
+    let endpoint = Endpoint::parse(&road.config.stream.stream.to_string(), 0).unwrap();
+    let read = async || {
+        let request = http::Request::get("/containerLogs/default/p/c").body(Full::new(Bytes::new())).unwrap();
+        let (code, body) =
+            crate::link::fetch(&endpoint, tls.clone(), request, 1 << 20, PATIENCE).await.unwrap();
+        (code.as_u16(), String::from_utf8(body.to_vec()).unwrap())
+    };
+    let requests = async {
+        let mut ids: Vec<u64> = Vec::new();
+        while ids.last().is_none_or(|id| *id <= 300) {
+            let (code, body) = read().await;
+            // The tunnel or the pod may not be there yet.
+            if code == 200 {
+                ids.push(body.trim().parse().unwrap());
+            }
+        }
+        assert!([127, 128, 300].iter().all(|id| ids.contains(id)), "{ids:?}");
+    };
+    tokio::select! {
+        () = genuine_tunnel(&road) => panic!("the cloud closed the tunnel"),
+        () = soon("the requests", requests) => {}
+    }
+    edge.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_off_is_refused_and_nothing_waits() {
+    let road = Road::open().await;
+    let edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    use crate::wire::dynamic::{AppVerb, Application};
+    let app = Application::new("n1", "/core/v1/pods/default/null".to_owned(), AppVerb::List, None);
+    let answer = edge.ask(Up::Application(Box::new(app))).await;
+    assert_eq!(Application::outcome(answer).unwrap_err().code, 403);
+    let call = Up::ServiceUpload { url: "/nowhere".to_owned(), body: Vec::new() };
+    assert!(matches!(edge.ask(call).await, Answer::Failed(status) if status.is_not_found()));
+    edge.leave().await;
+}
