@@ -6,6 +6,7 @@ mod basics;
 mod devices;
 mod edgecore;
 mod faults;
+mod fleet;
 mod full_disk;
 mod help;
 mod hostile;

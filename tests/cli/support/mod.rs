@@ -1,6 +1,7 @@
 //! The harness: runs the binary and other real programs, waits for what they print or serve, cleans up behind them.
 
 pub mod edgecore;
+pub mod fleet;
 pub mod machine;
 pub mod peer;
 pub mod world;
