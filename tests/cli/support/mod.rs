@@ -1,7 +1,9 @@
 //! The harness: runs the binary and other real programs, waits for what they print or serve, cleans up behind them.
 
+pub mod cloudcore;
 pub mod edgecore;
 pub mod fleet;
+pub mod letter;
 pub mod machine;
 pub mod peer;
 pub mod world;

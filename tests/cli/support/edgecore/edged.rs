@@ -1,7 +1,8 @@
 //! edgecore's pods on paper (protocol.md §4.2.2): what a pod needs is asked for, its status goes up as a patch, its end is
 //! told with a delete that carries the uid. No container runs.
 
-use super::{Core, message, meta, text};
+use super::{Core, meta};
+use crate::support::letter::{message, text};
 use kedge::base::Crew;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

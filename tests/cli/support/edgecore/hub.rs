@@ -1,7 +1,8 @@
 //! edgecore's end of the connection (protocol.md §3.1, §3.2): five dials, keepalives, the token bucket, gorilla's frames of
 //! 4 KiB, a FIFO of 100 that loses its oldest, a closed socket that only the next write notices, a long sleep.
 
-use super::{Core, message, meta, twin};
+use super::{Core, meta, twin};
+use crate::support::letter::{go_text, message};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
 use kedge::base::Crew;
@@ -160,7 +161,7 @@ async fn write(core: &Core, writer: &mut SplitSink<Socket, Message>, lines: &mut
             () = core.unplugged.notified() => return,
             _ = beat.tick() => {
                 let keepalive = message(["websocket", "resource", "keepalive", "node"], json!("ping"));
-                super::go_text(&keepalive)
+                go_text(&keepalive)
             }
             line = lines.recv() => {
                 let Some(line) = line else { return };

@@ -1,7 +1,8 @@
 //! edgecore's dispatch and meta manager (protocol.md §3.5, §3.8, §3.9): the table `meta`, acknowledgements word for word,
 //! remote queries, and the places where a wrong message makes it panic.
 
-use super::{Core, id, message, parent, response, text, twin};
+use super::{Core, twin};
+use crate::support::letter::{self, id, message, parent, response, text};
 use serde_json::{Value, json};
 
 /// The actions of the tasks that a node carries out by itself.
@@ -74,7 +75,7 @@ fn process(core: &Core, message: &Value) {
         return;
     }
     if core.state().broken {
-        let mut failure = super::message(
+        let mut failure = letter::message(
             ["metamanager", text(message, "/route/group"), "error", text(message, "/route/resource")],
             json!("insert or update meta failed, database is locked"),
         );

@@ -12,10 +12,11 @@ mod twin;
 pub use enrol::{Join, join};
 
 use super::eventually;
+use super::letter::{brief, go_text, id, message, parent, text};
 use super::world::World;
-use kedge::base::{Crew, now_ms, uuid4};
+use kedge::base::Crew;
 use kedge::pki::Identity;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -170,49 +171,6 @@ impl Core {
     }
 }
 
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn id(message: &Value) -> &str {
-    text(message, "/header/msg_id")
-}
-
-fn parent(message: &Value) -> &str {
-    text(message, "/header/parent_msg_id")
-}
-
-/// A new message: source, group, operation, resource.
-pub fn message(route: [&str; 4], content: Value) -> Value {
-    let [source, group, operation, resource] = route;
-    json!({
-        "header": {"msg_id": uuid4(), "timestamp": now_ms()},
-        "route": {"source": source, "group": group, "operation": operation, "resource": resource},
-        "content": content,
-    })
-}
-
-/// The answer to a message: route echoed, operation `response`.
-pub fn response(to: &Value, content: Value) -> Value {
-    let route = |name: &str| text(to, &format!("/route/{name}"));
-    let mut answer = message([route("source"), route("group"), "response", route("resource")], content);
-    answer["header"]["parent_msg_id"] = json!(id(to));
-    answer
-}
-
-/// The text of a message as Go writes it.
-pub fn go_text(message: &Value) -> String {
-    let part = |name: &str| message.get(name).cloned().unwrap_or_default().to_string();
-    let text = format!(
-        "{{\"header\":{},\"route\":{},\"content\":{}}}\n",
-        part("header"),
-        part("route"),
-        part("content")
-    );
-    // These characters stand in strings only.
-    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-}
-
 /// A running edgecore; it ends when dropped.
 pub struct Edgecore {
     core: Arc<Core>,
@@ -333,12 +291,6 @@ impl Drop for Edgecore {
             assert_eq!(self.core.state().crash, None, "edgecore panics");
         }
     }
-}
-
-fn brief(message: &Value) -> String {
-    let content = message.get("content").map(Value::to_string).unwrap_or_default();
-    let content: String = content.chars().take(300).collect();
-    format!("{} {} {content}", message["header"], message["route"])
 }
 
 async fn run(core: Arc<Core>, identity: Identity, ca_pem: String, stopped: oneshot::Receiver<()>) {

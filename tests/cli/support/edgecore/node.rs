@@ -1,7 +1,8 @@
 //! edgecore's Node (protocol.md §4.2.1): insert, AlreadyExists and its detour through the database, the status patch as a
 //! JSON string, the lease.
 
-use super::{Core, message, meta, text};
+use super::{Core, meta};
+use crate::support::letter::{message, text};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! edgecore's device twin (protocol.md §4.5): membership, reports with versions, and every unconfirmed message again with
 //! the same id whenever there was no traffic for a while.
 
-use super::{Core, id, message, text};
+use super::Core;
+use crate::support::letter::{id, message, text};
 use kedge::base::{now_ms, uuid4};
 use serde_json::{Value, json};
 use std::sync::Arc;
