@@ -2,9 +2,7 @@
 
 use super::csi::{VolumeOrder, VolumeResult, VolumeVerb};
 use super::dynamic::{AppTarget, AppVerb, Application, Change, WatchEvent};
-use super::task::{
-    ActionOutcome, JobKind, JobTarget, StageFacts, StageKind, StageReport, TaskOrder, TaskReport,
-};
+use super::task::*;
 use super::user::{HttpRequest, HttpResponse, RouterOrder, UPLOAD_LIMIT, call_address};
 use super::*;
 use crate::model::{Kind, ObjectKey, Revision, Status};
@@ -432,4 +430,33 @@ fn user_payloads_are_limited() {
     assert_eq!(why(decode_up(envelope(reply)).up), "the payload is larger than allowed");
     let call = message("router_servicebus", "user", "POST", "80:/a", json!({"body": "no base64!"}));
     assert!(matches!(decode_down(envelope(call)), Down::Unknown { .. }));
+}
+
+#[test]
+fn what_is_to_be_pulled_is_read_from_both_versions() {
+    let job = json!({"imagePrePullTemplate": {"images": ["a", "b"], "imageSecrets": "ns/s", "retryTimes": 2, "checkItems": ["mem"]}});
+    let expected = PullSpec {
+        images: vec!["a".to_owned(), "b".to_owned()],
+        secret: Some(("ns".to_owned(), "s".to_owned())),
+        retries: 2,
+        checks: vec![CheckItem::Memory],
+    };
+    assert_eq!(PullSpec::parse(&job).unwrap(), expected);
+    let item = json!({"Images": ["a", "b"], "NodeName": "n", "Secret": "ns/s", "RetryTimes": 2, "CheckItems": ["mem"]});
+    assert_eq!(PullSpec::parse(&item).unwrap(), expected);
+    assert_eq!(PullSpec::parse(&json!({})).unwrap(), PullSpec::default());
+    assert!(PullSpec::parse(&json!({"checkItems": ["moon"]})).is_err());
+    assert!(PullSpec::parse(&json!({"imageSecrets": "a/b/c"})).is_err());
+    let pulled = [
+        Pulled { image: "a".to_owned(), failure: None },
+        Pulled { image: "b".to_owned(), failure: Some("no".to_owned()) },
+    ];
+    assert_eq!(
+        images_of_job(&pulled),
+        r#"[{"image":"a","status":"True"},{"image":"b","reason":"no","status":"False"}]"#
+    );
+    assert_eq!(
+        images_of_stage(&pulled),
+        r#"[{"image":"a","state":"Successful"},{"image":"b","reason":"no","state":"Failed"}]"#
+    );
 }

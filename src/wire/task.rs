@@ -305,3 +305,158 @@ pub(super) fn encode_report(report: &TaskReport) -> Parts {
 pub(super) fn is_report(operation: &str) -> bool {
     operation == UPDATE_ACTION || StageKind::parse(operation).is_some()
 }
+
+/// What of the node is measured before a job begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckItem {
+    Cpu,
+    Memory,
+    Disk,
+}
+
+/// Images that a node is to pull ahead of need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PullSpec {
+    pub images: Vec<String>,
+    /// Namespace and name of the pull secret.
+    pub secret: Option<(String, String)>,
+    pub retries: u32,
+    pub checks: Vec<CheckItem>,
+}
+
+impl PullSpec {
+    /// Reads the spec of a job or the item of a stage; the error is a sentence.
+    pub fn parse(spec: &Value) -> Result<PullSpec, String> {
+        let template = spec.get("imagePrePullTemplate").unwrap_or(spec);
+        let field = |names: [&str; 2]| {
+            let found = names.into_iter().find_map(|name| template.get(name));
+            found.filter(|value| !value.is_null())
+        };
+        let texts = |names| -> Vec<String> {
+            let list = field(names).and_then(Value::as_array).into_iter().flatten();
+            list.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let check = |item: &String| match item.as_str() {
+            "cpu" => Ok(CheckItem::Cpu),
+            "mem" => Ok(CheckItem::Memory),
+            "disk" => Ok(CheckItem::Disk),
+            other => Err(format!("check item {other} is not supported")),
+        };
+        let secret =
+            field(["imageSecrets", "Secret"]).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let secret = match secret.map(|text| text.split_once('/')) {
+            None => None,
+            Some(Some((namespace, name))) if !name.contains('/') => {
+                Some((namespace.to_owned(), name.to_owned()))
+            }
+            Some(_) => return Err("the pull secret is not namespace/name".to_owned()),
+        };
+        let retries = field(["retryTimes", "RetryTimes"]).and_then(Value::as_u64).unwrap_or(0);
+        Ok(PullSpec {
+            images: texts(["images", "Images"]),
+            secret,
+            retries: u32::try_from(retries).unwrap_or(u32::MAX),
+            checks: texts(["checkItems", "CheckItems"]).iter().map(check).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// What became of one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    pub image: String,
+    pub failure: Option<String>,
+}
+
+/// The images as a job's `Pull` reports them in `extend`.
+pub fn images_of_job(images: &[Pulled]) -> String {
+    let one = |pulled: &Pulled| match &pulled.failure {
+        None => json!({"image": pulled.image, "status": "True"}),
+        Some(why) => json!({"image": pulled.image, "status": "False", "reason": why}),
+    };
+    Value::Array(images.iter().map(one).collect()).to_string()
+}
+
+/// The images as a stage reports them in its external message.
+pub fn images_of_stage(images: &[Pulled]) -> String {
+    let one = |pulled: &Pulled| match &pulled.failure {
+        None => json!({"image": pulled.image, "state": "Successful"}),
+        Some(why) => json!({"image": pulled.image, "state": "Failed", "reason": why}),
+    };
+    Value::Array(images.iter().map(one).collect()).to_string()
+}
+
+/// A stage of a v1alpha1 task by the state in which the cloud orders it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Begin,
+    Check,
+    BackUp,
+    Upgrade,
+    RollBack,
+    Pull,
+}
+
+impl Stage {
+    /// Reads the state of an order.
+    pub fn parse(state: &str) -> Option<Stage> {
+        Some(match state {
+            "" | "Init" => Stage::Begin,
+            "Checking" => Stage::Check,
+            "BackingUp" => Stage::BackUp,
+            "Upgrading" => Stage::Upgrade,
+            "RollingBack" => Stage::RollBack,
+            "Pulling" => Stage::Pull,
+            _ => return None,
+        })
+    }
+
+    fn event(self) -> &'static str {
+        match self {
+            Stage::Begin => "Init",
+            Stage::Check => "Check",
+            Stage::BackUp => "Backup",
+            Stage::Upgrade => "Upgrade",
+            Stage::RollBack => "Rollback",
+            Stage::Pull => "Pull",
+        }
+    }
+}
+
+impl TaskReport {
+    /// An action of a job has ended, with what its report extends to; `finished` is RFC 3339.
+    pub fn action(
+        target: JobTarget,
+        action: &str,
+        finished: String,
+        result: Result<(), String>,
+        extend: String,
+    ) -> TaskReport {
+        let outcome = ActionOutcome {
+            action: action.to_owned(),
+            success: result.is_ok(),
+            finished,
+            reason: result.err().unwrap_or_default(),
+            extend,
+        };
+        TaskReport::Action { target, outcome }
+    }
+
+    /// A stage of a v1alpha1 task has ended.
+    pub fn stage(
+        (kind, task, node): (StageKind, String, String),
+        stage: Stage,
+        result: Result<(), String>,
+        external: String,
+    ) -> TaskReport {
+        let facts = StageFacts {
+            node_name: node.clone(),
+            event: stage.event().to_owned(),
+            action: if result.is_ok() { "Success" } else { "Failure" }.to_owned(),
+            reason: result.err().unwrap_or_default(),
+            external_message: external,
+            ..StageFacts::default()
+        };
+        TaskReport::Stage(StageReport { kind, task, node, facts })
+    }
+}

@@ -7,7 +7,7 @@ use super::mqtt::Broker;
 use super::pod::{LogOptions, PodHandle};
 use super::stream::{LogLines, LogRequest};
 use super::uplink::Uplink;
-use super::{device, mqtt, node, pod, stream, uplink};
+use super::{device, jobs, mqtt, node, pod, stream, uplink};
 use crate::base::{BoxFuture, Exit, Failure, Module, Supervisor, now};
 use crate::config::edge::{Containerd, EdgeConfig, MqttConfig, MqttMode};
 use crate::cri;
@@ -120,6 +120,18 @@ impl Rooms<'_> {
         };
         let sources = Arc::new(self.meta.clone());
         let (handle, module) = pod::new(room, self.store.clone(), self.uplink.clone(), sources);
+        supervisor.add(module);
+        handle
+    }
+
+    pub(super) fn jobs(&self, runtime: Option<&PodRuntime>, supervisor: &mut Supervisor) -> jobs::JobsHandle {
+        let means = jobs::Means {
+            node: self.config.node.to_string(),
+            runtime: runtime.map(|runtime| runtime.client.clone()),
+            meta: self.meta.clone(),
+            uplink: self.uplink.clone(),
+        };
+        let (handle, module) = jobs::new(means);
         supervisor.add(module);
         handle
     }

@@ -7,6 +7,7 @@
 mod assembly;
 pub mod device;
 mod facts;
+pub mod jobs;
 pub mod meta;
 pub mod mqtt;
 pub mod node;
@@ -66,8 +67,10 @@ impl Edge {
         let found = runtime.as_ref().and_then(|runtime| runtime.found.clone());
         let pods = runtime.as_ref().map(|runtime| rooms.pods(runtime, &mut supervisor));
         let device = rooms.devices(&broker, &mut supervisor);
+        let jobs = rooms.jobs(runtime.as_ref(), &mut supervisor);
         let node = rooms.node(runtime.map(|runtime| runtime.client), &mut supervisor);
-        supervisor.add(switchboard::new(inbound, meta.clone(), device, uplink.clone()));
+        let addressees = switchboard::Rooms { meta: meta.clone(), device, jobs, uplink: uplink.clone() };
+        supervisor.add(switchboard::new(inbound, addressees));
         if config.hub.enabled {
             supervisor.add(uplink_module);
         }

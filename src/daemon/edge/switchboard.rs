@@ -3,6 +3,7 @@
 //! store's change wakes.
 
 use super::device::DeviceHandle;
+use super::jobs::JobsHandle;
 use super::meta::{Applied, Meta};
 use super::uplink::{Inbound, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
@@ -20,19 +21,20 @@ const TOGETHER: usize = 30;
 
 struct Switchboard {
     inbound: mpsc::Receiver<Inbound>,
-    meta: Meta,
-    device: DeviceHandle,
-    uplink: Uplink,
+    rooms: Rooms,
+}
+
+/// Whom messages are for.
+pub(super) struct Rooms {
+    pub meta: Meta,
+    pub device: DeviceHandle,
+    pub jobs: JobsHandle,
+    pub uplink: Uplink,
 }
 
 /// The module that routes what the uplink receives.
-pub(super) fn new(
-    inbound: mpsc::Receiver<Inbound>,
-    meta: Meta,
-    device: DeviceHandle,
-    uplink: Uplink,
-) -> impl Module {
-    Switchboard { inbound, meta, device, uplink }
+pub(super) fn new(inbound: mpsc::Receiver<Inbound>, rooms: Rooms) -> impl Module {
+    Switchboard { inbound, rooms }
 }
 
 impl Module for Switchboard {
@@ -65,12 +67,12 @@ impl Switchboard {
             }
             Down::Delete { key, object, origin: _, revision: _ } => self.remove(key, object, receipt).await,
             Down::Membership(membership) => {
-                if self.device.membership(membership).await.is_ok() {
+                if self.rooms.device.membership(membership).await.is_ok() {
                     receipt.stored();
                 }
             }
             Down::TwinSync { device, twins } => {
-                if self.device.sync(device, twins).await.is_ok() {
+                if self.rooms.device.sync(device, twins).await.is_ok() {
                     receipt.stored();
                 }
             }
@@ -79,8 +81,10 @@ impl Switchboard {
                 receipt.stored();
             }
             Down::Router(order) => self.route_user(order, receipt).await,
-            Down::Task(_) => {
-                tracing::warn!("a task of the cloud is not served by this node");
+            Down::Task(order) => {
+                if self.rooms.jobs.order(order).is_err() {
+                    tracing::warn!("too many tasks of the cloud wait; one is dropped");
+                }
                 receipt.stored();
             }
             Down::Volume(order) => {
@@ -113,13 +117,13 @@ impl Switchboard {
 
     /// Answers a message that is not acknowledged.
     async fn say(&self, key: ReportKey, up: Up, receipt: Receipt) {
-        if self.uplink.report(key, up).await.is_ok() {
+        if self.rooms.uplink.report(key, up).await.is_ok() {
             receipt.stored();
         }
     }
 
     async fn put(&self, key: ObjectKey, object: Value, receipt: Receipt) {
-        match self.meta.apply(&key, &object).await {
+        match self.rooms.meta.apply(&key, &object).await {
             Ok(Applied::Stored) => receipt.stored(),
             Ok(Applied::Refused(failure)) => {
                 tracing::error!(%key, code = failure.code, error = %failure, "an object of the cloud is refused");
@@ -133,10 +137,10 @@ impl Switchboard {
 
     /// Tells the cloud what is here where it differs; without an answer the cloud asks again.
     async fn compare(&self, wanted: &Comparison) {
-        match self.meta.compare(wanted).await {
+        match self.rooms.meta.compare(wanted).await {
             Ok(holdings) => {
                 let key = ReportKey("holdings".to_owned());
-                if self.uplink.report(key, Up::Holdings(holdings)).await.is_err() {
+                if self.rooms.uplink.report(key, Up::Holdings(holdings)).await.is_err() {
                     tracing::debug!("the uplink has ended before the holdings were told");
                 }
             }
@@ -147,7 +151,7 @@ impl Switchboard {
     }
 
     async fn remove(&self, key: ObjectKey, last: Value, receipt: Receipt) {
-        if self.meta.remove(&key, &last).await.is_ok() {
+        if self.rooms.meta.remove(&key, &last).await.is_ok() {
             receipt.stored();
         }
     }
@@ -157,7 +161,7 @@ impl Switchboard {
 mod tests {
     use super::*;
     use crate::daemon::edge::uplink::{Outcome, Uplink};
-    use crate::daemon::edge::{device, mqtt};
+    use crate::daemon::edge::{device, jobs, mqtt};
     use crate::model::{Kind, NodeName, Revision};
     use crate::store::Store;
     use crate::wire::{MessageId, Origin, Verb};
@@ -181,8 +185,12 @@ mod tests {
         let node = NodeName::new("n").unwrap();
         let (handle, _module) = device::new(device::Config { node }, store.clone(), uplink.clone(), broker);
         let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
+        let means =
+            jobs::Means { node: "n".to_owned(), runtime: None, meta: meta.clone(), uplink: uplink.clone() };
+        let (jobs, _module) = jobs::new(means);
         let (send, inbound) = mpsc::channel(64);
-        Bench { store, send, module: Switchboard { inbound, meta, device: handle, uplink }, _dir: dir }
+        let rooms = Rooms { meta, device: handle, jobs, uplink };
+        Bench { store, send, module: Switchboard { inbound, rooms }, _dir: dir }
     }
 
     fn object(name: &str, revision: u64, data: &str) -> (Inbound, oneshot::Receiver<Outcome>) {

@@ -47,11 +47,16 @@ pub(super) async fn credentials(pod: &Pod, image: &str, sources: &dyn Sources) -
     let secrets = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
     for reference in secrets {
         let Ok(Some(secret)) = sources.secret(namespace, &reference.name).await else { continue };
-        if let Some(found) = in_secret(&secret, registry(image)) {
+        if let Some(found) = pull_credentials(&secret, image) {
             return Some(found);
         }
     }
     None
+}
+
+/// The credentials in a pull secret that fit this image.
+pub fn pull_credentials(secret: &Value, image: &str) -> Option<AuthConfig> {
+    in_secret(secret, registry(image))
 }
 
 fn in_secret(secret: &Value, registry: &str) -> Option<AuthConfig> {

@@ -27,6 +27,7 @@ mod summary;
 mod volume;
 mod worker;
 
+pub use image::pull_credentials;
 pub use logs::LogOptions;
 pub use sources::Sources;
 pub use summary::{ContainerSummary, Summary};
