@@ -1,11 +1,13 @@
 //! The built-in pod network: a bridge with host-local addresses and port mappings, written as a CNI configuration where
-//! the runtime has none. `containerd.rs` calls it. An existing configuration is never changed.
+//! the runtime has none, and one rule that lets its pods out. `containerd.rs` calls it. A configuration that is not
+//! kedge's own is never changed.
 
 use crate::base::{Failure, write_atomic};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::{Command, Output, Stdio};
 
 const FILE: &str = "10-kedge.conflist";
 
@@ -50,30 +52,88 @@ fn is_routed(routes: &str, net: u32, own_bridge: &str) -> bool {
     })
 }
 
-/// Whether a directory holds any CNI configuration.
-pub fn is_configured(conf_dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(conf_dir) else { return false };
-    entries.flatten().any(|entry| {
-        let path = entry.path();
-        path.extension().is_some_and(|e| e == "conflist" || e == "conf" || e == "json")
-    })
+/// Whose the pod network of a directory is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Nobody,
+    /// Written by an earlier start, which chose this network.
+    Kedge(Network),
+    Other,
 }
 
-/// Writes the built-in configuration unless the directory has one; `state_dir` keeps the addresses given out.
+/// Finds out whose configuration a directory holds.
+pub fn owner(conf_dir: &Path) -> Owner {
+    let Ok(entries) = fs::read_dir(conf_dir) else { return Owner::Nobody };
+    let configures =
+        |path: &Path| path.extension().is_some_and(|e| e == "conflist" || e == "conf" || e == "json");
+    let found: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| configures(path)).collect();
+    match found.as_slice() {
+        [] => Owner::Nobody,
+        [only] if only.ends_with(FILE) => written(only).map_or(Owner::Other, Owner::Kedge),
+        _ => Owner::Other,
+    }
+}
+
+fn written(file: &Path) -> Option<Network> {
+    let list: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    let bridge = list.pointer("/plugins/0/bridge")?.as_str()?;
+    let subnet = list.pointer("/plugins/0/ipam/ranges/0/0/subnet")?.as_str()?;
+    Some(Network { bridge: bridge.to_owned(), subnet: subnet.to_owned() })
+}
+
+/// Writes the built-in configuration unless somebody else's is there, and lets its pods out; `state_dir` keeps the
+/// addresses given out. A network of an earlier start stays.
 pub fn ensure(conf_dir: &Path, state_dir: &Path, network: &Network) -> Result<(), Failure> {
-    if !is_configured(conf_dir) {
-        let text = serde_json::to_vec_pretty(&conflist(state_dir, network)).unwrap_or_default();
-        fs::create_dir_all(conf_dir).map_err(|error| {
-            Failure::new("KE-CNI-001", format!("cannot make the directory {}", conf_dir.display()))
-                .because(error)
-        })?;
-        write_atomic(&conf_dir.join(FILE), &text, 0o644)?;
+    let owner = owner(conf_dir);
+    let network = match &owner {
+        Owner::Nobody => network,
+        Owner::Kedge(earlier) => earlier,
+        Owner::Other => return Ok(()),
+    };
+    fs::create_dir_all(conf_dir).map_err(|error| {
+        Failure::new("KE-CNI-001", format!("cannot make the directory {}", conf_dir.display())).because(error)
+    })?;
+    let text = serde_json::to_vec_pretty(&conflist(state_dir, network)).unwrap_or_default();
+    let file = conf_dir.join(FILE);
+    if fs::read(&file).ok().as_ref() != Some(&text) {
+        write_atomic(&file, &text, 0o644)?;
     }
     // The bridge plugin does the same with each pod; a read-only /proc/sys is its error to report.
     if let Err(error) = fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
         tracing::debug!(%error, "IPv4 forwarding cannot be switched on");
     }
+    masquerade(network);
     Ok(())
+}
+
+/// One rule for the whole subnet. The plugin's own (`ipMasq`) costs each pod a chain and four calls of iptables that wait
+/// for each other, which is most of the time that many pods at once take.
+fn masquerade(network: &Network) {
+    let done = match rule("-C", network) {
+        Ok(found) if found.status.success() => return,
+        _ => rule("-A", network),
+    };
+    let why = match done {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(subnet = network.subnet, why, "pods cannot reach other machines: no masquerade rule");
+}
+
+fn rule(verb: &str, network: &Network) -> std::io::Result<Output> {
+    Command::new("iptables")
+        .args(["-w", "5", "-t", "nat", verb, "POSTROUTING", "-s", &network.subnet])
+        .args(["!", "-o", &network.bridge, "-j", "MASQUERADE"])
+        .stdin(Stdio::null())
+        .output()
+}
+
+/// Takes the bridge and the rule away.
+#[cfg(test)]
+pub fn remove(network: &Network) {
+    drop(rule("-D", network));
+    drop(Command::new("ip").args(["link", "delete", &network.bridge]).output());
 }
 
 /// The first directory that holds the `bridge` plugin.
@@ -85,7 +145,7 @@ pub fn plugin_dir() -> Option<&'static Path> {
         .find(|dir| dir.join("bridge").exists() && dir.join("host-local").exists())
 }
 
-fn conflist(state_dir: &Path, network: &Network) -> serde_json::Value {
+fn conflist(state_dir: &Path, network: &Network) -> Value {
     json!({
         "cniVersion": "0.4.0",
         "name": network.bridge,
@@ -94,7 +154,7 @@ fn conflist(state_dir: &Path, network: &Network) -> serde_json::Value {
                 "type": "bridge",
                 "bridge": network.bridge,
                 "isGateway": true,
-                "ipMasq": true,
+                "ipMasq": false,
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
@@ -132,11 +192,34 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_configuration_stays() {
+    fn somebody_elses_configuration_stays() {
         let dir = tempfile::tempdir().unwrap();
+        assert_eq!(owner(dir.path()), Owner::Nobody);
         fs::write(dir.path().join("99-mine.conflist"), "mine").unwrap();
         let network = Network { bridge: "b0".into(), subnet: "10.1.2.0/24".into() };
         ensure(dir.path(), dir.path(), &network).unwrap();
+        assert_eq!(owner(dir.path()), Owner::Other);
         assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[test]
+    fn the_network_of_an_earlier_start_stays_and_its_file_follows_this_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let earlier = Network { bridge: "kedge-test0".into(), subnet: "10.127.255.0/24".into() };
+        let mut old = conflist(dir.path(), &earlier);
+        old["plugins"][0]["ipMasq"] = json!(true);
+        fs::write(dir.path().join(FILE), old.to_string()).unwrap();
+        let other = Network { bridge: "kedge-test1".into(), subnet: "10.127.254.0/24".into() };
+        for _ in 0..2 {
+            ensure(dir.path(), dir.path(), &other).unwrap();
+        }
+        assert_eq!(owner(dir.path()), Owner::Kedge(earlier.clone()));
+        let text = fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), conflist(dir.path(), &earlier));
+        let listed = Command::new("iptables").args(["-w", "5", "-t", "nat", "-S", "POSTROUTING"]).output();
+        let rules = String::from_utf8(listed.unwrap().stdout).unwrap();
+        assert_eq!(rules.lines().filter(|rule| rule.contains(&earlier.subnet)).count(), 1, "{rules}");
+        assert!(!rules.contains(&other.subnet), "{rules}");
+        remove(&earlier);
     }
 }

@@ -104,9 +104,15 @@ async fn join(config: Config, runtime: Runtime) -> Result<Running, Failure> {
         Failure::new("KE-RUNTIME-002", "the container runtime does not tell its state").because(error)
     })?;
     let facts = Facts::read(&status);
-    if let Some(conf_dir) = facts.conf_dir.filter(|dir| !facts.network_ready && !cni::is_configured(dir)) {
-        tracing::info!(dir = %conf_dir.display(), "the runtime has no pod network; the built-in one is written");
-        cni::ensure(&conf_dir, &config.dir.join("cni"), &config.network)?;
+    if let Some(conf_dir) = &facts.conf_dir {
+        let owner = cni::owner(conf_dir);
+        if owner == cni::Owner::Nobody && !facts.network_ready {
+            tracing::info!(dir = %conf_dir.display(), "the runtime has no pod network; the built-in one is written");
+        }
+        // The rule that lets pods out does not outlive the machine's restart, the configuration does.
+        if !facts.network_ready || matches!(owner, cni::Owner::Kedge(_)) {
+            cni::ensure(conf_dir, &config.dir.join("cni"), &config.network)?;
+        }
     }
     // Images can be handed to containerd only; any other runtime has or pulls its own.
     if version.starts_with("containerd") {

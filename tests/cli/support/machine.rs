@@ -82,6 +82,7 @@ pub fn clear(dir: &Path) {
         drop(Command::new("ip").args(["netns", "del", &name]).stderr(Stdio::null()).status());
     }
     for bridge in bridges(dir) {
+        forget_masquerade(&bridge);
         drop(Command::new("ip").args(["link", "del", &bridge]).stderr(Stdio::null()).status());
     }
     for point in mounts_below(dir) {
@@ -95,6 +96,16 @@ fn bridges(dir: &Path) -> Vec<String> {
     let files = found.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let texts = files.lines().filter_map(|file| fs::read_to_string(file).ok());
     texts.filter_map(|text| Some(text.split("\"bridge\":").nth(1)?.split('"').nth(1)?.to_owned())).collect()
+}
+
+/// Removes the rule that let the pods of a bridge out.
+fn forget_masquerade(bridge: &str) {
+    let nat = |args: &[&str]| Command::new("iptables").args(["-w", "5", "-t", "nat"]).args(args).output();
+    let rules = nat(&["-S", "POSTROUTING"]).map(|output| output.stdout).unwrap_or_default();
+    for rule in String::from_utf8_lossy(&rules).lines().filter(|rule| rule.contains(&format!(" {bridge} "))) {
+        let words: Vec<&str> = rule.split(' ').skip(1).collect();
+        drop(nat(&[&["-D"], words.as_slice()].concat()));
+    }
 }
 
 /// The network namespaces (`cni-…`) that a containerd below the directory has made; other worlds keep theirs.

@@ -5,7 +5,7 @@ use super::*;
 use crate::base::now_ms;
 use crate::daemon::edge::uplink::Outgoing;
 use crate::host::capabilities::{Capability, has, is_root};
-use crate::host::cni::Network;
+use crate::host::cni::{self, Network};
 use crate::host::containerd;
 use crate::wire::{Answer, Up};
 use futures_util::StreamExt;
@@ -158,8 +158,7 @@ impl Machine {
         for pod in std::fs::read_dir(pods).into_iter().flatten().flatten() {
             super::super::disk::remove(&pod.path()).unwrap();
         }
-        let bridge = Network::derive(&self.dir.path().join("containerd")).bridge;
-        drop(tokio::process::Command::new("ip").args(["link", "delete", &bridge]).output().await);
+        cni::remove(&Network::derive(&self.dir.path().join("containerd")));
         let stop = Stop::new();
         stop.raise();
         let mut keeper = self.keeper.take().unwrap();
