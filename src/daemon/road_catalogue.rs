@@ -8,8 +8,9 @@ use crate::link::Endpoint;
 use crate::link::ws::{self, Outgoing, Received};
 use crate::model::Kind;
 use crate::pki::{Identity, client_config};
+use crate::wire::task::{JobTarget, TaskOrder, TaskReport};
 use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
-use crate::wire::{Answer, PodStatusReport, Up, Verb};
+use crate::wire::{Answer, Down, PodStatusReport, Up, Verb};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::json;
@@ -157,5 +158,48 @@ async fn what_is_off_is_refused_and_nothing_waits() {
     assert_eq!(Application::outcome(answer).unwrap_err().code, 403);
     let call = Up::ServiceUpload { url: "/nowhere".to_owned(), body: Vec::new() };
     assert!(matches!(edge.ask(call).await, Answer::Failed(status) if status.is_not_found()));
+    edge.leave().await;
+}
+
+const PULL_JOBS: Collection = Collection::of("operations.kubeedge.io", "imageprepulljobs");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_is_handed_to_its_node_and_its_end_is_recorded() {
+    let road = Road::open().await;
+    let mut edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    let spec = json!({"imagePrePullTemplate": {"images": ["busybox"], "nodeNames": ["n1", "n9"],
+        "failureTolerate": "0.5"}});
+    let job = json!({"apiVersion": "operations.kubeedge.io/v1alpha2", "kind": "ImagePrePullJob",
+        "metadata": {"name": "j"}, "spec": spec});
+    road.local.create(&PULL_JOBS, job).await.unwrap();
+    let target = edge.until("the order", |down| match down {
+        Down::Task(TaskOrder::Job { target, action, spec: told }) => {
+            assert_eq!((action.as_str(), told), ("Check", &spec));
+            Some(target.clone())
+        }
+        _ => None,
+    });
+    let target = target.await;
+    let begun = |job: &serde_json::Value| job["status"]["nodeStatus"][0]["phase"] == "InProgress";
+    let running = road.wait(&PULL_JOBS, (None, "j"), begun).await;
+    assert_eq!(running["status"]["nodeStatus"][1]["phase"], "Failure");
+    for (action, extend) in [("Check", ""), ("Pull", r#"[{"image":"busybox","status":"True"}]"#)] {
+        let finished = "2026-01-01T00:00:00Z".to_owned();
+        let report = TaskReport::action(target.clone(), action, finished, Ok(()), extend.to_owned());
+        edge.say(action, Up::Task(Box::new(report))).await;
+    }
+    let job = road.wait(&PULL_JOBS, (None, "j"), |job| job["status"]["phase"] == "Completed").await;
+    let node = &job["status"]["nodeStatus"][0];
+    assert_eq!((&node["phase"], &node["imageStatus"][0]["status"]), (&json!("Successful"), &json!("True")));
+    assert_eq!(node["actionFlow"].as_array().unwrap().len(), 2);
+
+    // Of another node's job a node says nothing.
+    let other = JobTarget { node: "n9".to_owned(), ..target };
+    let report = TaskReport::action(other, "Pull", String::new(), Ok(()), String::new());
+    edge.say("other", Up::Task(Box::new(report))).await;
+    assert!(matches!(edge.ask(Up::ClusterCa).await, Answer::Text(_)));
+    let job = road.local.get(&PULL_JOBS, None, "j").await.unwrap();
+    assert_eq!(job["status"]["nodeStatus"][1]["phase"], "Failure");
     edge.leave().await;
 }

@@ -106,7 +106,8 @@ fn number_text(number: &serde_json::Number) -> String {
         Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < EXACT => {
             format!("{value:.0}")
         }
-        Some(value) if number.is_f64() => format!("{value:.12e}"),
+        // A float this large may arrive as an integer.
+        Some(value) if number.is_f64() || value.abs() >= EXACT => format!("{value:.12e}"),
         _ => number.to_string(),
     }
 }

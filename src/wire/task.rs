@@ -53,9 +53,14 @@ impl JobKind {
         }
     }
 
+    /// Whether a failure of the last action is followed by [`ROLL_BACK`].
+    pub fn undoes(self) -> bool {
+        self != JobKind::ImagePrePull
+    }
+
     /// Whether this kind of job has an action; a genuine edge crashes when it is told to begin with any other.
     pub fn has(self, action: &str) -> bool {
-        self.flow().contains(&action) || (self != JobKind::ImagePrePull && action == ROLL_BACK)
+        self.flow().contains(&action) || (self.undoes() && action == ROLL_BACK)
     }
 }
 

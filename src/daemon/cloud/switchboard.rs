@@ -89,9 +89,7 @@ impl Switchboard {
             Up::Upload { .. } | Up::ServiceReply { .. } => {
                 tracing::debug!(%node, "a user message has no rule");
             }
-            Up::Task(_) => {
-                tracing::debug!(%node, "a task report has no job");
-            }
+            Up::Task(report) => self.control.task(node, (**report).clone()).await,
             Up::VolumeResult(_) => {
                 tracing::debug!(%node, "nobody waits for the result of a volume operation");
             }

@@ -8,6 +8,7 @@ mod answers;
 mod configs;
 mod devices;
 mod drift;
+mod jobs;
 mod labels;
 mod lanes;
 mod nodes;
@@ -23,6 +24,7 @@ use super::hub::Hub;
 use super::kubernetes::Kube;
 use crate::base::{Failure, Mailbox, Module, mailbox};
 use crate::model::{NodeName, ObjectKey, Revision};
+use crate::wire::task::TaskReport;
 use crate::wire::{Holdings, Question};
 use answers::Asked;
 use shared::{Notice, Shared, told};
@@ -48,6 +50,7 @@ pub(super) struct Control {
     devices: Mailbox<devices::Letter>,
     answers: Mailbox<Asked>,
     drift: Mailbox<drift::Letter>,
+    jobs: Mailbox<jobs::Said>,
 }
 
 /// The controllers in start order.
@@ -76,6 +79,7 @@ pub(super) async fn new(
     let (devices, devices_mail) = mailbox(LETTERS);
     let (answers, answers_mail) = mailbox(LETTERS);
     let (drift, drift_mail) = mailbox(LETTERS);
+    let (jobs, jobs_mail) = mailbox(LETTERS);
     let notices = vec![pods_box, configs_box, nodes_box];
     let registrations =
         answers::Registrations { notices: notices.clone(), devices: devices.clone(), drift: drift.clone() };
@@ -84,11 +88,12 @@ pub(super) async fn new(
         Box::new(pods::Pods { shared: shared.clone(), mail: pods_mail }),
         Box::new(configs::Configs { shared: shared.clone(), mail: configs_mail }),
         Box::new(devices::Devices { shared: shared.clone(), mail: devices_mail }),
+        Box::new(jobs::Jobs { shared: shared.clone(), mail: jobs_mail }),
         Box::new(drift::Drift { shared: shared.clone(), mail: drift_mail }),
         Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
     ];
     let sync = Box::new(sync::Sync { shared: shared.clone() });
-    Ok(Controllers { control: Control { shared, notices, devices, answers, drift }, sync, rest })
+    Ok(Controllers { control: Control { shared, notices, devices, answers, drift, jobs }, sync, rest })
 }
 
 impl Control {
@@ -111,6 +116,11 @@ impl Control {
     /// A question or a report for the API.
     pub(super) async fn ask(&self, node: NodeName, question: Question) {
         told(self.answers.put(Asked { node, question }).await);
+    }
+
+    /// What became of a task.
+    pub(super) async fn task(&self, node: NodeName, report: TaskReport) {
+        told(self.jobs.put(jobs::Said { node, report }).await);
     }
 
     /// A message about devices.

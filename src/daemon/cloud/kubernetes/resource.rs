@@ -58,6 +58,9 @@ impl Resource {
     pub const DEVICE: Resource = device("Device", "devices");
     pub const DEVICE_MODEL: Resource = device("DeviceModel", "devicemodels");
     pub const DEVICE_STATUS: Resource = device("DeviceStatus", "devicestatuses");
+    pub const NODE_UPGRADE_JOB: Resource = job("NodeUpgradeJob", "nodeupgradejobs");
+    pub const IMAGE_PRE_PULL_JOB: Resource = job("ImagePrePullJob", "imageprepulljobs");
+    pub const CONFIG_UPDATE_JOB: Resource = job("ConfigUpdateJob", "configupdatejobs");
     pub const OBJECT_SYNC: Resource = sync("ObjectSync", "objectsyncs", true);
     pub const CLUSTER_OBJECT_SYNC: Resource = sync("ClusterObjectSync", "clusterobjectsyncs", false);
 
@@ -116,6 +119,10 @@ impl Resource {
 
 const fn device(kind: &'static str, plural: &'static str) -> Resource {
     Resource { group: "devices.kubeedge.io", version: "v1beta1", kind, plural, namespaced: true }
+}
+
+const fn job(kind: &'static str, plural: &'static str) -> Resource {
+    Resource { group: "operations.kubeedge.io", version: "v1alpha2", kind, plural, namespaced: false }
 }
 
 const fn sync(kind: &'static str, plural: &'static str, namespaced: bool) -> Resource {
