@@ -164,6 +164,19 @@ impl Shared {
         self.hub.tell(node.clone(), down).await
     }
 
+    /// Takes an object from a node that still exists elsewhere and may come back in a form newer than this.
+    pub(super) async fn push_withdrawn(
+        &self,
+        node: &NodeName,
+        key: &ObjectKey,
+        uid: &str,
+        revision: Revision,
+    ) -> Result<(), Gone> {
+        let metadata = json!({"name": key.name, "namespace": key.namespace, "uid": uid,
+            "resourceVersion": revision.to_string()});
+        self.push_gone(node, key.kind, json!({"metadata": metadata})).await
+    }
+
     /// Like [`Shared::push_gone`] when only the object's names are left.
     pub(super) async fn push_lost(&self, node: &NodeName, key: &ObjectKey, uid: &str) -> Result<(), Gone> {
         let mut metadata = json!({"name": key.name, "uid": uid});

@@ -4,13 +4,16 @@
 use crate::model::{ObjectKey, Revision};
 use crate::wire::dynamic::Change;
 use crate::wire::{Down, Envelope, MessageId, encode_down};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 /// When an unacknowledged message is sent again.
 pub const RESEND_AFTER: Duration = Duration::from_secs(5);
-/// After so many sendings the message goes to the back of the queue.
+/// After so many sendings the message rests, then goes to the back of the queue.
 const SENDINGS: u32 = 5;
+/// How long a message rests the first time; twice as long each further time.
+const FIRST_REST: Duration = Duration::from_secs(5);
+const LONGEST_REST: Duration = Duration::from_secs(300);
 /// Messages that may be on their way to a kedge edge at a time.
 pub const WINDOW: usize = 64;
 /// Objects that may wait for one node.
@@ -46,13 +49,17 @@ struct Item {
     envelope: Envelope,
     revision: Option<Revision>,
     deleted: bool,
+    /// How often it was given up for the time being.
+    rests: u32,
 }
 
 impl Item {
     /// Whether this one, already here, makes `other` needless.
     fn covers(&self, other: &Item) -> bool {
         match (self.deleted, other.deleted) {
-            (true, _) => true,
+            (true, true) => true,
+            // An object may come back under its uid, as a device that moves to another node and back.
+            (true, false) => self.revision.is_none() || other.revision <= self.revision,
             (false, true) => false,
             (false, false) => self.revision >= other.revision,
         }
@@ -71,6 +78,9 @@ pub struct Delivery {
     window: usize,
     waiting: HashMap<Slot, Item>,
     order: VecDeque<Slot>,
+    /// Slots that wait for their time before they are in the order again.
+    resting: BTreeMap<(Instant, u64), Slot>,
+    rested: u64,
     flights: HashMap<MessageId, Flight>,
     notes: VecDeque<(MessageId, Stored)>,
 }
@@ -82,6 +92,8 @@ impl Delivery {
             window: window.max(1),
             waiting: HashMap::new(),
             order: VecDeque::new(),
+            resting: BTreeMap::new(),
+            rested: 0,
             flights: HashMap::new(),
             notes: VecDeque::new(),
         }
@@ -109,10 +121,11 @@ impl Delivery {
         };
         let Some(envelope) = encode_down(down) else { return Ok(()) };
         let slot = (role, uid);
-        let item = Item { envelope, revision, deleted };
+        let item = Item { envelope, revision, deleted, rests: 0 };
         if let Some(present) = self.waiting.get_mut(&slot) {
             if !present.covers(&item) {
                 *present = item;
+                self.wake(&slot);
             }
             return Ok(());
         }
@@ -139,11 +152,15 @@ impl Delivery {
     pub fn is_ready(&self, now: Instant) -> bool {
         (self.flights.len() < self.window && !self.order.is_empty())
             || self.flights.values().any(|flight| flight.due <= now)
+            || (self.flights.len() < self.window
+                && self.resting.keys().next().is_some_and(|(at, _)| *at <= now))
     }
 
     /// When a message is due again.
     pub fn next_due(&self) -> Option<Instant> {
-        self.flights.values().map(|flight| flight.due).min()
+        let room = self.flights.len() < self.window;
+        let rested = self.resting.keys().next().filter(|_| room).map(|(at, _)| *at);
+        self.flights.values().map(|flight| flight.due).chain(rested).min()
     }
 
     /// The message to send now.
@@ -162,18 +179,32 @@ impl Delivery {
                 return Some(flight.item.envelope.encode());
             }
             // A newer version waits, or others have waited long enough behind this one.
-            if let Some(Flight { slot, item, .. }) = self.flights.remove(&id)
+            if let Some(Flight { slot, mut item, .. }) = self.flights.remove(&id)
                 && !self.waiting.contains_key(&slot)
             {
-                self.order.push_back(slot.clone());
+                let rest = FIRST_REST.saturating_mul(1 << item.rests.min(16)).min(LONGEST_REST);
+                item.rests += 1;
+                self.rested += 1;
+                self.resting.insert((now + rest, self.rested), slot.clone());
                 self.waiting.insert(slot, item);
             }
         }
     }
 
+    /// Ends the rest of a slot: a newer version is worth a new try.
+    fn wake(&mut self, slot: &Slot) {
+        let Some(place) = self.resting.iter().find(|(_, resting)| *resting == slot).map(|(at, _)| *at) else {
+            return;
+        };
+        self.order.extend(self.resting.remove(&place));
+    }
+
     fn send(&mut self, now: Instant) -> Option<String> {
         if self.flights.len() >= self.window {
             return None;
+        }
+        while let Some(entry) = self.resting.first_entry().filter(|entry| entry.key().0 <= now) {
+            self.order.push_back(entry.remove());
         }
         let slot = self.order.pop_front()?;
         let item = self.waiting.remove(&slot)?;
@@ -275,6 +306,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_never_acknowledged_rests_longer_each_time_and_a_newer_version_wakes_it() {
+        let (mut delivery, mut now) = (Delivery::new(1), Instant::now());
+        delivery.offer(object("a", 1)).unwrap();
+        let mut id = None;
+        for round in 0..8 {
+            for _ in 0..SENDINGS {
+                now = delivery.next_due().unwrap_or(now);
+                let (sent, ..) = read(&delivery.next(now).unwrap());
+                assert_eq!(*id.get_or_insert(sent.clone()), sent);
+            }
+            now += RESEND_AFTER;
+            assert_eq!(delivery.next(now), None, "it rests");
+            let rest = delivery.next_due().unwrap() - now;
+            assert_eq!(rest, (FIRST_REST * 2u32.pow(round)).min(LONGEST_REST));
+        }
+        delivery.offer(object("a", 2)).unwrap();
+        assert!(delivery.is_ready(now));
+        assert_eq!(read(&delivery.next(now).unwrap()).2, "2");
+    }
+
+    #[test]
+    fn an_object_that_comes_back_is_told_after_its_removal() {
+        let (mut delivery, now) = (Delivery::new(WINDOW), Instant::now());
+        let withdrawn = |revision| Down::Delete {
+            origin: Origin::Device,
+            key: key("a"),
+            revision: Some(Revision(revision)),
+            object: json!({"metadata": {"uid": "u"}}),
+        };
+        delivery.offer(withdrawn(5)).unwrap();
+        let (gone, ..) = read(&delivery.next(now).unwrap());
+        delivery.offer(object("a", 5)).unwrap();
+        assert_eq!(delivery.next(now), None, "older than the removal");
+        delivery.offer(object("a", 6)).unwrap();
+        let (back, ..) = read(&delivery.next(now).unwrap());
+        assert_eq!(delivery.acknowledged(&gone), None);
+        assert!(!delivery.acknowledged(&back).unwrap().deleted);
+        delivery.offer(withdrawn(6)).unwrap();
+        delivery.offer(object("a", 7)).unwrap();
+        assert_eq!(read(&delivery.next(now).unwrap()).2, "7");
+        assert_eq!(delivery.next(now), None);
+    }
+
+    #[test]
     fn a_newer_version_takes_the_place_of_an_unacknowledged_one() {
         let (mut delivery, now) = (Delivery::new(WINDOW), Instant::now());
         delivery.offer(object("a", 1)).unwrap();
@@ -357,7 +432,7 @@ mod tests {
                     sent.push_back(text);
                 }
                 prop_assert!(delivery.flights.len() <= window);
-                prop_assert_eq!(delivery.order.len(), delivery.waiting.len());
+                prop_assert_eq!(delivery.order.len() + delivery.resting.len(), delivery.waiting.len());
             }
             while delivery.len() > 0 {
                 while let Some(text) = sent.pop_front() { acknowledge(&mut delivery, &text) }

@@ -43,6 +43,8 @@ pub(super) enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Past {
     pub uid: String,
+    /// The last one under which its node knew it.
+    pub revision: Revision,
     pub node: Option<NodeName>,
     pub model: Option<String>,
 }
@@ -76,7 +78,7 @@ impl Entry {
     }
 
     fn past(self) -> Past {
-        Past { uid: self.uid, node: self.node, model: self.model }
+        Past { uid: self.uid, revision: self.revision, node: self.node, model: self.model }
     }
 }
 

@@ -8,7 +8,7 @@ mod push;
 mod status;
 mod twins;
 
-use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
+use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
 use super::lanes::Lanes;
 use super::pods::{gone, watch_ended};
 use super::shared::{Listed, Notice, Shared};
@@ -125,6 +125,7 @@ fn device_event<'a>(context: &'a Context, lanes: &mut Lanes<'a>, event: Event) {
             let past = context.index().remove(&id);
             let past = past.unwrap_or_else(|| Past {
                 uid: meta(&object, "uid").to_owned(),
+                revision: revision(&object),
                 node: None,
                 model: None,
             });

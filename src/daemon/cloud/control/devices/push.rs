@@ -6,7 +6,7 @@ use super::super::shared::{Notice, told};
 use super::index::{Change, Entry, Past};
 use super::{Context, confirmed};
 use crate::base::{Failure, Gone};
-use crate::model::{DeviceId, Kind, NodeName, ObjectKey};
+use crate::model::{DeviceId, Kind, NodeName, ObjectKey, Revision};
 use crate::wire::{Down, Membership, Question, Verb};
 use serde_json::Value;
 use std::time::Duration;
@@ -107,12 +107,17 @@ impl Context {
             let model = self.index().model(&model_id).cloned();
             if let Some(model) = model.filter(|_| unused) {
                 let key = key(Kind::DeviceModel, &model_id);
-                self.shared.push_lost(node, &key, &model.uid).await?;
+                // Taken from this node only: the same form may come back with another device.
+                let before = Revision(model.revision.0.saturating_sub(1));
+                self.shared.push_withdrawn(node, &key, &model.uid, before).await?;
             }
         }
         match last {
             Some(device) => self.shared.push_gone(node, Kind::Device, device).await,
-            None => self.shared.push_lost(node, &key(Kind::Device, id), &past.uid).await,
+            None => {
+                let key = key(Kind::Device, id);
+                self.shared.push_withdrawn(node, &key, &past.uid, past.revision).await
+            }
         }
     }
 
