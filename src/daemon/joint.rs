@@ -49,6 +49,10 @@ impl Cloud {
     }
 
     fn start_with(keepalive: Duration) -> Cloud {
+        Cloud::start_within(keepalive, 500)
+    }
+
+    fn start_within(keepalive: Duration, node_limit: usize) -> Cloud {
         let dir = tempfile::tempdir().unwrap();
         let authority = Arc::new(Authority::generate("KubeEdge").unwrap());
         let tokens = TokenBook::at(dir.path().join("tokens.json"));
@@ -59,6 +63,7 @@ impl Cloud {
             websocket: any,
             https: any,
             keepalive,
+            node_limit,
             known_node: Arc::new(|name| name == "known"),
             ..hub::Config::new(trust, tokens.clone())
         };
@@ -479,4 +484,41 @@ async fn a_certificate_that_ages_is_renewed_without_a_token() {
     assert!(matches!(cloud.arrival().await, Arrival::Connected(_)));
     let renewed = Identity::load(&files.cert, &files.key).unwrap();
     assert!(renewed.facts().unwrap().not_after > at + 300 * 86_400);
+}
+
+#[tokio::test]
+async fn a_cloud_that_stops_or_is_full_says_when_to_come_back() {
+    let mut cloud = Cloud::start_within(Duration::from_secs(30), 1);
+    let (_writer, mut reader) = cloud.client(&cloud.identity("n1"), "n1").await.unwrap();
+    assert!(matches!(cloud.arrival().await, Arrival::Connected(_)));
+    let refused = cloud.client(&cloud.identity("n2"), "n2").await.err().unwrap();
+    assert!(matches!(refused, WsError::Later(wait) if wait >= Duration::from_secs(30)), "{refused:?}");
+    cloud.stop.raise();
+    assert!(soon(reader.next()).await.is_none());
+    let wait = crate::wire::read_farewell(reader.farewell().unwrap()).unwrap();
+    assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&wait), "{wait:?}");
+}
+
+#[tokio::test]
+async fn connections_that_never_shake_hands_keep_nobody_out() {
+    let cloud = Cloud::start();
+    let mut idle = Vec::new();
+    for _ in 0..200 {
+        idle.push(tokio::net::TcpStream::connect(cloud.addresses.websocket).await.unwrap());
+    }
+    soon(cloud.client(&cloud.identity("n1"), "n1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_comes_back_when_the_cloud_asks_it_to() {
+    let mut cloud = Cloud::start();
+    let edge = cloud.edge("n1").await;
+    let mut link = edge.uplink.link();
+    cloud.stop.raise();
+    soon(link.wait_for(|link| *link == Link::Down)).await.unwrap();
+    // Nothing listens any more; a node that did not heed the hint would have found that out by now.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(edge.uplink.info().borrow().error, None);
+    let mut info = edge.uplink.info();
+    soon(info.wait_for(|info| info.error.is_some())).await.unwrap();
 }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// The body of every response.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -65,13 +66,20 @@ pub struct Limits {
     /// Connections at a time, not counting those that were upgraded; more wait in the kernel's queue.
     pub connections: usize,
     pub handshake: Duration,
+    /// TLS handshakes that may be under way at a time; others wait for their turn. One that stalls loses its turn.
+    pub handshakes: usize,
     /// Time to send a request's header; also how long an idle connection is kept.
     pub header: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { connections: 2048, handshake: Duration::from_secs(10), header: Duration::from_secs(60) }
+        Limits {
+            connections: 2048,
+            handshake: Duration::from_secs(10),
+            handshakes: 64,
+            header: Duration::from_secs(60),
+        }
     }
 }
 
@@ -102,6 +110,7 @@ pub async fn serve_within<H, F>(
 {
     let tls = tls.into();
     let room = Arc::new(Semaphore::new(limits.connections));
+    let turns = Arc::new(Semaphore::new(limits.handshakes));
     let mut crew = Crew::new();
     loop {
         let accepted = tokio::select! {
@@ -111,11 +120,13 @@ pub async fn serve_within<H, F>(
             accepted = accept(&listener, &room) => accepted,
         };
         let Some((socket, remote, permit)) = accepted else { continue };
-        let (stop, handler) = (stop.clone(), handler.clone());
+        let (stop, handler, turns) = (stop.clone(), handler.clone(), turns.clone());
         let acceptor = TlsAcceptor::from(tls.current());
         crew.spawn(async move {
             let _permit = permit;
-            connection(limits, acceptor, socket, remote, stop, handler).await;
+            if let Some(tls) = stop.or(handshake(limits, &turns, acceptor, socket, remote)).await.flatten() {
+                connection(limits, tls, remote, stop, handler).await;
+            }
         });
     }
     drop(listener);
@@ -139,10 +150,43 @@ async fn accept(listener: &TcpListener, room: &Arc<Semaphore>) -> Option<Accepte
     }
 }
 
-async fn connection<H, F>(
+/// How long a handshake keeps its turn; its computing takes a hundredth of that.
+const TURN: Duration = Duration::from_millis(300);
+
+/// Shakes hands when it is this connection's turn, so that a rush of handshakes leaves room for connections that live.
+async fn handshake(
     limits: Limits,
+    turns: &Semaphore,
     acceptor: TlsAcceptor,
     socket: TcpStream,
+    remote: SocketAddr,
+) -> Option<TlsStream<TcpStream>> {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let turn = turns.acquire().await.ok()?;
+    let shaking = acceptor.accept(socket);
+    tokio::pin!(shaking);
+    let shaken = match tokio::time::timeout(TURN.min(limits.handshake), shaking.as_mut()).await {
+        Ok(shaken) => shaken,
+        // Peers that do not answer must not keep out those that do.
+        Err(_) => {
+            drop(turn);
+            tokio::time::timeout(limits.handshake.saturating_sub(TURN), shaking).await.ok()?
+        }
+    };
+    match shaken {
+        Ok(tls) => Some(tls),
+        Err(error) => {
+            tracing::debug!(%remote, %error, "the TLS handshake failed");
+            None
+        }
+    }
+}
+
+async fn connection<H, F>(
+    limits: Limits,
+    tls: TlsStream<TcpStream>,
     remote: SocketAddr,
     stop: Stop,
     handler: H,
@@ -150,18 +194,6 @@ async fn connection<H, F>(
     H: Fn(http::Request<Incoming>, Arc<Caller>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = http::Response<Body>> + Send + 'static,
 {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let shaken = stop.or(tokio::time::timeout(limits.handshake, acceptor.accept(socket))).await;
-    let tls = match shaken {
-        Some(Ok(Ok(tls))) => tls,
-        Some(Ok(Err(error))) => {
-            tracing::debug!(%remote, %error, "the TLS handshake failed");
-            return;
-        }
-        Some(Err(_)) | None => return,
-    };
     let (_, session) = tls.get_ref();
     let chain = session.peer_certificates().unwrap_or_default();
     let caller = Arc::new(Caller {

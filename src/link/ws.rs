@@ -42,6 +42,8 @@ pub enum WsError {
     Dial(#[from] DialError),
     #[error("the server refused the connection with status {0}")]
     Refused(u16),
+    #[error("the server asks to come back in {0:?}")]
+    Later(Duration),
     #[error("a message is larger than allowed")]
     TooLarge,
     #[error("no progress in time")]
@@ -59,7 +61,14 @@ impl From<Error> for WsError {
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed => WsError::Closed,
             Error::Capacity(_) | Error::WriteBufferFull(_) => WsError::TooLarge,
-            Error::Http(response) => WsError::Refused(response.status().as_u16()),
+            Error::Http(response) => {
+                let wait = response.headers().get(http::header::RETRY_AFTER);
+                let wait = wait.and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+                match (response.status().as_u16(), wait) {
+                    (503, Some(seconds)) => WsError::Later(Duration::from_secs(u64::from(seconds))),
+                    (status, _) => WsError::Refused(status),
+                }
+            }
             Error::Io(error) => match DialError::of_io(error) {
                 DialError::Handshake(error) => WsError::Io(error),
                 tls => WsError::Dial(tls),
@@ -88,21 +97,35 @@ pub enum Received {
 }
 
 /// The reading half.
-pub struct Reader(SplitStream<Socket>);
+pub struct Reader {
+    socket: SplitStream<Socket>,
+    farewell: Option<String>,
+}
 
 impl Reader {
     /// The next message; `None` when the peer has closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<Result<Received, WsError>> {
         loop {
-            return Some(match self.0.next().await? {
+            return Some(match self.socket.next().await? {
                 Ok(Message::Text(text)) => Ok(Received::Data(text.into())),
                 Ok(Message::Binary(bytes)) => Ok(Received::Data(bytes)),
                 Ok(Message::Pong(bytes)) => Ok(Received::Pong(bytes)),
                 Ok(Message::Ping(_) | Message::Frame(_)) => continue,
-                Ok(Message::Close(_)) | Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
+                Ok(Message::Close(frame)) => {
+                    self.farewell = frame.map(|frame| frame.reason.to_string());
+                    return None;
+                }
+                Err(Error::ConnectionClosed | Error::AlreadyClosed) => return None,
                 Err(error) => Err(error.into()),
             });
         }
+    }
+}
+
+impl Reader {
+    /// Why the peer has closed, in its words.
+    pub fn farewell(&self) -> Option<&str> {
+        self.farewell.as_deref()
     }
 }
 
@@ -136,7 +159,7 @@ impl Writer {
     }
 
     /// Says why and closes; a peer that does not listen is not waited for.
-    pub async fn close(&mut self, reason: &'static str) {
+    pub async fn close(&mut self, reason: &str) {
         let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
         let farewell = Duration::from_secs(1);
         // The connection ends either way.
@@ -146,7 +169,7 @@ impl Writer {
 
 fn halves(socket: Socket) -> (Writer, Reader) {
     let (writer, reader) = socket.split();
-    (Writer(writer), Reader(reader))
+    (Writer(writer), Reader { socket: reader, farewell: None })
 }
 
 /// Connects as a client. `message_limit` bounds what is read; `limit` is the time for everything.

@@ -14,7 +14,9 @@ pub mod user;
 
 mod answer;
 mod blob;
+mod class;
 mod codec;
+mod comeback;
 mod compare;
 mod down;
 mod names;
@@ -23,7 +25,9 @@ mod up;
 
 pub use answer::{Answer, Question};
 pub use blob::Blob;
+pub use class::class_of;
 pub use codec::DecodeError;
+pub use comeback::{farewell, read_farewell};
 pub use compare::{Comparison, DIGEST_HEADER, Holdings, is_compared};
 pub use down::{
     Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,

@@ -3,6 +3,7 @@
 
 mod authz;
 mod certs;
+mod comeback;
 mod delivery;
 mod registry;
 mod server;

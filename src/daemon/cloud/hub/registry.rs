@@ -32,6 +32,7 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Sessions {
     generation: u64,
+    most: usize,
     by_node: BTreeMap<NodeName, Entry>,
 }
 
@@ -46,6 +47,11 @@ impl Registry {
 
     pub fn len(&self) -> usize {
         self.sessions().by_node.len()
+    }
+
+    /// The most sessions that there were at a time: so many nodes may come back.
+    pub fn most(&self) -> usize {
+        self.sessions().most
     }
 
     pub fn has(&self, node: &NodeName) -> bool {
@@ -64,6 +70,7 @@ impl Registry {
         sessions.generation += 1;
         let entry = Entry { generation: sessions.generation, orders, stop, ended: Stop::new() };
         let previous = sessions.by_node.insert(node.clone(), entry.clone());
+        sessions.most = sessions.most.max(sessions.by_node.len());
         self.links.send_modify(|links| {
             links.insert(node.clone(), link);
         });

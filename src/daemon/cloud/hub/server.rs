@@ -2,17 +2,18 @@
 
 use super::registry::Registry;
 use super::session::{self, Guest, Shared};
-use super::{Addresses, Arrival, Config, Order, Trust, authz, certs};
+use super::{Addresses, Arrival, Config, Order, Trust, authz, certs, comeback};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::pki::{Clients, LiveTls, server_config};
 use crate::wire::DIGEST_HEADER;
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Connections whose session is about to start.
@@ -171,6 +172,13 @@ fn retune(trust: &Trust, websocket: &TlsSender, https: &TlsSender) {
     }
 }
 
+/// Says when to come back, in whole seconds.
+fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
+    let seconds = HeaderValue::from(wait.as_secs().max(1));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
 /// Decides who gets a session.
 #[derive(Clone)]
 struct Door {
@@ -203,12 +211,14 @@ impl Door {
         let windowed = header(VERSION_HEADER).is_some();
         let digests = header(DIGEST_HEADER.0) == Some(DIGEST_HEADER.1);
         if self.registry.len() >= self.node_limit && !self.registry.has(&node) {
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the limit of nodes is reached"));
+            let response = refuse(StatusCode::SERVICE_UNAVAILABLE, "the limit of nodes is reached");
+            return Err(later(response, comeback::when_full()));
         }
         let (response, pending) = ws::upgrade(&mut request)?;
         let guest = Guest { node, remote: caller.remote, windowed, digests, pending };
         if self.guests.try_send(guest).is_err() {
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once"));
+            let response = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once");
+            return Err(later(response, comeback::after_rush(self.registry.most())));
         }
         Ok(response)
     }

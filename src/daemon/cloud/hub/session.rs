@@ -3,13 +3,14 @@
 
 use super::delivery::{Delivery, Stored, WINDOW};
 use super::registry::{Entry, ORDERS, Registry};
-use super::{Arrival, NodeLink, authz};
+use super::{Arrival, NodeLink, authz, comeback};
 use crate::base::{Crew, Stop, now_ms};
 use crate::link::ws::{Outgoing, Pending, Reader, Received, Writer, WsError};
 use crate::model::{NodeName, Status};
+use crate::wire;
 use crate::wire::envelope::MESSAGE_LIMIT;
 use crate::wire::{
-    DecodeError, Delivery as Class, Down, Envelope, Question, Up, acknowledgement, decode_up, delivery_of,
+    DecodeError, Delivery as Class, Down, Envelope, Question, Up, class_of, decode_up, delivery_of,
     encode_down,
 };
 use std::collections::{HashSet, VecDeque};
@@ -93,6 +94,7 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         shared: shared.clone(),
         delivery: Delivery::new(if windowed { WINDOW } else { 1 }),
         once: VecDeque::new(),
+        hub_stop: stop.clone(),
         heard: Instant::now(),
         complaints: HashSet::new(),
         malformed: 0,
@@ -114,6 +116,8 @@ struct Session {
     shared: Shared,
     delivery: Delivery,
     once: VecDeque<String>,
+    /// Raised when all sessions end.
+    hub_stop: Stop,
     heard: Instant,
     /// Kinds of bad messages that were logged.
     complaints: HashSet<&'static str>,
@@ -134,7 +138,12 @@ impl Session {
         let (outbox, outgoing) = mpsc::channel(AHEAD);
         let mut crew = Crew::new();
         let farewell = stop.clone();
-        crew.spawn(write(writer, outgoing, farewell));
+        let (registry, hub_stop) = (self.shared.registry.clone(), self.hub_stop.clone());
+        let reason = move || match hub_stop.is_raised() {
+            true => wire::farewell(comeback::after_rush(registry.most())),
+            false => "the session is over".to_owned(),
+        };
+        crew.spawn(write(writer, outgoing, farewell, reason));
         let end = loop {
             let now = Instant::now();
             let ready = !self.once.is_empty() || self.delivery.is_ready(now);
@@ -192,7 +201,7 @@ impl Session {
             _ => None,
         };
         let Some(envelope) = encode_down(down) else { return };
-        if let (Some(key), Some(_)) = (asked, acknowledgement(&envelope)) {
+        if let (Some(key), Class::Acknowledged) = (asked, class_of(&envelope)) {
             let metadata = |field: &str| {
                 let value = envelope.content.get("metadata").and_then(|metadata| metadata.get(field));
                 value.and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
@@ -277,7 +286,12 @@ impl Session {
     }
 }
 
-async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<String>, stop: Stop) {
+async fn write(
+    mut writer: Writer,
+    mut outgoing: mpsc::Receiver<String>,
+    stop: Stop,
+    reason: impl FnOnce() -> String,
+) {
     while let Some(Some(text)) = stop.or(outgoing.recv()).await {
         let sent = tokio::select! {
             sent = writer.send(Outgoing::Text(text)) => sent,
@@ -294,5 +308,5 @@ async fn write(mut writer: Writer, mut outgoing: mpsc::Receiver<String>, stop: S
             }
         }
     }
-    writer.close("the session is over").await;
+    writer.close(&reason()).await;
 }

@@ -2,7 +2,7 @@
 
 use super::book::Book;
 use super::enrol::{self, Credentials, Enrolment, dial_failure, enrol};
-use super::session::{Desk, serve};
+use super::session::{Desk, End, serve};
 use super::{Config, Inbound, Link, LinkState, Outgoing};
 use crate::base::{Backoff, BoxFuture, Exit, Failure, Module, Ready, Stop, random_bytes};
 use crate::link::Endpoint;
@@ -18,6 +18,8 @@ const FLOOR: Duration = Duration::from_secs(1);
 const CEILING: Duration = Duration::from_secs(30);
 /// So many attempts follow each other quickly: a cloud that starts beside the node is there in a moment.
 const QUICK: u32 = 3;
+/// The longest wait that a cloud may ask for.
+const LONGEST_WISH: Duration = Duration::from_secs(300);
 /// A connection that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
@@ -86,16 +88,24 @@ impl UplinkModule {
                         failures = 0;
                     }
                     failures += 1;
-                    if failures <= QUICK { short_wait() } else { backoff.next_wait() }
+                    match end {
+                        End::Closed(Some(wished)) => wished.min(LONGEST_WISH),
+                        _ if failures <= QUICK => short_wait(),
+                        _ => backoff.next_wait(),
+                    }
                 }
-                Err(failure) => {
+                Err(Missed { failure, wished }) => {
                     if failure.code != last_code {
                         tracing::warn!(code = failure.code, error = %failure, fix = failure.fix, "no connection to the cloud");
                         last_code = failure.code;
                     }
                     self.state.failed(&failure);
                     failures += 1;
-                    if failures <= QUICK { short_wait() } else { backoff.next_wait() }
+                    match wished {
+                        Some(wished) => wished.min(LONGEST_WISH),
+                        None if failures <= QUICK => short_wait(),
+                        None => backoff.next_wait(),
+                    }
                 }
             };
             if stop.or(desk.meanwhile(tokio::time::sleep(wait))).await.is_none() {
@@ -103,6 +113,18 @@ impl UplinkModule {
             }
         }
         Ok(())
+    }
+}
+
+/// Why there is no connection, and when the cloud wants to be called again.
+struct Missed {
+    failure: Failure,
+    wished: Option<Duration>,
+}
+
+impl From<Failure> for Missed {
+    fn from(failure: Failure) -> Missed {
+        Missed { failure, wished: None }
     }
 }
 
@@ -114,7 +136,7 @@ async fn open(
     enrolment: &Enrolment,
     endpoint: &Endpoint,
     renewed_at: &mut Option<Instant>,
-) -> Result<Opened, Failure> {
+) -> Result<Opened, Missed> {
     enrol(enrolment).await?;
     let mut credentials = enrol::load(enrolment).await?;
     let rested = renewed_at.is_none_or(|at| at.elapsed() >= RENEW_PAUSE);
@@ -137,7 +159,10 @@ async fn open(
     ];
     headers.extend(config.digests.then_some(DIGEST_HEADER));
     let connected = ws::connect(endpoint, tls, &path, &headers, MESSAGE_LIMIT, CONNECT).await;
-    let halves = connected.map_err(|error| connect_failure(endpoint, &error))?;
+    let halves = connected.map_err(|error| {
+        let wished = if let WsError::Later(wait) = &error { Some(*wait) } else { None };
+        Missed { failure: connect_failure(endpoint, &error), wished }
+    })?;
     let renew_at = config.rotate.then(|| {
         let pause = if until_renewal(&credentials) == Duration::ZERO { RENEW_PAUSE } else { Duration::ZERO };
         Instant::now() + until_renewal(&credentials).max(pause)
@@ -164,6 +189,12 @@ fn connect_failure(endpoint: &Endpoint, error: &WsError) -> Failure {
                 .because(format!("it answered with status {status}"))
                 .fix("see the cloud's log; the node's name must be the one in its certificate")
         }
+        WsError::Later(wait) => Failure::new(
+            "KE-LINK-003",
+            format!("the cloud at {endpoint} takes no more nodes for now"),
+        )
+        .because(format!("it asks to come back in {wait:?}"))
+        .fix("nothing: the node comes back by itself; raise nodeLimit in cloudcore.yaml if it stays away"),
         other => Failure::new("KE-LINK-002", format!("cannot reach the cloud at {endpoint}"))
             .because(other)
             .fix("check the address, the network and that the cloud runs")

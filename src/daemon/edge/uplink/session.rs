@@ -5,7 +5,9 @@ use super::book::Book;
 use super::{Inbound, LinkState, Outcome, Outgoing, Receipt};
 use crate::base::{Crew, Stop};
 use crate::link::ws::{self, Reader, Received, Writer, WsError};
-use crate::wire::{DecodeError, Down, Envelope, MessageId, Up, acknowledgement, decode_down, encode_up};
+use crate::wire::{
+    DecodeError, Down, Envelope, MessageId, Up, acknowledgement, decode_down, encode_up, read_farewell,
+};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -27,7 +29,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     Stopped,
-    Closed,
+    /// The cloud has closed, and when it wants to be called again.
+    Closed(Option<Duration>),
     Silent,
     Oversized,
     Broken,
@@ -39,7 +42,7 @@ impl End {
     pub fn reason(self) -> &'static str {
         match self {
             End::Stopped => "the daemon stops",
-            End::Closed => "the cloud closed the connection",
+            End::Closed(_) => "the cloud closed the connection",
             End::Silent => "the cloud does not answer pings",
             End::Oversized => "a message was larger than allowed",
             End::Broken => "the connection broke",
@@ -156,7 +159,7 @@ pub(super) async fn serve(
                     tracing::debug!(%error, "the connection failed");
                     break End::Broken;
                 }
-                None => break End::Closed,
+                None => break End::Closed(reader.farewell().and_then(read_farewell)),
             },
             letter = session.desk.outgoing.recv() => match letter {
                 Some(letter) => session.desk.take(letter, true),
