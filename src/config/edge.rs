@@ -283,7 +283,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
         edged: edged(modules.edged, &mut checker),
         device_twin: DeviceTwinConfig {
             enabled: modules.device_twin.enable,
-            dmi_socket: modules.device_twin.dmi_sock_path.join("dmi.sock"),
+            dmi_socket: dmi_socket(&modules.device_twin.dmi_sock_path),
         },
         stream: StreamConfig {
             enabled: modules.edge_stream.enable,
@@ -297,6 +297,12 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
         node: node?,
     };
     Some(config)
+}
+
+/// KubeEdge 1.22 and older name the socket, later ones its directory; the file is called the same either way.
+fn dmi_socket(named: &Path) -> PathBuf {
+    let dir = if named.extension().is_some_and(|end| end == "sock") { named.parent() } else { Some(named) };
+    dir.unwrap_or(Path::new("/")).join("dmi.sock")
 }
 
 fn hub(raw: RawHub, question_limit: Duration, checker: &mut Checker<'_>) -> HubConfig {
@@ -467,6 +473,16 @@ mod tests {
         assert_eq!(config.mqtt.internal, "127.0.0.1:1884");
         assert_eq!(config.device_twin.dmi_socket, Path::new("/etc/kubeedge/dmi.sock"));
         assert_eq!(config.hub.question_limit, Duration::from_secs(60));
+    }
+
+    #[test]
+    fn the_device_socket_is_named_alike_by_old_and_new_files() {
+        let socket = |path: &str| {
+            let modules = json!({"edged": {"hostnameOverride": "n1"}, "deviceTwin": {"dmiSockPath": path}});
+            load(json!({"modules": modules})).unwrap().config.device_twin.dmi_socket
+        };
+        assert_eq!(socket("/run/a/dmi.sock"), Path::new("/run/a/dmi.sock"));
+        assert_eq!(socket("/run/a/"), Path::new("/run/a/dmi.sock"));
     }
 
     #[test]
