@@ -66,16 +66,9 @@ impl Switchboard {
                 self.put(key, object, receipt).await
             }
             Down::Delete { key, object, origin: _, revision: _ } => self.remove(key, object, receipt).await,
-            Down::Membership(membership) => {
-                if self.rooms.device.membership(membership).await.is_ok() {
-                    receipt.stored();
-                }
-            }
-            Down::TwinSync { device, twins } => {
-                if self.rooms.device.sync(device, twins).await.is_ok() {
-                    receipt.stored();
-                }
-            }
+            // The devices' room commits and acknowledges by itself; without one the receipt is dropped.
+            Down::Membership(membership) => drop(self.rooms.device.membership(membership, receipt).await),
+            Down::TwinSync { device, twins } => drop(self.rooms.device.sync(device, twins, receipt).await),
             Down::Compare(comparison) => {
                 self.compare(&comparison).await;
                 receipt.stored();

@@ -16,7 +16,7 @@ mod twin;
 mod tests;
 
 use super::mqtt::{Broker, Subscription};
-use super::uplink::{Link, ReportKey, Uplink};
+use super::uplink::{Link, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Crew, Exit, Failure, Gone, Mail, Mailbox, Module, Ready, Stop, mailbox};
 use crate::model::twin::{TwinProperty, TwinValue, Twins};
 use crate::model::{DeviceId, Kind, NodeName, ObjectKey};
@@ -37,16 +37,19 @@ const TIDY: Duration = Duration::from_millis(300);
 /// Before a report that the cloud refused for now, or that found no bearer, is offered again.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// After the first confirmation of a property it is told once more. Long enough for a start to be one message per device.
+const ECHO: Duration = Duration::from_secs(2);
+
 /// Whose devices these are.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub node: NodeName,
 }
 
-/// What the switchboard brings.
+/// What the switchboard brings, with the receipt that goes out after the commit.
 enum Letter {
-    Membership(Membership),
-    Sync(DeviceId, Twins),
+    Membership(Membership, Receipt),
+    Sync(DeviceId, Twins, Receipt),
 }
 
 /// The way to the devices for other modules; cheap to clone.
@@ -56,14 +59,14 @@ pub struct DeviceHandle {
 }
 
 impl DeviceHandle {
-    /// Devices came to this node or left it.
-    pub async fn membership(&self, membership: Membership) -> Result<(), Gone> {
-        self.letters.put(Letter::Membership(membership)).await
+    /// Devices came to this node or left it; acknowledged once it is stored.
+    pub async fn membership(&self, membership: Membership, receipt: Receipt) -> Result<(), Gone> {
+        self.letters.put(Letter::Membership(membership, receipt)).await
     }
 
-    /// Desired values from a cloud before KubeEdge 1.15.
-    pub async fn sync(&self, device: DeviceId, twins: Twins) -> Result<(), Gone> {
-        self.letters.put(Letter::Sync(device, twins)).await
+    /// Desired values from a cloud before KubeEdge 1.15; acknowledged once they are stored.
+    pub async fn sync(&self, device: DeviceId, twins: Twins, receipt: Receipt) -> Result<(), Gone> {
+        self.letters.put(Letter::Sync(device, twins, receipt)).await
     }
 }
 
@@ -131,6 +134,7 @@ impl Module for DeviceModule {
                 confirmations: Confirmations::new(),
                 again: None,
                 tidy: None,
+                echo: None,
             };
             serving.run(&mut self.letters, &mut link, stop).await
         })
@@ -147,6 +151,8 @@ struct Serving {
     again: Option<tokio::time::Instant>,
     /// When the rows of confirmed reports are removed.
     tidy: Option<tokio::time::Instant>,
+    /// When properties that are new to the cloud are told again.
+    echo: Option<tokio::time::Instant>,
 }
 
 impl Serving {
@@ -158,7 +164,7 @@ impl Serving {
     ) -> Result<(), Failure> {
         loop {
             self.hand_over().await;
-            let (again, tidy) = (self.again, self.tidy);
+            let (again, tidy, echo) = (self.again, self.tidy, self.echo);
             tokio::select! {
                 biased;
                 () = stop.raised() => return Ok(()),
@@ -171,6 +177,10 @@ impl Serving {
                 () = until(tidy) => {
                     self.tidy = None;
                     self.room.forget_confirmed().await?;
+                }
+                () = until(echo) => {
+                    self.echo = None;
+                    self.room.echo().await?;
                 }
             }
         }
@@ -211,18 +221,23 @@ impl Serving {
     }
 
     async fn told(&mut self, letter: Letter) -> Result<(), Failure> {
-        match letter {
-            Letter::Membership(membership) => {
+        let (stored, receipt) = match letter {
+            Letter::Membership(membership, receipt) => {
+                let mut stored = true;
                 for id in &membership.removed {
-                    self.room.removed(id).await?;
+                    stored &= self.room.removed(id).await?;
                 }
                 for id in &membership.added {
-                    self.room.added(id).await?;
+                    stored &= self.room.added(id).await?;
                 }
-                Ok(())
+                (stored, receipt)
             }
-            Letter::Sync(device, twins) => self.room.sync(&device, &twins).await,
+            Letter::Sync(device, twins, receipt) => (self.room.sync(&device, &twins).await?, receipt),
+        };
+        if stored {
+            receipt.stored();
         }
+        Ok(())
     }
 
     /// Gives waiting reports to the uplink, in order, while the link is up.
@@ -252,10 +267,13 @@ impl Serving {
             }
             Some(Answer::Failed(status)) => {
                 tracing::warn!(code = status.code, "the cloud refuses a device's report");
+                drop(self.room.refused(number));
+            }
+            Some(_) if self.room.confirmed(number) => {
+                self.echo.get_or_insert_with(|| tokio::time::Instant::now() + ECHO);
             }
             Some(_) => {}
         }
-        self.room.confirmed(number);
         self.tidy.get_or_insert_with(|| tokio::time::Instant::now() + TIDY);
     }
 }

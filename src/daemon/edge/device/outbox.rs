@@ -174,9 +174,9 @@ impl Outbox {
         }
     }
 
-    /// The cloud has answered: the row may go.
-    pub(super) fn confirmed(&mut self, number: u64) {
-        self.entries.remove(&number);
+    /// The cloud has answered: the row may go. Returns the report.
+    pub(super) fn confirmed(&mut self, number: u64) -> Option<Report> {
+        self.entries.remove(&number).map(|entry| entry.report)
     }
 
     /// The device is gone: nothing is to be told of it. Returns the rows to remove.

@@ -15,7 +15,7 @@ use crate::wire::topics::{self, Topic};
 use crate::wire::{StateReport, TwinReport};
 use bytes::Bytes;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The room of what was last taken over from each Device, in `kedge_state`.
 pub(super) const APPLIED: &str = "device-applied";
@@ -25,6 +25,8 @@ struct Device {
     row: DeviceRow,
     twins: Stored,
     applied: Applied,
+    /// Properties that the cloud has confirmed once while this daemon runs.
+    told: BTreeSet<String>,
 }
 
 /// What is published once the commit holds.
@@ -51,12 +53,23 @@ pub(super) struct Room {
     pub(super) online: bool,
     /// Confirmed reports whose rows go with the next commit.
     done: Vec<u64>,
+    /// Properties that are told once more: a cloudcore confirms the first report of a property and forgets its value.
+    echoes: BTreeMap<DeviceId, BTreeSet<String>>,
 }
 
 impl Room {
     pub(super) async fn load(node: NodeName, store: Store, broker: Broker) -> Result<Room, Failure> {
         let (devices, outbox) = (BTreeMap::new(), Outbox::default());
-        let mut room = Room { node, store, broker, devices, outbox, online: false, done: Vec::new() };
+        let mut room = Room {
+            node,
+            store,
+            broker,
+            devices,
+            outbox,
+            online: false,
+            done: Vec::new(),
+            echoes: BTreeMap::new(),
+        };
         room.reload().await?;
         Ok(room)
     }
@@ -97,10 +110,13 @@ impl Room {
         batch
     }
 
-    async fn finish(&mut self, mut batch: Batch) -> Result<(), Failure> {
+    /// Commits a batch; `false` when the store did not take it.
+    async fn finish(&mut self, mut batch: Batch) -> Result<bool, Failure> {
         let change = std::mem::take(&mut batch.change);
         let committed = if change.is_empty() { Ok(()) } else { self.store.change_devices(change).await };
-        self.committed(committed, batch).await
+        let held = committed.is_ok();
+        self.committed(committed, batch).await?;
+        Ok(held)
     }
 
     /// After the commit: says what is to be said, or reads the store again when it failed.
@@ -202,17 +218,50 @@ impl Room {
         batch.change.states.push((outbox::ROOM, outbox::row_key(number), Some(value)));
     }
 
-    /// The cloud has answered; the rows go with the next commit, or by [`Room::forget_confirmed`].
-    pub(super) fn confirmed(&mut self, number: u64) {
-        self.outbox.confirmed(number);
+    /// The cloud has taken the report; the rows go with the next commit, or by [`Room::forget_confirmed`]. `true` when it
+    /// has heard of a property for the first time, which [`Room::echo`] then tells again.
+    pub(super) fn confirmed(&mut self, number: u64) -> bool {
+        let Some(Report::Twin(report)) = self.refused(number) else { return false };
+        let Some(device) = self.devices.get_mut(&report.device) else { return false };
+        let echoes = self.echoes.entry(report.device).or_default();
+        for (name, part) in report.twins {
+            let Some(part) = part else { continue };
+            if device.told.insert(name.clone()) {
+                echoes.insert(name);
+            } else if device.twins.get(&name).is_none_or(|held| twin::covers(&part, held)) {
+                echoes.remove(&name);
+            }
+        }
+        !echoes.is_empty()
+    }
+
+    /// The cloud will never take the report: its row goes all the same.
+    pub(super) fn refused(&mut self, number: u64) -> Option<Report> {
         self.done.push(number);
+        self.outbox.confirmed(number)
+    }
+
+    /// Tells the present values of properties once more that the cloud has heard of for the first time.
+    pub(super) async fn echo(&mut self) -> Result<(), Failure> {
+        let mut batch = Batch::default();
+        for (id, names) in std::mem::take(&mut self.echoes) {
+            let Some(device) = self.devices.get(&id) else { continue };
+            let held =
+                names.into_iter().filter_map(|name| Some((name.clone(), twin::told(&device.twins, &name)?)));
+            let twins: Twins = held.map(|(name, held)| (name, Some(held))).collect();
+            if !twins.is_empty() {
+                let report = TwinReport { device: id, event_id: uuid4(), timestamp: now_ms(), twins };
+                self.report(Report::Twin(report), &mut batch);
+            }
+        }
+        self.finish(batch).await.map(drop)
     }
 
     /// Removes the rows of confirmed reports.
     pub(super) async fn forget_confirmed(&mut self) -> Result<(), Failure> {
         let mut batch = Batch::default();
         self.clear_done(&mut batch);
-        self.finish(batch).await
+        self.finish(batch).await.map(drop)
     }
 
     fn clear_done(&mut self, batch: &mut Batch) {
@@ -229,7 +278,7 @@ impl Room {
         let key = ObjectKey::namespaced(Kind::Device, &id.namespace, &id.name);
         match self.store.object(&key).await? {
             Some(object) => self.wanted(id, &object).await,
-            None => self.removed(id).await,
+            None => self.removed(id).await.map(drop),
         }
     }
 
@@ -286,7 +335,7 @@ impl Room {
             device.applied = applied;
         }
         self.merged(id, merged, &uuid4(), &mut batch);
-        self.finish(batch).await
+        self.finish(batch).await.map(drop)
     }
 
     fn take_in(&mut self, id: &DeviceId, description: &str, batch: &mut Batch) {
@@ -304,7 +353,10 @@ impl Room {
             payload::member_changed(&row, true, now_ms()),
         );
         batch.change.devices.push(row.clone());
-        self.devices.insert(id.clone(), Device { row, twins: Stored::new(), applied: Applied::default() });
+        self.devices.insert(
+            id.clone(),
+            Device { row, twins: Stored::new(), applied: Applied::default(), told: BTreeSet::new() },
+        );
     }
 
     fn take_out(&mut self, id: &DeviceId, batch: &mut Batch) {
@@ -320,15 +372,15 @@ impl Room {
         batch.change.states.extend(rows.map(|number| (outbox::ROOM, outbox::row_key(number), None)));
     }
 
-    /// The device is no longer this node's.
-    pub(super) async fn removed(&mut self, id: &DeviceId) -> Result<(), Failure> {
+    /// The device is no longer this node's; `false` when that could not be stored.
+    pub(super) async fn removed(&mut self, id: &DeviceId) -> Result<bool, Failure> {
         let mut batch = Batch::default();
         self.take_out(id, &mut batch);
         self.finish(batch).await
     }
 
-    /// The device is this node's; its object may follow.
-    pub(super) async fn added(&mut self, id: &DeviceId) -> Result<(), Failure> {
+    /// The device is this node's; its object may follow. `false` when that could not be stored.
+    pub(super) async fn added(&mut self, id: &DeviceId) -> Result<bool, Failure> {
         let mut batch = Batch::default();
         let description =
             self.devices.get(id).map(|device| device.row.description.clone()).unwrap_or_default();
@@ -336,9 +388,9 @@ impl Room {
         self.finish(batch).await
     }
 
-    /// Desired values from a cloud before KubeEdge 1.15.
-    pub(super) async fn sync(&mut self, id: &DeviceId, twins: &Twins) -> Result<(), Failure> {
-        let Some(device) = self.devices.get(id) else { return Ok(()) };
+    /// Desired values from a cloud before KubeEdge 1.15; `false` when they could not be stored.
+    pub(super) async fn sync(&mut self, id: &DeviceId, twins: &Twins) -> Result<bool, Failure> {
+        let Some(device) = self.devices.get(id) else { return Ok(true) };
         let merged = twin::sync(&device.twins, twins);
         let mut batch = Batch::default();
         self.merged(id, merged, &uuid4(), &mut batch);
@@ -361,7 +413,7 @@ async fn load_device(store: &Store, row: DeviceRow) -> Result<Device, Failure> {
     let twins = rows.iter().map(|row| (row.name.clone(), row.to_property())).collect();
     let applied = store.state(APPLIED, &row.id.to_string()).await?;
     let applied = applied.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default();
-    Ok(Device { row, twins, applied })
+    Ok(Device { row, twins, applied, told: BTreeSet::new() })
 }
 
 /// Sets a desired value in the store of a stopped daemon; its next start tells the device and the cloud.

@@ -18,6 +18,7 @@ struct World {
     link: watch::Sender<Link>,
     stop: Stop,
     crew: Crew,
+    handle: DeviceHandle,
 }
 
 fn device(generation: i64, target: &str) -> Value {
@@ -38,7 +39,7 @@ async fn start(dir: &std::path::Path) -> World {
     let (uplink, cloud, link) = Uplink::channel(64);
     let config = Config { node: NodeName::new("edge-1").unwrap() };
     let mut members = broker.subscribe(&["$hw/events/node/edge-1/membership/get/result"]);
-    let (_handle, mut module) = new(config, store.clone(), uplink, broker.clone());
+    let (handle, mut module) = new(config, store.clone(), uplink, broker.clone());
     let stop = Stop::new();
     let mut crew = Crew::new();
     let inner = stop.clone();
@@ -52,7 +53,7 @@ async fn start(dir: &std::path::Path) -> World {
             break;
         }
     }
-    World { broker, store, cloud, link, stop, crew }
+    World { broker, store, cloud, link, stop, crew, handle }
 }
 
 impl World {
@@ -113,6 +114,52 @@ async fn a_value_goes_up_and_a_desired_value_comes_down() {
         world.broker.publish(UPDATE, r#"{"event_id":"e3","twin":{"x":{}}}"#, false).await;
     }
     assert!(world.store.devices().await.unwrap().is_empty());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_property_that_is_new_to_the_cloud_is_told_once_more_and_then_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.link.send_replace(Link::Up);
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    let first = world.report().await;
+    let again = world.report().await;
+    assert_eq!(
+        first.twins["target"].as_ref().unwrap().expected,
+        again.twins["target"].as_ref().unwrap().expected
+    );
+    assert_ne!(first.event_id, again.event_id);
+
+    // A second report comes before the echo: it is the echo.
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    for value in ["1", "2"] {
+        let update = format!(r#"{{"twin":{{"temperature":{{"actual":{{"value":"{value}"}}}}}}}}"#);
+        world.broker.publish(UPDATE, update, false).await;
+        heard(&mut results).await;
+        assert_eq!(actual(&world.report().await), value);
+    }
+    let quiet = tokio::time::timeout(ECHO + Duration::from_secs(1), world.cloud.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_membership_is_acknowledged_after_its_commit_and_not_when_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = start(dir.path()).await;
+    let member = |name: &str| Membership { added: vec![DeviceId::new("hw", name)], ..Membership::default() };
+    let (receipt, stored) = Receipt::new();
+    world.handle.membership(member("t2"), receipt).await.unwrap();
+    stored.await.unwrap();
+    assert_eq!(world.store.devices().await.unwrap().len(), 1);
+
+    let refuse = "CREATE TRIGGER no BEFORE INSERT ON device BEGIN SELECT RAISE(FAIL, 'no'); END";
+    rusqlite::Connection::open(dir.path().join("edgecore.db")).unwrap().execute_batch(refuse).unwrap();
+    let (receipt, stored) = Receipt::new();
+    world.handle.membership(member("t3"), receipt).await.unwrap();
+    assert!(stored.await.is_err(), "acknowledged although nothing was stored");
+    assert_eq!(world.store.devices().await.unwrap().len(), 1);
     world.end().await;
 }
 

@@ -177,6 +177,19 @@ pub(super) fn visible(stored: &Stored) -> Twins {
     live.map(|(name, held)| (name.clone(), shown(held))).collect()
 }
 
+/// A property as the cloud is told of it, with its versions; `None` when there is nothing to tell.
+pub(super) fn told(stored: &Stored, name: &str) -> Option<TwinProperty> {
+    stored
+        .get(name)
+        .filter(|held| !is_deleted(held) && (held.expected.is_some() || held.actual.is_some()))
+        .cloned()
+}
+
+/// Whether a report says as much of a property as there is to say.
+pub(super) fn covers(part: &TwinProperty, held: &TwinProperty) -> bool {
+    (held.expected.is_none() || part.expected.is_some()) && (held.actual.is_none() || part.actual.is_some())
+}
+
 /// Takes the outcome over.
 pub(super) fn apply(stored: &mut Stored, merged: &Merged) {
     stored.extend(merged.rows.iter().map(|(name, held)| (name.clone(), held.clone())));
