@@ -192,6 +192,30 @@ fn sh(name: &str, script: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_pod_that_becomes_malformed_runs_on_and_is_buried() {
+    if !is_able() {
+        return;
+    }
+    let machine = Machine::start().await;
+    let open = machine.open();
+    machine
+        .apply("bad", json!({"terminationGracePeriodSeconds": 0, "containers": [sh("c", "sleep 1000")]}))
+        .await;
+    machine.until("bad", "ready", is_ready).await;
+    machine.apply("bad", json!({"containers": "none", "volumes": 7})).await;
+    machine.apply("beside", json!({"containers": [sh("c", "sleep 1000")]})).await;
+    machine.until("beside", "ready", is_ready).await;
+    let left = machine.runtime.list_pod_sandbox(Labels::new()).await.unwrap();
+    assert_eq!(left.len(), 2, "what runs is left alone");
+    machine.delete("bad").await;
+    machine.until_gone("bad").await;
+    let left = machine.runtime.list_pod_sandbox(Labels::new()).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(!machine.dir.path().join("root/pods/uid-bad").exists());
+    machine.clear(Some(open)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_pod_lives_is_adopted_and_dies() {
     if !is_able() {
         return;

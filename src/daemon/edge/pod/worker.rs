@@ -18,7 +18,7 @@ use super::state::{self, Action, Why};
 use super::status;
 use super::summary::{Summaries, Summary};
 use super::volume;
-use crate::base::{Crew, now};
+use crate::base::{Crew, Failure, now};
 use crate::cri::messages::{Image, Mount};
 use crate::cri::{CallError, Runtime};
 use crate::daemon::edge::uplink::{Link, ReportKey, Uplink};
@@ -27,6 +27,7 @@ use crate::store::Store;
 use crate::wire::Up;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -84,6 +85,14 @@ pub(super) struct Worker {
     /// Containers whose image was pulled for the start that is due.
     fresh_images: Vec<String>,
     pub(super) crew: Crew,
+    /// What was last said of a malformed pod, so that it is said once.
+    complaint: Option<String>,
+}
+
+/// Why the worker does not see its pod.
+pub(super) enum Unreadable {
+    Store(Failure),
+    Malformed(String),
 }
 
 impl Worker {
@@ -110,6 +119,7 @@ impl Worker {
             pulled: mpsc::channel(8),
             fresh_images: Vec::new(),
             crew: Crew::new(),
+            complaint: None,
         }
     }
 
@@ -131,9 +141,17 @@ impl Worker {
         loop {
             let note = self.bell.take();
             let again_at = match self.load().await {
-                Err(failure) => {
+                Err(Unreadable::Store(failure)) => {
                     tracing::warn!(pod = %self.key, error = %failure, "the pod cannot be read from the store");
                     now().saturating_add(SOON).ok()
+                }
+                // What runs goes on; the next version of the object rings.
+                Err(Unreadable::Malformed(why)) => {
+                    if self.complaint.as_ref() != Some(&why) {
+                        tracing::warn!(pod = %self.key, error = why, "the pod is malformed and is left as it is");
+                        self.complaint = Some(why);
+                    }
+                    None
                 }
                 Ok(pod) => match self.turn(pod, note).await {
                     Turn::Again(at) => at,
@@ -179,13 +197,33 @@ impl Worker {
             Some(json!({"conditions": status["conditions"].clone(), "message": status["message"].clone()}));
     }
 
-    /// The pod, unless it is gone or another one has its name.
-    pub(super) async fn load(&self) -> Result<Option<Arc<Pod>>, String> {
-        let object = self.shared.store.object(&self.key).await.map_err(|failure| failure.to_string())?;
-        let Some(object) = object else { return Ok(None) };
-        let pod: Pod =
-            serde_json::from_value(object).map_err(|error| format!("the pod is malformed: {error}"))?;
-        Ok(Some(pod).filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str())).map(Arc::new))
+    /// The pod, unless it is gone or another one has its name. Of a malformed one that is to be deleted there is as much
+    /// as its end needs.
+    pub(super) async fn load(&self) -> Result<Option<Arc<Pod>>, Unreadable> {
+        let object = self.shared.store.object(&self.key).await.map_err(Unreadable::Store)?;
+        let Some(object) = object.filter(|object| object["metadata"]["uid"] == self.uid.as_str()) else {
+            return Ok(None);
+        };
+        let doomed = !object["metadata"]["deletionTimestamp"].is_null();
+        let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
+        match serde_json::from_value::<Pod>(object) {
+            Ok(pod) => Ok(Some(Arc::new(pod))),
+            Err(_) if doomed => Ok(Some(Arc::new(self.remains(grace)))),
+            Err(error) => Err(Unreadable::Malformed(error.to_string())),
+        }
+    }
+
+    /// A pod of which nothing is known but that it is to be deleted.
+    fn remains(&self, grace: Option<i64>) -> Pod {
+        let metadata = ObjectMeta {
+            name: Some(self.key.name.clone()),
+            namespace: self.key.namespace.clone(),
+            uid: Some(self.uid.clone()),
+            deletion_timestamp: Some(Time(now())),
+            deletion_grace_period_seconds: grace,
+            ..ObjectMeta::default()
+        };
+        Pod { metadata, ..Pod::default() }
     }
 
     /// Waits for a reason to think again. Every arm is cancel-safe.
