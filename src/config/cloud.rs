@@ -32,6 +32,8 @@ pub struct CloudConfig {
     pub stream: StreamConfig,
     pub api: ApiConfig,
     pub install_crds: bool,
+    /// Whether requests of nodes' local APIs are carried out.
+    pub dynamic: bool,
 }
 
 /// Where nodes connect, and what they get.
@@ -204,6 +206,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         master: kube.master,
         status_socket: kedge.data_dir.join("kedge.sock"),
         install_crds: kedge.install_crds,
+        dynamic: modules.dynamic_controller.enable,
         hub: HubConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
             https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
@@ -271,6 +274,7 @@ struct RawKube {
 struct RawModules {
     cloud_hub: RawHub,
     cloud_stream: RawStream,
+    dynamic_controller: RawSwitch,
 }
 
 #[derive(Deserialize)]

@@ -56,6 +56,10 @@ pub(super) struct Road {
 
 impl Road {
     pub(super) async fn open() -> Road {
+        Road::open_with(|_| {}).await
+    }
+
+    pub(super) async fn open_with(change: impl FnOnce(&mut CloudConfig)) -> Road {
         crate::pki::install_crypto_provider();
         let dir = tempfile::tempdir().unwrap();
         let ports = CloudPorts {
@@ -65,7 +69,8 @@ impl Road {
             stream: free_port(),
             tunnel: free_port(),
         };
-        let config = CloudConfig::for_data_dir(dir.path(), ports).unwrap();
+        let mut config = CloudConfig::for_data_dir(dir.path(), ports).unwrap();
+        change(&mut config);
         let access = cloud::kubelet_access(&config).unwrap();
         let kubelet = apiserver::KubeletEndpoint {
             address: access.address,

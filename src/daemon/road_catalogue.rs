@@ -3,17 +3,18 @@
 
 use super::apiserver::local::Collection;
 use super::cloud;
-use super::road::{CONFIG_MAPS, NODES, PATIENCE, PODS, Road, pod, register, settings, soon};
+use super::road::{CONFIG_MAPS, Edge, NODES, PATIENCE, PODS, Road, pod, register, settings, soon};
 use crate::link::Endpoint;
 use crate::link::ws::{self, Outgoing, Received};
-use crate::model::Kind;
+use crate::model::{Kind, Status};
 use crate::pki::{Identity, client_config};
+use crate::wire::dynamic::{AppVerb, Application, Change};
 use crate::wire::task::{JobTarget, TaskOrder, TaskReport};
 use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
-use crate::wire::{Answer, Down, PodStatusReport, Up, Verb};
+use crate::wire::{Answer, Blob, Down, PodStatusReport, Up, Verb};
 use bytes::Bytes;
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const EVENTS: Collection = Collection::of("", "events");
 
@@ -152,7 +153,6 @@ async fn what_is_off_is_refused_and_nothing_waits() {
     let road = Road::open().await;
     let edge = road.edge("n1").await;
     register(&edge, "n1").await;
-    use crate::wire::dynamic::{AppVerb, Application};
     let app = Application::new("n1", "/core/v1/pods/default/null".to_owned(), AppVerb::List, None);
     let answer = edge.ask(Up::Application(Box::new(app))).await;
     assert_eq!(Application::outcome(answer).unwrap_err().code, 403);
@@ -201,5 +201,119 @@ async fn a_job_is_handed_to_its_node_and_its_end_is_recorded() {
     assert!(matches!(edge.ask(Up::ClusterCa).await, Answer::Text(_)));
     let job = road.local.get(&PULL_JOBS, None, "j").await.unwrap();
     assert_eq!(job["status"]["nodeStatus"][1]["phase"], "Failure");
+    edge.leave().await;
+}
+
+const ROLES: Collection = Collection::of("rbac.authorization.k8s.io", "clusterroles");
+const BINDINGS: Collection = Collection::of("rbac.authorization.k8s.io", "clusterrolebindings");
+const SETTINGS: &str = "/core/v1/configmaps/default/null";
+
+async fn asked(edge: &Edge, app: Application) -> Result<Option<Value>, Status> {
+    let body = Application::outcome(edge.ask(Up::Application(Box::new(app))).await)?;
+    Ok(body.map(|body| serde_json::from_slice(&body).unwrap()))
+}
+
+fn app(key: &str, verb: AppVerb) -> Application {
+    Application::new("n1", key.to_owned(), verb, Some(b"{}".to_vec()))
+}
+
+async fn grant_nodes(road: &Road) {
+    let rules = json!([{"apiGroups": [""], "resources": ["configmaps"],
+        "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"]}]);
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": "maps"},
+        "rules": rules});
+    road.local.create(&ROLES, role).await.unwrap();
+    let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": {"name": "maps"}, "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "maps"},
+        "subjects": [{"apiGroup": group, "kind": "Group", "name": "system:nodes"}]});
+    road.local.create(&BINDINGS, binding).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_of_a_local_api_are_carried_out_with_the_nodes_rights() {
+    let road = Road::open_with(|config| config.dynamic = true).await;
+    let edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    road.local.create(&CONFIG_MAPS, settings("1")).await.unwrap();
+    assert_eq!(asked(&edge, app(SETTINGS, AppVerb::List)).await.unwrap_err().code, 403);
+    grant_nodes(&road).await;
+
+    let list = asked(&edge, app(SETTINGS, AppVerb::List)).await.unwrap().unwrap();
+    assert_eq!(list["items"][0]["data"]["k"], "1");
+    let one = "/core/v1/configmaps/default/settings";
+    let found = asked(&edge, app(one, AppVerb::Get)).await.unwrap().unwrap();
+    assert_eq!(found["metadata"]["name"], "settings");
+    let missing = app("/core/v1/configmaps/default/nothing", AppVerb::Get);
+    assert!(asked(&edge, missing).await.unwrap_err().is_not_found());
+    let secrets = app("/core/v1/secrets/default/null", AppVerb::List);
+    assert_eq!(asked(&edge, secrets).await.unwrap_err().code, 403);
+
+    let created =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": "default"}});
+    let mut create = app(SETTINGS, AppVerb::Create);
+    create.req_body = Some(Blob(created.to_string().into_bytes()));
+    assert_eq!(asked(&edge, create).await.unwrap().unwrap()["metadata"]["name"], "own");
+    let patch = json!({"Name": "own", "PatchType": "application/merge-patch+json",
+        "Data": Blob(br#"{"data":{"a":"b"}}"#.to_vec()).text(), "Options": {}, "Subresources": [""]});
+    let option = Some(patch.to_string().into_bytes());
+    let own = "/core/v1/configmaps/default/own".to_owned();
+    let patch = Application::new("n1", own.clone(), AppVerb::Patch, option);
+    assert_eq!(asked(&edge, patch).await.unwrap().unwrap()["data"]["a"], "b");
+    assert_eq!(asked(&edge, app(&own, AppVerb::Delete)).await.unwrap(), None);
+    let version = asked(&edge, app("/version", AppVerb::Get)).await.unwrap().unwrap();
+    assert!(version["gitVersion"].is_string(), "{version}");
+
+    // In another node's name nothing is asked.
+    let other = Application { nodename: "n2".to_owned(), ..app(one, AppVerb::Get) };
+    assert_eq!(asked(&edge, other).await.unwrap_err().code, 403);
+    edge.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_local_api_watches_is_told_until_it_is_named_no_more() {
+    let road = Road::open_with(|config| config.dynamic = true).await;
+    let mut edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    grant_nodes(&road).await;
+    road.local.create(&CONFIG_MAPS, settings("1")).await.unwrap();
+    let event = |down: &Down| match down {
+        Down::Watched(event) if event.name == "settings" => {
+            assert_eq!((event.kind.as_str(), event.namespace.as_deref()), ("configmap", Some("default")));
+            assert_eq!(
+                (&event.object["kind"], &event.object["apiVersion"]),
+                (&json!("ConfigMap"), &json!("v1"))
+            );
+            Some((event.change, event.object["data"]["k"].clone()))
+        }
+        _ => None,
+    };
+    let wanted = app(SETTINGS, AppVerb::Watch);
+    assert_eq!(asked(&edge, wanted.clone()).await.unwrap(), None);
+    assert_eq!(edge.until("the first state", event).await, (Change::Insert, json!("1")));
+    let mut changed =
+        road.local.get(&CONFIG_MAPS, Some("default"), "settings").await.unwrap().as_ref().clone();
+    changed["data"]["k"] = json!("2");
+    road.local.update(&CONFIG_MAPS, changed).await.unwrap();
+    assert_eq!(edge.until("the change", event).await, (Change::Update, json!("2")));
+
+    // A sync keeps what it names, begins what is new, and tells what is refused.
+    let refused = app("/core/v1/secrets/default/null", AppVerb::Watch);
+    let all = [wanted, refused.clone()].map(|app| (app.id.clone(), app)).into();
+    let Answer::Object(failed) = edge.ask(Up::WatchSync(all)).await else {
+        panic!("the failed are answered")
+    };
+    assert_eq!(failed.as_object().unwrap().len(), 1);
+    assert_eq!(failed[&refused.id]["Error"]["ErrStatus"]["code"], 403);
+    road.local.delete(&CONFIG_MAPS, Some("default"), "settings", Default::default()).await.unwrap();
+    assert_eq!(edge.until("the end", event).await.0, Change::Delete);
+
+    assert_eq!(edge.ask(Up::WatchSync(Default::default())).await, Answer::Object(json!({})));
+    road.local.create(&CONFIG_MAPS, settings("3")).await.unwrap();
+    assert!(matches!(edge.ask(Up::ClusterCa).await, Answer::Text(_)));
+    while let Ok(inbound) = edge.inbound.try_recv() {
+        assert_eq!(event(&inbound.down), None, "it is not watched any more");
+        inbound.receipt.stored();
+    }
     edge.leave().await;
 }

@@ -64,7 +64,8 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     let indexes = Indexes::default();
     let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
     let advertised = config.hub.advertise.first().cloned();
-    let controllers = control::new(kube.clone(), hub.clone(), indexes.clone(), advertised).await?;
+    let controllers =
+        control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, config.dynamic).await?;
     let mut supervisor = Supervisor::new();
     supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });
     let refresh = config.hub.token_refresh;

@@ -36,8 +36,10 @@ impl Module for Switchboard {
                     Some(Arrival::Connected(node)) => {
                         stop.or(self.control.connected(node)).await;
                     }
-                    // Nothing is kept per connection here: a node that is back is told what it is missing.
-                    Some(Arrival::Disconnected(_)) => {}
+                    // What a node is owed is not kept per connection: one that is back is told what it is missing.
+                    Some(Arrival::Disconnected(node)) => {
+                        stop.or(self.control.left(node)).await;
+                    }
                     Some(Arrival::Message { node, question }) => {
                         stop.or(self.route(node, question, &mut unknown)).await;
                     }
@@ -72,10 +74,9 @@ impl Switchboard {
             | Up::PodStatus { .. }
             | Up::CertificateRequest { .. }
             | Up::ClusterCa
-            | Up::Application(_)
-            | Up::WatchSync(_)
             | Up::Event { .. }
             | Up::EventPatch { .. } => self.control.ask(node, question).await,
+            Up::Application(_) | Up::WatchSync(_) => self.control.application(node, question).await,
             Up::TwinReport(_) | Up::StateReport(_) | Up::MembershipDetail { .. } => {
                 self.control.device(node, question).await;
             }

@@ -181,9 +181,6 @@ impl Context {
                 Some(pem) => Ok(json!(pem)),
                 None => Err(Status::not_found("certificate authorities", "of the cluster")),
             },
-            Up::Application(_) | Up::WatchSync(_) => {
-                Err(Status::failure(403, "Forbidden", "the dynamic controller of this cloud is off"))
-            }
             // The switchboard sends these elsewhere.
             Up::Keepalive
             | Up::Acknowledge { .. }
@@ -193,6 +190,8 @@ impl Context {
             | Up::Upload { .. }
             | Up::Holdings(_)
             | Up::ServiceReply { .. }
+            | Up::Application(_)
+            | Up::WatchSync(_)
             | Up::VolumeResult(_)
             | Up::Task(_)
             | Up::Failed { .. }

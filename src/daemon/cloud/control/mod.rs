@@ -5,6 +5,7 @@
 //! hub --arrivals--> Control --> answers, devices --> API;  acknowledgements --> records --> sync --> API
 
 mod answers;
+mod applications;
 mod configs;
 mod devices;
 mod drift;
@@ -51,6 +52,7 @@ pub(super) struct Control {
     answers: Mailbox<Asked>,
     drift: Mailbox<drift::Letter>,
     jobs: Mailbox<jobs::Said>,
+    applications: Mailbox<applications::Letter>,
 }
 
 /// The controllers in start order.
@@ -66,6 +68,7 @@ pub(super) async fn new(
     hub: Hub,
     indexes: Indexes,
     advertised: Option<String>,
+    dynamic: bool,
 ) -> Result<Controllers, Failure> {
     let shared = Shared::new(kube, hub, indexes, advertised);
     sync::load(&shared).await.map_err(|status| {
@@ -80,6 +83,7 @@ pub(super) async fn new(
     let (answers, answers_mail) = mailbox(LETTERS);
     let (drift, drift_mail) = mailbox(LETTERS);
     let (jobs, jobs_mail) = mailbox(LETTERS);
+    let (applications, applications_mail) = mailbox(LETTERS);
     let notices = vec![pods_box, configs_box, nodes_box];
     let registrations =
         answers::Registrations { notices: notices.clone(), devices: devices.clone(), drift: drift.clone() };
@@ -88,17 +92,28 @@ pub(super) async fn new(
         Box::new(pods::Pods { shared: shared.clone(), mail: pods_mail }),
         Box::new(configs::Configs { shared: shared.clone(), mail: configs_mail }),
         Box::new(devices::Devices { shared: shared.clone(), mail: devices_mail }),
+        Box::new(applications::Applications {
+            shared: shared.clone(),
+            mail: applications_mail,
+            enabled: dynamic,
+        }),
         Box::new(jobs::Jobs { shared: shared.clone(), mail: jobs_mail }),
         Box::new(drift::Drift { shared: shared.clone(), mail: drift_mail }),
         Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
     ];
     let sync = Box::new(sync::Sync { shared: shared.clone() });
-    Ok(Controllers { control: Control { shared, notices, devices, answers, drift, jobs }, sync, rest })
+    Ok(Controllers {
+        control: Control { shared, notices, devices, answers, drift, jobs, applications },
+        sync,
+        rest,
+    })
 }
 
 impl Control {
     /// A node is connected: it is compared, or everybody tells it what it is missing.
     pub(super) async fn connected(&self, node: NodeName) {
+        // What its former connection watched it names again.
+        self.left(node.clone()).await;
         if self.shared.compares(&node) {
             return told(self.drift.put(drift::Letter::Look(node)).await);
         }
@@ -116,6 +131,16 @@ impl Control {
     /// A question or a report for the API.
     pub(super) async fn ask(&self, node: NodeName, question: Question) {
         told(self.answers.put(Asked { node, question }).await);
+    }
+
+    /// A request of the node's local API.
+    pub(super) async fn application(&self, node: NodeName, question: Question) {
+        told(self.applications.put(applications::Letter::Asked { node, question }).await);
+    }
+
+    /// A node's connection has ended.
+    pub(super) async fn left(&self, node: NodeName) {
+        told(self.applications.put(applications::Letter::Left(node)).await);
     }
 
     /// What became of a task.

@@ -297,7 +297,7 @@ impl Kube {
     }
 }
 
-async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Status> {
+pub(super) async fn collect(response: Response<Body>, limit: usize) -> Result<Bytes, Status> {
     let body = Limited::new(response.into_body(), limit);
     let whole = body.collect().await.map_err(|error| unreached(&error.to_string()))?;
     Ok(whole.to_bytes())

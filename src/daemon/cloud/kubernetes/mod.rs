@@ -4,12 +4,14 @@
 //!
 //! control, trust, stream --Kube--> HTTPS --> kube-apiserver or the embedded API
 
+mod acting;
 mod client;
 mod resource;
 mod watch;
 
+pub(super) use acting::AsNode;
 pub(super) use client::{Kube, Patch};
-pub(super) use resource::Resource;
+pub(super) use resource::{Resource, path_of, segment};
 pub(super) use watch::{Event, Scope, follow};
 
 use crate::model::{Revision, Status};

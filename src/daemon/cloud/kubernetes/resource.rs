@@ -99,22 +99,34 @@ impl Resource {
 
     /// The path of one object, of one of its subresources, or of a collection.
     pub fn path(&self, namespace: Option<&str>, name: Option<&str>, subresource: Option<&str>) -> String {
-        let mut path = match self.group {
-            "" => format!("/api/{}", self.version),
-            group => format!("/apis/{group}/{}", self.version),
-        };
-        if let Some(namespace) = namespace.filter(|_| self.namespaced) {
-            path += "/namespaces/";
-            segment(&mut path, namespace);
-        }
-        path.push('/');
-        path += self.plural;
-        for part in [name, subresource].into_iter().flatten() {
-            path.push('/');
-            segment(&mut path, part);
-        }
-        path
+        let place = (namespace.filter(|_| self.namespaced), name, subresource);
+        path_of((self.group, self.version, self.plural), place)
     }
+}
+
+/// The path of what group, version and plural name: of namespace, name and subresource, as far as they are given.
+pub(in crate::daemon::cloud) fn path_of(
+    (group, version, plural): (&str, &str, &str),
+    (namespace, name, subresource): (Option<&str>, Option<&str>, Option<&str>),
+) -> String {
+    let mut path = String::from(if group.is_empty() { "/api" } else { "/apis" });
+    let mut add = |part: &str| {
+        path.push('/');
+        segment(&mut path, part);
+    };
+    if !group.is_empty() {
+        add(group);
+    }
+    add(version);
+    if let Some(namespace) = namespace {
+        add("namespaces");
+        add(namespace);
+    }
+    add(plural);
+    for part in [name, subresource].into_iter().flatten() {
+        add(part);
+    }
+    path
 }
 
 const fn device(kind: &'static str, plural: &'static str) -> Resource {
@@ -130,7 +142,7 @@ const fn sync(kind: &'static str, plural: &'static str, namespaced: bool) -> Res
 }
 
 /// Appends text as one path segment or query value; dots alone would climb, so they are encoded too.
-pub(super) fn segment(path: &mut String, text: &str) {
+pub(in crate::daemon::cloud) fn segment(path: &mut String, text: &str) {
     let dots_alone = text == "." || text == "..";
     for byte in text.bytes() {
         let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b':');
