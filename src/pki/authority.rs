@@ -200,7 +200,26 @@ impl Authority {
 
     /// Issues a server certificate for these host names and addresses.
     pub fn issue_server(&self, common_name: &str, names: &[String], days: u32) -> Result<Identity, Failure> {
-        let mut params = from_now(self::days(days));
+        self.server(from_now(self::days(days)), common_name, names)
+    }
+
+    /// Issues a server certificate valid between two instants in seconds since the epoch.
+    pub fn issue_server_between(
+        &self,
+        common_name: &str,
+        names: &[String],
+        from: i64,
+        until: i64,
+    ) -> Result<Identity, Failure> {
+        self.server(validity(from, until), common_name, names)
+    }
+
+    fn server(
+        &self,
+        mut params: CertificateParams,
+        common_name: &str,
+        names: &[String],
+    ) -> Result<Identity, Failure> {
         params.distinguished_name = subject(common_name, &["KubeEdge"]);
         params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(failed)?.subject_alt_names;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

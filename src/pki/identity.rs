@@ -6,7 +6,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use std::net::IpAddr;
 use std::path::Path;
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest, X509Name};
+use x509_parser::prelude::{
+    FromDer, GeneralName, ParsedExtension, X509Certificate, X509CertificationRequest, X509Name,
+};
 
 const FILE_LIMIT: u64 = 256 << 10;
 pub(super) const NO_KEY: &str = "it is no P-256, P-384 or RSA key";
@@ -133,15 +135,29 @@ pub fn facts_of(der: &[u8]) -> Option<Facts> {
 pub fn names_of(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
-    let text = |name: &GeneralName<'_>| match name {
+    names.value.general_names.iter().filter_map(host).collect()
+}
+
+/// The host names and addresses that a signing request asks for.
+pub fn csr_names(der: &[u8]) -> Vec<String> {
+    let Ok((_, request)) = X509CertificationRequest::from_der(der) else { return Vec::new() };
+    let extensions = request.requested_extensions().into_iter().flatten();
+    let names = extensions.filter_map(|extension| match extension {
+        ParsedExtension::SubjectAlternativeName(names) => Some(names),
+        _ => None,
+    });
+    names.flat_map(|names| names.general_names.iter().filter_map(host)).collect()
+}
+
+fn host(name: &GeneralName<'_>) -> Option<String> {
+    match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(bytes) => match bytes.len() {
             4 => <[u8; 4]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
             _ => <[u8; 16]>::try_from(*bytes).ok().map(|b| IpAddr::from(b).to_string()),
         },
         _ => None,
-    };
-    names.value.general_names.iter().filter_map(text).collect()
+    }
 }
 
 /// The certificates of a PEM text in DER; fails when there is none.

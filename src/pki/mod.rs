@@ -11,7 +11,7 @@ mod token;
 pub use authority::{Authority, Request, Usages};
 pub use der::pem_certificate;
 pub use identity::{
-    Facts, Identity, Peer, certificates_of, csr_peer, facts_of, names_of, peer_of, serves_hosts,
+    Facts, Identity, Peer, certificates_of, csr_names, csr_peer, facts_of, names_of, peer_of, serves_hosts,
 };
 pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,

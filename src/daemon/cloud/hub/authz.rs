@@ -17,6 +17,11 @@ pub fn is_node(peer: &Peer, node: &str) -> bool {
     peer.common_name.strip_prefix(PREFIX) == Some(node) && peer.organizations == [GROUP]
 }
 
+/// Whether a certificate is the one that all nodes of a KubeEdge before 1.18 shared; it proves membership and no name.
+pub fn is_former(peer: &Peer) -> bool {
+    peer.common_name == "kubeedge.io" && peer.organizations.first().is_some_and(|first| first == "KubeEdge")
+}
+
 /// Whether the node may say this. What it may do with pods is for `control` to judge, which knows where they run.
 pub fn permits(node: &NodeName, up: &Up) -> bool {
     let own = |name: &str| name == node.as_str();

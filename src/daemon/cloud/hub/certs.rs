@@ -1,29 +1,38 @@
 //! HTTPS of the cloud for nodes that join (protocol.md §2.4): the authority's certificate, node certificates for a token
-//! or a certificate, and whether a node is known.
+//! or a certificate, and whether a node is known. Task reports go to `reports`.
 
-use super::{Config, authz};
+use super::reports::{self, Place};
+use super::{Arrival, Config, authz};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
-use crate::pki::{TokenError, Usages, csr_peer};
+use crate::model::NodeName;
+use crate::pki::{TokenError, Usages, csr_names, csr_peer};
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
-const CSR_LIMIT: usize = 1 << 20;
+/// A request with a P-256 key has 300 bytes; KubeEdge takes a MiB.
+const CSR_LIMIT: usize = 16 << 10;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Answers one request.
 pub(super) async fn handle(
     config: Arc<Config>,
+    arrivals: mpsc::Sender<Arrival>,
     request: Request<Incoming>,
     caller: Arc<Caller>,
 ) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    if !matches!(*request.method(), Method::GET | Method::POST) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed");
+    let place = Place::of(&path);
+    match (request.method(), place) {
+        (&Method::POST, Some(place)) => return reports::take(place, request, &caller, &arrivals).await,
+        (&Method::GET, None) => {}
+        _ => return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
     }
     match path.as_str() {
         "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),
@@ -74,19 +83,21 @@ enum Refusal {
 
 fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> Result<Vec<u8>, Refusal> {
     let unauthorized = |why: &str| Refusal::Unauthorized(why.to_owned());
-    let unreadable = || Failure::new("KE-PKI-006", "the certificate signing request cannot be read");
-    let wanted = csr_peer(csr).ok_or_else(|| Refusal::Failed(unreadable()))?;
+    let wanted = csr_peer(csr).ok_or_else(|| bad_request("it cannot be read"))?;
     let node = match headers.get("NodeName").map(|value| value.to_str()) {
         Some(Ok(name)) => name.to_owned(),
         Some(Err(_)) => return Err(unauthorized("the header NodeName is not text")),
         None => authz::node_of(&wanted).map(|node| node.to_string()).unwrap_or_default(),
     };
-    if crate::model::NodeName::new(node.clone()).is_err() || !authz::is_node(&wanted, &node) {
+    if NodeName::new(node.clone()).is_err() || !authz::is_node(&wanted, &node) {
         return Err(unauthorized("the request must be for system:node:<NodeName> in system:nodes"));
     }
     let authority = config.trust.borrow().authority.clone();
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
+        Some(peer) if authz::is_former(peer) => {
+            tracing::warn!(node, remote = %caller.remote, "a certificate of an old KubeEdge is exchanged for a node's own");
+        }
         Some(_) => return Err(unauthorized("the client certificate is not this node's")),
         None => {
             let bearer = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
@@ -102,5 +113,35 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             })?;
         }
     }
-    authority.sign_csr(csr, config.certificate_life, Usages::CLIENT).map_err(Refusal::Failed)
+    let usages = usages(headers.get("ExtKeyUsages"))?;
+    if usages.server && !csr_names(csr).iter().all(|name| is_local(name)) {
+        return Err(bad_request(
+            "a node may be a server on this machine only: localhost, loopback, link-local",
+        ));
+    }
+    authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)
+}
+
+fn bad_request(why: &str) -> Refusal {
+    let what = format!("the certificate signing request cannot be signed: {why}");
+    Refusal::Failed(Failure::new("KE-PKI-006", what))
+}
+
+/// Reads Go's numbers of extended key usages: 1 is a server's, 2 a client's; nothing else suits a node.
+fn usages(header: Option<&HeaderValue>) -> Result<Usages, Refusal> {
+    let Some(header) = header.filter(|header| !header.is_empty()) else { return Ok(Usages::CLIENT) };
+    let wrong = || bad_request("ExtKeyUsages must be [1], [2] or [1,2]");
+    let numbers: Vec<u8> = serde_json::from_slice(header.as_bytes()).map_err(|_| wrong())?;
+    let usages = Usages { server: numbers.contains(&1), client: numbers.contains(&2) };
+    let known = numbers.iter().all(|number| (1..=2).contains(number));
+    if known && (usages.server || usages.client) { Ok(usages) } else { Err(wrong()) }
+}
+
+/// Nodes trust any server of this authority by its name: no node may get a certificate that names the cloud.
+fn is_local(name: &str) -> bool {
+    match name.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unicast_link_local(),
+        Err(_) => name == "localhost",
+    }
 }

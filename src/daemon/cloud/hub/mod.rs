@@ -6,6 +6,7 @@ mod certs;
 mod comeback;
 mod delivery;
 mod registry;
+mod reports;
 mod server;
 mod session;
 

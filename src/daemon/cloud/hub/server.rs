@@ -133,8 +133,8 @@ impl HubModule {
     }
 
     fn start_https(&self, servers: &mut Crew, tls: LiveTls, stop: &Stop) -> Result<(), Failure> {
-        let config = self.config.clone();
-        let handler = move |request, caller| certs::handle(config.clone(), request, caller);
+        let (config, arrivals) = (self.config.clone(), self.shared.arrivals.clone());
+        let handler = move |request, caller| certs::handle(config.clone(), arrivals.clone(), request, caller);
         servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
         Ok(())
     }
