@@ -8,9 +8,13 @@ pub mod mapper;
 pub mod status;
 
 #[cfg(test)]
+mod credentials;
+#[cfg(test)]
 mod healing;
 #[cfg(test)]
 mod joint;
+#[cfg(test)]
+mod replicas;
 #[cfg(test)]
 mod road;
 #[cfg(test)]

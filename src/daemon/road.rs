@@ -34,11 +34,11 @@ pub(super) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     done.unwrap_or_else(|_| panic!("it takes too long: {what}"))
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn run(crew: &mut Crew, stop: &Stop, mut module: impl Module) {
+pub(super) fn run(crew: &mut Crew, stop: &Stop, mut module: impl Module) {
     let stop = stop.clone();
     crew.spawn(async move {
         let ready = Ready::detached(module.name());

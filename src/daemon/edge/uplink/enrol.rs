@@ -4,7 +4,10 @@
 use crate::base::{Exit, Failure, create_private_dir, now, read_limited, rfc3339, write_atomic};
 use crate::link::{DialError, Endpoint, FetchError, fetch};
 use crate::model::NodeName;
-use crate::pki::{Facts, Identity, Request, Token, client_config, pem_certificate, unverified_client_config};
+use crate::pki::{
+    Facts, Identity, Request, Token, certificates_of, client_config, pem_certificate,
+    unverified_client_config,
+};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::Full;
@@ -15,6 +18,8 @@ use std::time::Duration;
 
 const TIME: Duration = Duration::from_secs(30);
 const SIZE: usize = 256 << 10;
+/// Authorities that a node trusts at most; more than one only while the cloud changes its own.
+const AUTHORITIES: usize = 4;
 
 /// Where the node keeps what proves who it is; KubeEdge's places by default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +77,7 @@ pub async fn enrol(wanted: &Enrolment) -> Result<Enrolled, Failure> {
     let ca_pem = pem_certificate(&ca);
     let tls = client_config(&ca_pem, None)?;
     let identity = apply(&wanted.node, &endpoint, tls, Some(&token.bearer)).await?;
-    save(wanted.files.clone(), Some(ca_pem), identity).await?;
+    save(wanted.files.clone(), ca_pem, identity).await?;
     tracing::info!(node = %wanted.node, "the node has a certificate now");
     Ok(Enrolled::Issued)
 }
@@ -95,29 +100,59 @@ pub(super) fn endpoint(address: &str) -> Result<Endpoint, Failure> {
     })
 }
 
-/// Renews with the present certificate; no token is needed.
+/// Gets the next certificate with the present one; no token is needed. It lies beside the present one until
+/// [`promote`] puts it in its place. A new authority of the cloud is trusted from then on, beside the present one.
 pub(super) async fn renew(wanted: &Enrolment, present: &Credentials) -> Result<(), Failure> {
     let endpoint = endpoint(&wanted.https)?;
     let tls = client_config(&present.ca_pem, Some(&present.identity))?;
-    let identity = apply(&wanted.node, &endpoint, tls, None).await?;
-    save(wanted.files.clone(), None, identity).await?;
-    tracing::info!(node = %wanted.node, "the node's certificate is renewed");
-    Ok(())
+    let identity = apply(&wanted.node, &endpoint, tls.clone(), None).await?;
+    // The connection is verified, so the cloud's word on its authority counts.
+    let ca = match download_ca(&endpoint, tls).await {
+        Ok(ca) => extended(&present.ca_pem, &ca),
+        Err(failure) => {
+            tracing::debug!(code = failure.code, "the authority could not be looked at");
+            None
+        }
+    };
+    let files = wanted.files.clone();
+    on_disk(move || {
+        if let Some(ca) = ca {
+            write_atomic(&files.ca, ca.as_bytes(), 0o600)?;
+        }
+        write_atomic(&next(&files.key), identity.key_pem.as_bytes(), 0o600)?;
+        write_atomic(&next(&files.cert), identity.cert_pem.as_bytes(), 0o600)
+    })
+    .await
+}
+
+/// The trusted authorities with a new one in front; `None` when it is no news or cannot be an authority.
+fn extended(ca_pem: &str, der: &[u8]) -> Option<String> {
+    let known = certificates_of(ca_pem).ok()?;
+    if known.iter().any(|cert| cert == der) || known.len() >= AUTHORITIES {
+        return None;
+    }
+    let new = pem_certificate(der) + ca_pem;
+    client_config(&new, None).is_ok().then_some(new)
 }
 
 async fn fetch_ca(endpoint: &Endpoint, token: &Token) -> Result<Bytes, Failure> {
+    let ca = download_ca(endpoint, unverified_client_config()?).await?;
+    if !token.fits(&ca) {
+        return Err(Failure::new("KE-TOKEN-001", "the join token belongs to another cloud")
+            .because(format!("the hash in the token is not that of the authority at {endpoint}"))
+            .fix("check the address, or get the token from this cloud with: kedge token create"));
+    }
+    Ok(ca)
+}
+
+async fn download_ca(endpoint: &Endpoint, tls: Arc<rustls::ClientConfig>) -> Result<Bytes, Failure> {
     let request = http::Request::get("/ca.crt").body(Full::default()).map_err(no_request)?;
-    let answer = fetch(endpoint, unverified_client_config()?, request, SIZE, TIME).await;
+    let answer = fetch(endpoint, tls, request, SIZE, TIME).await;
     let (status, ca) = answer.map_err(|error| unreachable(endpoint, &error))?;
     if status != StatusCode::OK {
         return Err(Failure::new("KE-LINK-003", format!("{endpoint} does not serve /ca.crt"))
             .because(format!("it answered with status {}", status.as_u16()))
             .fix("check that the address is that of a kedge or KubeEdge cloud"));
-    }
-    if !token.fits(&ca) {
-        return Err(Failure::new("KE-TOKEN-001", "the join token belongs to another cloud")
-            .because(format!("the hash in the token is not that of the authority at {endpoint}"))
-            .fix("check the address, or get the token from this cloud with: kedge token create"));
     }
     Ok(ca)
 }
@@ -203,50 +238,93 @@ pub(super) struct Credentials {
     pub facts: Facts,
 }
 
-/// The credentials on disk, checked; the failure says why they cannot be used.
+/// The credentials on disk, checked; the failure says why they cannot be used. When they cannot, and a renewed
+/// certificate lies ready, that takes their place.
 pub(super) async fn load(wanted: &Enrolment) -> Result<Credentials, Failure> {
     let (files, node) = (wanted.files.clone(), wanted.node.clone());
-    let loaded = tokio::task::spawn_blocking(move || load_now(&files, &node)).await;
-    loaded.unwrap_or_else(|_| Err(Failure::new("KE-CERT-007", "the node's certificate cannot be read")))
+    on_disk(move || {
+        read(&files, (&files.cert, &files.key), &node).or_else(|failure| {
+            let renewed = read(&files, (&next(&files.cert), &next(&files.key)), &node);
+            // A renewal that was cut short has put the certificate in its place but not the key.
+            let halfway = || read(&files, (&files.cert, &next(&files.key)), &node);
+            let found = renewed.or_else(|_| halfway());
+            found.and_then(|found| put_next_in_place(&files).map(|()| found)).map_err(|_| failure)
+        })
+    })
+    .await
+}
+
+/// The renewed certificate that waits to be tried; `None` when there is none that can be used.
+pub(super) async fn load_next(wanted: &Enrolment) -> Option<Credentials> {
+    let (files, node) = (wanted.files.clone(), wanted.node.clone());
+    on_disk(move || read(&files, (&next(&files.cert), &next(&files.key)), &node)).await.ok()
+}
+
+/// Puts the renewed certificate, which has proved good, in the place of the former.
+pub(super) async fn promote(wanted: &Enrolment) -> Result<(), Failure> {
+    let files = wanted.files.clone();
+    on_disk(move || put_next_in_place(&files)).await
+}
+
+/// Throws a renewed certificate away that the cloud does not accept.
+pub(super) async fn discard(wanted: &Enrolment) {
+    let files = wanted.files.clone();
+    let removed = on_disk(move || {
+        for file in [&files.cert, &files.key] {
+            drop(std::fs::remove_file(next(file)));
+        }
+        Ok(())
+    });
+    drop(removed.await);
+}
+
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        Err(Failure::new("KE-CERT-007", "the node's certificate cannot be read or written"))
+    })
+}
+
+/// Whichever step is the last one before a crash, a pair that fits is found by [`load`].
+fn put_next_in_place(files: &Files) -> Result<(), Failure> {
+    for file in [&files.cert, &files.key] {
+        let from = next(file);
+        if from.exists() {
+            std::fs::rename(&from, file).map_err(|error| {
+                Failure::new("KE-FILE-001", format!("cannot write {}", file.display())).because(error)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 const JOIN: &str =
     "join with a token of the cloud: kedge token create there, then modules.edgeHub.token here";
 
-fn load_now(files: &Files, node: &NodeName) -> Result<Credentials, Failure> {
-    if !files.cert.exists() || !files.ca.exists() {
+fn read(files: &Files, (cert, key): (&Path, &Path), node: &NodeName) -> Result<Credentials, Failure> {
+    if !cert.exists() || !files.ca.exists() {
         return Err(Failure::new("KE-CERT-008", format!("{node} has no certificate yet"))
-            .because(format!("{} or {} is missing", files.cert.display(), files.ca.display()))
+            .because(format!("{} or {} is missing", cert.display(), files.ca.display()))
             .fix(JOIN));
     }
     let ca_pem = String::from_utf8_lossy(&read_limited(&files.ca, SIZE as u64)?).into_owned();
-    let mut identity = Identity::load(&files.cert, &files.key);
-    let fits = |identity: &Result<Identity, Failure>| {
-        identity.as_ref().is_ok_and(|identity| client_config(&ca_pem, Some(identity)).is_ok())
-    };
-    if !fits(&identity) {
-        // A renewal that was cut short has put the certificate in place but not its key.
-        let next = next_key(&files.key);
-        let renewed = Identity::load(&files.cert, &next);
-        if fits(&renewed) && std::fs::rename(&next, &files.key).is_ok() {
-            identity = renewed;
-        }
-    }
-    let identity = identity?;
+    let identity = Identity::load(cert, key)?;
     client_config(&ca_pem, Some(&identity)).map_err(|failure| {
         let why = failure.why.clone();
-        failure.because(format!("{}: {why}", files.cert.display())).fix(JOIN)
+        failure.because(format!("{}: {why}", cert.display())).fix(JOIN)
     })?;
-    let facts = identity.facts().ok_or_else(|| {
-        Failure::new("KE-CERT-007", format!("cannot read {}", files.cert.display())).fix(JOIN)
-    })?;
+    let facts = identity
+        .facts()
+        .ok_or_else(|| Failure::new("KE-CERT-007", format!("cannot read {}", cert.display())).fix(JOIN))?;
     let name = &facts.peer.common_name;
     if name.strip_prefix("system:node:") != Some(node.as_str()) {
         return Err(Failure::new("KE-CERT-009", format!("the certificate is not {node}'s"))
-            .because(format!("{} is for {name}", files.cert.display()))
+            .because(format!("{} is for {name}", cert.display()))
             .fix("give the node its former name, or remove the certificate and join again"));
     }
-    check_time(&facts, &files.cert)?;
+    check_time(&facts, cert)?;
     Ok(Credentials { ca_pem, identity, facts })
 }
 
@@ -266,29 +344,27 @@ fn check_time(facts: &Facts, cert: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn next_key(key: &Path) -> PathBuf {
-    key.with_extension("key.next")
+/// Where a certificate or key waits until it has proved good.
+fn next(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".next");
+    name.into()
 }
 
-async fn save(files: Files, ca_pem: Option<String>, identity: Identity) -> Result<(), Failure> {
-    let saved = tokio::task::spawn_blocking(move || {
+async fn save(files: Files, ca_pem: String, identity: Identity) -> Result<(), Failure> {
+    on_disk(move || {
         for file in [&files.ca, &files.cert, &files.key] {
             if let Some(parent) = file.parent() {
                 create_private_dir(parent)?;
             }
         }
-        if let Some(ca) = ca_pem {
-            write_atomic(&files.ca, ca.as_bytes(), 0o600)?;
-        }
-        // Key and certificate belong together: whichever step is the last one before a crash, a pair that fits is found.
-        let next = next_key(&files.key);
-        write_atomic(&next, identity.key_pem.as_bytes(), 0o600)?;
-        write_atomic(&files.cert, identity.cert_pem.as_bytes(), 0o600)?;
-        std::fs::rename(&next, &files.key).map_err(|error| {
-            Failure::new("KE-FILE-001", format!("cannot write {}", files.key.display())).because(error)
-        })
-    });
-    saved.await.unwrap_or_else(|_| Err(Failure::new("KE-CERT-007", "the node's certificate cannot be saved")))
+        write_atomic(&files.ca, ca_pem.as_bytes(), 0o600)?;
+        // Key and certificate belong together: neither is in its place before both are on disk.
+        write_atomic(&next(&files.key), identity.key_pem.as_bytes(), 0o600)?;
+        write_atomic(&next(&files.cert), identity.cert_pem.as_bytes(), 0o600)?;
+        put_next_in_place(&files)
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -308,7 +384,7 @@ mod tests {
 
     async fn put(wanted: &Enrolment, authority: &Authority, name: &str, from: i64, until: i64) {
         let identity = authority.issue_client_between(name, &["system:nodes"], from, until).unwrap();
-        save(wanted.files.clone(), Some(authority.cert_pem()), identity).await.unwrap();
+        save(wanted.files.clone(), authority.cert_pem(), identity).await.unwrap();
     }
 
     #[tokio::test]
@@ -346,9 +422,49 @@ mod tests {
         put(&wanted, &authority, "system:node:n1", 0, until).await;
         let renewed =
             authority.issue_client_between("system:node:n1", &["system:nodes"], 0, until + 1).unwrap();
-        std::fs::write(next_key(&wanted.files.key), &renewed.key_pem).unwrap();
+        std::fs::write(next(&wanted.files.key), &renewed.key_pem).unwrap();
         std::fs::write(&wanted.files.cert, &renewed.cert_pem).unwrap();
         assert_eq!(enrol(&wanted).await, Ok(Enrolled::Reused));
         assert_eq!(std::fs::read_to_string(&wanted.files.key).unwrap(), renewed.key_pem);
+    }
+
+    #[tokio::test]
+    async fn a_renewed_certificate_waits_and_stands_in_for_one_that_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(dir.path());
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let at = now().as_second();
+        put(&wanted, &authority, "system:node:n1", at - 10, at + 1000).await;
+        let issue = |until| {
+            authority.issue_client_between("system:node:n1", &["system:nodes"], at - 5, until).unwrap()
+        };
+        let lay = |identity: &Identity| {
+            std::fs::write(next(&wanted.files.key), &identity.key_pem).unwrap();
+            std::fs::write(next(&wanted.files.cert), &identity.cert_pem).unwrap();
+        };
+        assert!(load_next(&wanted).await.is_none());
+        let renewed = issue(at + 2000);
+        lay(&renewed);
+        assert_eq!(load(&wanted).await.unwrap().facts.not_after, at + 1000);
+        assert_eq!(load_next(&wanted).await.unwrap().identity, renewed);
+        discard(&wanted).await;
+        assert!(load_next(&wanted).await.is_none());
+        // The node was off when its certificate ended, after it had got the next one.
+        put(&wanted, &authority, "system:node:n1", at - 1000, at - 1).await;
+        lay(&renewed);
+        assert_eq!(load(&wanted).await.unwrap().identity, renewed);
+        assert!(!next(&wanted.files.key).exists() && !next(&wanted.files.cert).exists());
+        assert_eq!(Identity::load(&wanted.files.cert, &wanted.files.key).unwrap(), renewed);
+    }
+
+    #[test]
+    fn a_new_authority_is_trusted_beside_the_present_one() {
+        let (old, new) = (Authority::generate("KubeEdge").unwrap(), Authority::generate("KubeEdge").unwrap());
+        assert_eq!(extended(&old.cert_pem(), old.cert_der()), None);
+        assert_eq!(extended(&old.cert_pem(), b"nonsense"), None);
+        let both = extended(&old.cert_pem(), new.cert_der()).unwrap();
+        let known = certificates_of(&both).unwrap();
+        assert_eq!(known, [new.cert_der().to_vec(), old.cert_der().to_vec()]);
+        assert_eq!(extended(&both, old.cert_der()), None);
     }
 }

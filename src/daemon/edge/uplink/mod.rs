@@ -4,6 +4,7 @@
 mod book;
 mod enrol;
 mod module;
+mod renewal;
 mod session;
 
 pub use enrol::{Enrolled, Enrolment, Files, enrol};

@@ -2,6 +2,7 @@
 
 use super::book::Book;
 use super::enrol::{self, Credentials, Enrolment, dial_failure, enrol};
+use super::renewal::Rotation;
 use super::session::{Desk, End, serve};
 use super::{Config, Inbound, Link, LinkState, Outgoing};
 use crate::base::{Backoff, BoxFuture, Exit, Failure, Module, Ready, Stop, random_bytes};
@@ -23,8 +24,6 @@ const LONGEST_WISH: Duration = Duration::from_secs(300);
 /// A connection that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(30);
-/// A renewal that failed is tried again with the connection, at the earliest after so long.
-const RENEW_PAUSE: Duration = Duration::from_secs(600);
 
 pub(super) struct UplinkModule {
     pub config: Config,
@@ -60,7 +59,7 @@ impl UplinkModule {
         let mut complaints = HashSet::new();
         let mut backoff = Backoff::new(FLOOR, CEILING);
         let (mut last_code, mut failures) = ("", 0);
-        let mut renewed_at: Option<Instant> = None;
+        let mut rotation = Rotation::default();
         let enrolment = self.config.enrolment();
         while !stop.is_raised() {
             let mut desk = Desk {
@@ -70,18 +69,28 @@ impl UplinkModule {
                 state: &self.state,
                 complaints: &mut complaints,
             };
-            let opening = open(&self.config, &enrolment, &self.endpoint, &mut renewed_at);
+            let opening = open(&self.config, &enrolment, &self.endpoint, &mut rotation);
             let Some(opened) = stop.or(desk.meanwhile(opening)).await else { break };
             let wait = match opened {
-                Ok((halves, renew_at)) => {
+                Ok((halves, credentials)) => {
                     last_code = "";
                     let began = Instant::now();
                     self.state.connected(self.endpoint.to_string());
                     tracing::info!(cloud = %self.endpoint, "connected to the cloud");
-                    let end = serve(&mut desk, halves, self.config.heartbeat, renew_at, &stop).await;
+                    let rotate = self.config.rotate;
+                    let renewal = async {
+                        if !rotate {
+                            std::future::pending::<()>().await;
+                        }
+                        rotation.run(&enrolment, &credentials).await;
+                    };
+                    let end = serve(&mut desk, halves, self.config.heartbeat, renewal, &stop).await;
                     desk.book.disconnected();
                     self.state.set(Link::Down);
                     tracing::info!(reason = end.reason(), "disconnected from the cloud");
+                    if end == End::Renewed {
+                        continue;
+                    }
                     // A connection that ends at once, as when two nodes share a name, is not opened in a storm.
                     if began.elapsed() >= STEADY {
                         backoff.reset();
@@ -128,27 +137,39 @@ impl From<Failure> for Missed {
     }
 }
 
-type Opened = ((Writer, Reader), Option<Instant>);
+type Halves = (Writer, Reader);
 
-/// Enrols if needed, renews if due, connects.
+/// Enrols if needed and connects: with a renewed certificate when one lies ready, which takes its place once the cloud
+/// has accepted it, and with the present one otherwise.
 async fn open(
     config: &Config,
     enrolment: &Enrolment,
     endpoint: &Endpoint,
-    renewed_at: &mut Option<Instant>,
-) -> Result<Opened, Missed> {
+    rotation: &mut Rotation,
+) -> Result<(Halves, Credentials), Missed> {
     enrol(enrolment).await?;
-    let mut credentials = enrol::load(enrolment).await?;
-    let rested = renewed_at.is_none_or(|at| at.elapsed() >= RENEW_PAUSE);
-    if config.rotate && rested && until_renewal(&credentials) == Duration::ZERO {
-        *renewed_at = Some(Instant::now());
-        match enrol::renew(enrolment, &credentials).await {
-            Ok(()) => credentials = enrol::load(enrolment).await?,
-            Err(failure) => {
-                tracing::warn!(code = failure.code, error = %failure, "the certificate could not be renewed");
-            }
+    let present = enrol::load(enrolment).await?;
+    let Some(renewed) = enrol::load_next(enrolment).await else {
+        return Ok((dial(config, endpoint, &present).await?, present));
+    };
+    match dial(config, endpoint, &renewed).await {
+        Ok(halves) => {
+            enrol::promote(enrolment).await?;
+            tracing::info!(node = %config.node, "the node's certificate is renewed");
+            Ok((halves, renewed))
+        }
+        Err(Missed { failure, .. }) => {
+            // Whether it is the certificate or the network that is at fault, the present certificate tells.
+            let halves = dial(config, endpoint, &present).await?;
+            tracing::warn!(code = failure.code, error = %failure, "the renewed certificate is not accepted");
+            enrol::discard(enrolment).await;
+            rotation.failed(&present);
+            Ok((halves, present))
         }
     }
+}
+
+async fn dial(config: &Config, endpoint: &Endpoint, credentials: &Credentials) -> Result<Halves, Missed> {
     let tls = client_config(&credentials.ca_pem, Some(&credentials.identity))?;
     let path = format!("/{}/{}/events", config.project, config.node);
     let mut headers = vec![
@@ -159,26 +180,10 @@ async fn open(
     ];
     headers.extend(config.digests.then_some(DIGEST_HEADER));
     let connected = ws::connect(endpoint, tls, &path, &headers, MESSAGE_LIMIT, CONNECT).await;
-    let halves = connected.map_err(|error| {
+    connected.map_err(|error| {
         let wished = if let WsError::Later(wait) = &error { Some(*wait) } else { None };
         Missed { failure: connect_failure(endpoint, &error), wished }
-    })?;
-    let renew_at = config.rotate.then(|| {
-        let pause = if until_renewal(&credentials) == Duration::ZERO { RENEW_PAUSE } else { Duration::ZERO };
-        Instant::now() + until_renewal(&credentials).max(pause)
-    });
-    Ok((halves, renew_at))
-}
-
-/// Renewal is due when 0.60 to 0.66 of the certificate's life has passed; the same certificate always gives the same
-/// instant.
-fn until_renewal(credentials: &Credentials) -> Duration {
-    let facts = &credentials.facts;
-    let life = facts.not_after.saturating_sub(facts.not_before).max(0);
-    let spread = facts.not_before.rem_euclid(60);
-    let due = facts.not_before.saturating_add(life / 1000 * (600 + spread));
-    let left = due.saturating_sub(crate::base::now().as_second());
-    Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    })
 }
 
 fn connect_failure(endpoint: &Endpoint, error: &WsError) -> Failure {

@@ -34,8 +34,8 @@ pub(super) enum End {
     Silent,
     Oversized,
     Broken,
-    /// It is time to renew the certificate.
-    Renew,
+    /// A renewed certificate is to be used.
+    Renewed,
 }
 
 impl End {
@@ -46,7 +46,7 @@ impl End {
             End::Silent => "the cloud does not answer pings",
             End::Oversized => "a message was larger than allowed",
             End::Broken => "the connection broke",
-            End::Renew => "the certificate is due for renewal",
+            End::Renewed => "the certificate is renewed",
         }
     }
 }
@@ -101,12 +101,12 @@ struct Session<'a, 'b> {
     receipts: FuturesUnordered<Stored>,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends, at the latest when `renewal` does.
 pub(super) async fn serve(
     desk: &mut Desk<'_>,
     (writer, mut reader): (Writer, Reader),
     heartbeat: Duration,
-    renew_at: Option<Instant>,
+    renewal: impl Future<Output = ()>,
     stop: &Stop,
 ) -> End {
     let over = Stop::new();
@@ -119,9 +119,7 @@ pub(super) async fn serve(
     let mut beat = tokio::time::interval(heartbeat);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut pinged: Option<Instant> = None;
-    let far = Instant::now() + Duration::from_secs(86_400 * 365);
-    let renew = tokio::time::sleep_until(renew_at.unwrap_or(far).into());
-    tokio::pin!(renew);
+    tokio::pin!(renewal);
     let end = loop {
         let ready = !session.urgent.is_empty() || session.desk.book.is_ready();
         let may_read = session.inbox.len() < INBOX && session.receipts.len() < RECEIPTS;
@@ -178,7 +176,7 @@ pub(super) async fn serve(
                     pinged = Some(Instant::now());
                 }
             }
-            () = renew.as_mut() => break End::Renew,
+            () = renewal.as_mut() => break End::Renewed,
             () = outbox.closed() => break End::Broken,
         }
     };
