@@ -15,4 +15,5 @@ mod kubectl;
 mod offline;
 mod pods;
 mod support;
+mod takeover;
 mod up;
