@@ -43,7 +43,7 @@ pub struct Frame {
 }
 
 /// Why bytes are not a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum FrameError {
     #[error("the frame is cut off or its numbers are too long")]
     Truncated,

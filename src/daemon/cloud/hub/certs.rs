@@ -9,7 +9,7 @@ use crate::model::NodeName;
 use crate::pki::{TokenError, Usages, csr_names, csr_peer};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -57,8 +57,16 @@ fn der(bytes: Vec<u8>) -> Response<Body> {
 async fn certificate(config: Arc<Config>, request: Request<Incoming>, caller: Arc<Caller>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let body = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, CSR_LIMIT).collect()).await;
-    let Ok(Ok(body)) = body else {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "the certificate signing request cannot be read");
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let why = "the certificate signing request is larger than allowed";
+            tracing::warn!(remote = %caller.remote, reason = why, "a certificate was refused");
+            return text(StatusCode::PAYLOAD_TOO_LARGE, why);
+        }
+        _ => {
+            return text(StatusCode::INTERNAL_SERVER_ERROR, "the certificate signing request cannot be read");
+        }
     };
     let csr = body.to_bytes();
     let issued = tokio::task::spawn_blocking(move || issue(&config, &parts.headers, &csr, &caller)).await;

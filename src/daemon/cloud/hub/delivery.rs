@@ -83,6 +83,7 @@ pub struct Delivery {
     rested: u64,
     flights: HashMap<MessageId, Flight>,
     notes: VecDeque<(MessageId, Stored)>,
+    resent: bool,
 }
 
 impl Delivery {
@@ -96,7 +97,13 @@ impl Delivery {
             rested: 0,
             flights: HashMap::new(),
             notes: VecDeque::new(),
+            resent: false,
         }
+    }
+
+    /// Whether any message has been sent twice.
+    pub fn has_resent(&self) -> bool {
+        self.resent
     }
 
     /// Objects that wait or are on their way.
@@ -175,6 +182,7 @@ impl Delivery {
             let flight = self.flights.get_mut(&id)?;
             if flight.sendings < SENDINGS && !self.waiting.contains_key(&flight.slot) {
                 flight.sendings += 1;
+                self.resent = true;
                 flight.due = now + RESEND_AFTER;
                 return Some(flight.item.envelope.encode());
             }
@@ -299,6 +307,7 @@ mod tests {
             assert_eq!(delivery.next(now), None);
             now = delivery.next_due().unwrap();
             assert_eq!(read(&delivery.next(now).unwrap()).0, first);
+            assert!(delivery.has_resent());
         }
         now += RESEND_AFTER;
         assert_eq!(read(&delivery.next(now).unwrap()).1, "default/pod/b");

@@ -92,6 +92,7 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         node: node.clone(),
         entry,
         shared: shared.clone(),
+        windowed,
         delivery: Delivery::new(if windowed { WINDOW } else { 1 }),
         once: VecDeque::new(),
         hub_stop: stop.clone(),
@@ -114,6 +115,8 @@ struct Session {
     node: NodeName,
     entry: Entry,
     shared: Shared,
+    /// A kedge edge: it acknowledges what it refuses; an edgecore does not and is told again.
+    windowed: bool,
     delivery: Delivery,
     once: VecDeque<String>,
     /// Raised when all sessions end.
@@ -155,6 +158,9 @@ impl Session {
                     Ok(permit) => {
                         if let Some(text) = self.once.pop_front().or_else(|| self.delivery.next(now)) {
                             permit.send(text);
+                        }
+                        if self.delivery.has_resent() {
+                            self.warn_once("the node does not acknowledge");
                         }
                         None
                     }
@@ -250,8 +256,10 @@ impl Session {
                 Some(Arrival::Stored { node, key, uid, revision, deleted })
             }
             Up::Failed { of, .. } => {
-                // It is not sent again, and not recorded as stored either.
-                self.delivery.acknowledged(of);
+                if self.windowed {
+                    // It is not sent again, and not recorded as stored either.
+                    self.delivery.acknowledged(of);
+                }
                 self.complain("the node could not carry out a message");
                 None
             }
@@ -280,6 +288,10 @@ impl Session {
     /// Counts a bad message and logs the first of its kind.
     fn complain(&mut self, why: &'static str) {
         self.malformed += 1;
+        self.warn_once(why);
+    }
+
+    fn warn_once(&mut self, why: &'static str) {
         if self.complaints.insert(why) {
             tracing::warn!(node = %self.node, reason = why, "a message of the node cannot be used");
         }

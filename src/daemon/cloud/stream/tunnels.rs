@@ -3,13 +3,13 @@
 
 use crate::base::{Crew, Stop};
 use crate::link::http::{Body, Caller, text};
-use crate::link::ws::{self, Outgoing, Pending, Reader, Received, Writer};
+use crate::link::ws::{self, Outgoing, Pending, Reader, Received, Writer, WsError};
 use crate::model::NodeName;
 use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -152,7 +152,9 @@ pub(super) async fn enter(
         return text(StatusCode::BAD_REQUEST, "the node's name is missing or wrong");
     };
     if certified != Some(node.as_str()) {
-        return text(StatusCode::FORBIDDEN, "the certificate belongs to another node");
+        let why = "the certificate belongs to another node";
+        tracing::warn!(remote = %caller.remote, reason = why, "a tunnel was refused");
+        return text(StatusCode::FORBIDDEN, why);
     }
     match ws::upgrade(&mut request) {
         Ok((response, pending)) => match sessions.try_send(Entered { node, pending, has_window }) {
@@ -185,18 +187,18 @@ async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
         former.replaced.raise();
     }
     tracing::info!(%node, "a stream tunnel is open");
-    tokio::select! {
-        () = stop.raised() => {}
-        () = replaced.raised() => {}
-        () = write(writer, queue) => {}
-        () = read(&tunnels, &node, serial, reader, outgoing, has_window) => {}
-    }
+    let reason = tokio::select! {
+        () = stop.raised() => "the cloud stops",
+        () = replaced.raised() => "another tunnel of the node took its place",
+        () = write(writer, queue) => "the connection broke",
+        reason = read(&tunnels, &node, serial, reader, outgoing, has_window) => reason,
+    };
     let mut open = tunnels.locked();
     if open.get(&node).is_some_and(|tunnel| tunnel.serial == serial) {
         open.remove(&node);
     }
     drop(open);
-    tracing::info!(%node, "a stream tunnel is closed");
+    tracing::info!(%node, reason, "a stream tunnel is closed");
 }
 
 async fn write(mut writer: Writer, mut queue: mpsc::Receiver<Frame>) {
@@ -222,12 +224,25 @@ async fn read(
     mut reader: Reader,
     outgoing: mpsc::Sender<Frame>,
     has_window: bool,
-) {
-    while let Ok(Some(Ok(received))) = tokio::time::timeout(SILENCE, reader.next()).await {
-        let Received::Data(bytes) = received else { continue };
-        let Ok(frame) = Frame::decode(bytes) else {
-            tracing::debug!(%node, "a frame of a tunnel is not understood");
-            return;
+) -> &'static str {
+    let mut complaints = HashSet::new();
+    loop {
+        let bytes = match tokio::time::timeout(SILENCE, reader.next()).await {
+            Ok(Some(Ok(Received::Data(bytes)))) => bytes,
+            Ok(Some(Ok(_))) => continue,
+            Ok(Some(Err(WsError::TooLarge))) => return "a message was larger than allowed",
+            Ok(Some(Err(_))) => return "the connection broke",
+            Ok(None) => return "the node closed it",
+            Err(_) => return "the node is silent",
+        };
+        let frame = match Frame::decode(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                if complaints.insert(error) {
+                    tracing::warn!(%node, reason = %error, "a frame of a tunnel cannot be used");
+                }
+                continue;
+            }
         };
         match frame.kind {
             FrameKind::Data => {
@@ -241,7 +256,7 @@ async fn read(
             FrameKind::RemoveConnect => {
                 tunnels.finish(node, frame.connection);
             }
-            FrameKind::CloseConnect => return,
+            FrameKind::CloseConnect => return "the node closed it",
             FrameKind::LogsConnect
             | FrameKind::ExecConnect
             | FrameKind::MetricConnect

@@ -9,7 +9,7 @@ use crate::pki::{Identity, client_config};
 use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
@@ -107,9 +107,18 @@ async fn serve(source: &SharedLogSource, mut writer: Writer, mut reader: Reader,
         }
     };
     let read = async {
+        let mut complaints = HashSet::new();
         while let Some(Ok(received)) = reader.next().await {
             let Received::Data(bytes) = received else { continue };
-            let Ok(frame) = Frame::decode(bytes) else { return };
+            let frame = match Frame::decode(bytes) {
+                Ok(frame) => frame,
+                Err(error) => {
+                    if complaints.insert(error) {
+                        tracing::warn!(reason = %error, "a frame of the tunnel cannot be used");
+                    }
+                    continue;
+                }
+            };
             running.retain(|_, request| !request.stop.is_raised());
             if !take(source, frame, &mut running, &mut crew, &outgoing).await {
                 return;
