@@ -44,7 +44,7 @@ fn json(body: &[u8]) -> Result<Value, Status> {
 
 /// An object as the content type says.
 pub fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
-    match media(headers) {
+    let read = match media(headers) {
         "" | "application/json" | "*/*" | "text/plain" | "application/x-www-form-urlencoded" => json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body),
         "application/vnd.kubernetes.protobuf" => protobuf::object(body).ok_or_else(|| {
@@ -54,7 +54,9 @@ pub fn object(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
             )
         }),
         other => Err(errors::unsupported_media(other, "application/json, application/yaml")),
-    }
+    }?;
+    // What follows writes into fields, and a number or a list has none.
+    if read.is_object() { Ok(read) } else { Err(errors::bad_request("the body is not an object")) }
 }
 
 /// A patch as the content type says.
