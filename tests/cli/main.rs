@@ -9,6 +9,7 @@ mod edgecore;
 mod faults;
 mod fleet;
 mod full_disk;
+mod hazards;
 mod help;
 mod hostile;
 mod kubectl;

@@ -75,18 +75,36 @@ pub fn identity(world: &World, node: &str) -> (String, Identity) {
 }
 
 /// Connects to the hub as a node.
-pub fn connect(world: &World, node: &str, (ca_pem, identity): &(String, Identity)) -> Node {
+pub fn connect(world: &World, node: &str, identity: &(String, Identity)) -> Node {
+    let headers = [("node_id", node), ("project_id", "p"), ("ConnectionUse", "msg")];
+    upgrade(world.ports.hub, &format!("/p/{node}/events"), &headers, identity)
+        .unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Opens a stream tunnel as a node.
+pub fn tunnel(world: &World, node: &str, identity: &(String, Identity)) -> Node {
+    let headers = [("SessionHostNameOverride", node), ("SessionInternalIP", "192.0.2.2")];
+    upgrade(world.ports.tunnel, "/v1/kubeedge/connect", &headers, identity)
+        .unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Asks a port for a WebSocket with any headers; an error is what the refusal says.
+pub fn upgrade(
+    port: u16,
+    path: &str,
+    headers: &[(&str, &str)],
+    (ca_pem, identity): &(String, Identity),
+) -> Result<Node, String> {
     let tls = client_config(ca_pem, Some(identity)).unwrap();
-    let socket = TcpStream::connect(("127.0.0.1", world.ports.hub)).unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
     socket.set_read_timeout(Some(SOON)).unwrap();
     let tls = ClientConnection::new(tls, "127.0.0.1".try_into().unwrap()).unwrap();
-    let uri = format!("wss://127.0.0.1:{}/p/{node}/events", world.ports.hub).parse().unwrap();
-    let request = ClientRequestBuilder::new(uri)
-        .with_header("node_id", node)
-        .with_header("project_id", "p")
-        .with_header("ConnectionUse", "msg");
+    let mut request = ClientRequestBuilder::new(format!("wss://127.0.0.1:{port}{path}").parse().unwrap());
+    for (name, value) in headers {
+        request = request.with_header(*name, *value);
+    }
     let connected = client_with_config(request, StreamOwned::new(tls, socket), Some(config()));
-    Peer(connected.unwrap_or_else(|error| panic!("{error}")).0)
+    connected.map(|(socket, _)| Peer(socket)).map_err(|error| error.to_string())
 }
 
 /// A cloud of one connection at a time.
@@ -96,6 +114,13 @@ pub struct FakeCloud {
 }
 
 impl FakeCloud {
+    /// The same cloud on another port.
+    pub fn on(&self, port: u16) -> FakeCloud {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        FakeCloud { listener, tls: self.tls.clone() }
+    }
+
     /// Listens on the world's hub port and gives the world's node a certificate.
     pub fn new(world: &World) -> FakeCloud {
         install_crypto_provider();
@@ -113,12 +138,16 @@ impl FakeCloud {
 
     /// Waits for the node.
     pub fn accept(&self) -> Cloud {
+        let accepted = accept_with_config(self.accept_bytes(), Some(config()));
+        Peer(accepted.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Waits for the node and leaves its request for a WebSocket unanswered.
+    pub fn accept_bytes(&self) -> StreamOwned<ServerConnection, TcpStream> {
         let (socket, _) = eventually("the node connects", SOON, || self.listener.accept());
         socket.set_nonblocking(false).unwrap();
         socket.set_read_timeout(Some(SOON)).unwrap();
-        let tls = ServerConnection::new(self.tls.clone()).unwrap();
-        let accepted = accept_with_config(StreamOwned::new(tls, socket), Some(config()));
-        Peer(accepted.unwrap_or_else(|error| panic!("{error}")))
+        StreamOwned::new(ServerConnection::new(self.tls.clone()).unwrap(), socket)
     }
 }
 
@@ -151,6 +180,32 @@ impl<S: Read + Write> Peer<S> {
             let frame = Frame::message(chunk.to_vec(), OpCode::Data(kind), place + 1 == chunks.len());
             self.0.send(Message::Frame(frame)).unwrap();
             self.0.send(Message::Ping("between".into())).unwrap();
+        }
+    }
+
+    /// Sends a message of any bytes, as tunnels do.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> bool {
+        let frame = Frame::message(bytes.to_vec(), OpCode::Data(Data::Text), true);
+        self.0.send(Message::Frame(frame)).is_ok()
+    }
+
+    /// Sends the head of a frame that claims this length, and a little of it; clients have a mask.
+    pub fn claim(&mut self, length: u64, masked: bool) {
+        let mask = if masked { 0x80 } else { 0 };
+        let mut bytes = vec![0x81, mask | 127];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend([0; 4 + 1000]);
+        let stream = self.0.get_mut();
+        stream.write_all(&bytes).and_then(|()| stream.flush()).unwrap();
+    }
+
+    /// The next message that is text or bytes; `None` when the connection is over.
+    pub fn read(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let message = self.0.read().ok()?;
+            if let Message::Text(_) | Message::Binary(_) = message {
+                return Some(message.into_data().to_vec());
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! there cannot hide behind itself. What would crash a genuine edgecore is kept as `crash` and fails the test.
 
 mod edged;
-mod enrol;
+pub mod enrol;
 mod hub;
 mod meta;
 mod node;
