@@ -4,7 +4,7 @@ PACKAGES := containerd runc containernetworking-plugins iptables iproute2 busybo
 TEST_PACKAGES := mosquitto-clients procps
 CARGO_DENY := 0.20.2
 
-.PHONY: up build test deps test-deps format lint unit cli docs deny bench clean
+.PHONY: up build test deps test-deps format lint unit cli docs deny bench fuzz clean
 
 up: deps build
 	./target/release/kedge up --demo
@@ -37,6 +37,20 @@ deny: target/tools/bin/cargo-deny
 
 target/tools/bin/cargo-deny:
 	cargo install cargo-deny --version $(CARGO_DENY) --locked --debug --root target/tools
+
+# Fuzzing on the stable compiler: libFuzzer's coverage works there, its sanitizers do not. Versions are the package's own.
+FUZZ_TARGETS := envelope resource_path tunnel_frame topic csr token
+FUZZ_SECONDS := 60
+CARGO_FUZZ := 0.13.2
+
+fuzz: target/tools/bin/cargo-fuzz
+	cp Cargo.lock fuzz/Cargo.lock
+	for target in $(FUZZ_TARGETS); do \
+	PATH=$(CURDIR)/target/tools/bin:$$PATH RUSTC_BOOTSTRAP=1 cargo fuzz run --dev -s none $$target -- \
+	-max_total_time=$(FUZZ_SECONDS) || exit 1; done
+
+target/tools/bin/cargo-fuzz:
+	cargo install cargo-fuzz --version $(CARGO_FUZZ) --locked --debug --root target/tools
 
 bench: deps test-deps
 	cargo bench --locked --bench figures
