@@ -209,6 +209,13 @@ impl Runtime {
         Ok(answer.url)
     }
 
+    /// Asks for the URL of a session with a container's first process.
+    pub async fn attach(&self, request: AttachRequest) -> Result<String, CallError> {
+        let answer: StreamUrl =
+            self.call("Attach", "/runtime.v1.RuntimeService/Attach", request, QUICK).await?;
+        Ok(answer.url)
+    }
+
     /// Tells the runtime to open the container's log file anew, after it was renamed.
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), CallError> {
         let request = ContainerId { container_id: id.to_owned() };

@@ -3,7 +3,7 @@
 use super::apiserver::local::{Collection, Local};
 use super::apiserver::{self, ApiServer};
 use super::cloud::{self, TokenDesk};
-use super::edge::stream::{self, LogLines, LogRequest};
+use super::edge::stream::{self, LogLines, LogRequest, SessionRequest};
 use super::edge::uplink::{self, Files, Inbound, Link, ReportKey, Uplink};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::{CloudConfig, CloudPorts};
@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -430,8 +431,58 @@ async fn after_a_restart_of_the_cloud_both_sides_converge() {
     edge.leave().await;
 }
 
+/// A container runtime's streaming server for one session: it switches protocols and says what it hears.
+fn echoing_session(request: SessionRequest) -> BoxFuture<'static, Result<String, String>> {
+    Box::pin(async move {
+        if request.container != "c" || request.command != ["cat"] {
+            return Err(format!("container {} is not here", request.container));
+        }
+        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/exec/t0k", server.local_addr().unwrap());
+        // The server has to outlive this answer.
+        std::thread::spawn(move || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let server = tokio::net::TcpListener::from_std(server.into_std().unwrap()).unwrap();
+                let (mut stream, _) = server.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                assert!(head.starts_with(b"POST /exec/t0k HTTP/1.1\r\n"), "{}", head.escape_ascii());
+                let answer =
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+                let (mut reader, mut writer) = stream.split();
+                drop(tokio::io::copy(&mut reader, &mut writer).await);
+            });
+        });
+        Ok(url)
+    })
+}
+
+/// Asks the kubelet API for a session as kube-apiserver does; the error is the beginning of another answer.
+async fn session(
+    road: &Road,
+    path: &str,
+) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, String> {
+    let access = cloud::kubelet_access(&road.config).unwrap();
+    let tls = crate::pki::client_config(&access.ca_pem, Some(&access.identity)).unwrap();
+    let stream = tokio::net::TcpStream::connect(road.config.stream.stream).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await.unwrap();
+    let head =
+        format!("POST {path} HTTP/1.1\r\nHost: n1\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    if answer.starts_with("HTTP/1.1 101") { Ok(stream) } else { Err(answer[..12].to_owned()) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn logs_come_through_the_tunnel() {
+async fn logs_and_sessions_come_through_the_tunnel() {
     let road = Road::open().await;
     let edge = road.edge("n1").await;
     register(&edge, "n1").await;
@@ -456,7 +507,8 @@ async fn logs_come_through_the_tunnel() {
         key_file: road.file("n1", "node.key"),
     };
     let (stop, mut crew) = (Stop::new(), Crew::new());
-    run(&mut crew, &stop, stream::new(config, Arc::new(source)));
+    let sources = stream::Sources { logs: Arc::new(source), sessions: Arc::new(echoing_session) };
+    run(&mut crew, &stop, stream::new(config, sources));
     let read = async |path: &str| -> Result<(u16, Vec<u8>), Failure> {
         let access = cloud::kubelet_access(&road.config)?;
         let tls = crate::pki::client_config(&access.ca_pem, Some(&access.identity))?;
@@ -482,7 +534,20 @@ async fn logs_come_through_the_tunnel() {
         (code, String::from_utf8_lossy(&body).into_owned()),
         (200, "container other is not here\n".to_owned())
     );
-    assert_eq!(read("/exec/default/p/c").await.unwrap().0, 501);
+    assert_eq!(read("/portForward/default/p").await.unwrap().0, 501);
+    assert_eq!(read("/exec/default/p/c").await.unwrap().0, 400, "an upgrade is expected");
+    assert_eq!(session(&road, "/exec/default/p/other?command=cat").await.unwrap_err(), "HTTP/1.1 500");
+    assert_eq!(session(&road, "/attach/default/p/c?command=cat").await.unwrap_err(), "HTTP/1.1 404");
+    let mut spoken = session(&road, "/exec/default/p/c?command=cat&input=1&output=1").await.unwrap();
+    let said: Vec<u8> = (0..200_000u32).flat_map(u32::to_be_bytes).collect();
+    let (mut hear, mut say) = tokio::io::split(&mut spoken);
+    let (sent, heard) = tokio::join!(say.write_all(&said), async {
+        let mut heard = vec![0; said.len()];
+        hear.read_exact(&mut heard).await.unwrap();
+        heard
+    });
+    sent.unwrap();
+    assert_eq!(heard, said);
     edge.leave().await;
     stop.raise();
 }

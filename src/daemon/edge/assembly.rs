@@ -4,8 +4,8 @@
 use super::FoundRuntime;
 use super::meta::Meta;
 use super::mqtt::Broker;
-use super::pod::{LogOptions, PodHandle};
-use super::stream::{LogLines, LogRequest};
+use super::pod::{LogOptions, PodHandle, Session};
+use super::stream::{LogLines, LogRequest, SessionRequest};
 use super::uplink::Uplink;
 use super::{device, jobs, mqtt, node, pod, stream, uplink};
 use crate::base::{BoxFuture, Exit, Failure, Module, Supervisor, now};
@@ -183,8 +183,23 @@ impl Rooms<'_> {
             cert_file: wanted.cert_file.clone(),
             key_file: wanted.key_file.clone(),
         };
-        stream::new(agent, Arc::new(move |request| open_log(pods.clone(), request)))
+        let sessions = pods.clone();
+        let sources = stream::Sources {
+            logs: Arc::new(move |request| open_log(pods.clone(), request)),
+            sessions: Arc::new(move |request| open_session(sessions.clone(), request)),
+        };
+        stream::new(agent, sources)
     }
+}
+
+/// The runtime's address for a session with a container of the pod room.
+fn open_session(pods: PodHandle, request: SessionRequest) -> BoxFuture<'static, Result<String, String>> {
+    Box::pin(async move {
+        let SessionRequest { namespace, pod, container, command, stdin, stdout, stderr, tty } = request;
+        let session = Session { command, stdin, stdout, stderr, tty };
+        let url = pods.session(&namespace, &pod, &container, session).await;
+        url.map_err(|failure| failure.to_string())
+    })
 }
 
 /// The pod room's logs in the form that the stream agent sends.

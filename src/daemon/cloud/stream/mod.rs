@@ -4,6 +4,7 @@
 //!
 //! kube-apiserver --HTTPS--> requests --frame--> tunnels --WebSocket--> node, and back as one response body
 
+mod exec;
 mod identity;
 mod requests;
 mod tunnels;
@@ -111,10 +112,12 @@ impl Module for StreamModule {
             crew.spawn(tunnels::serve_sessions(tunnels.clone(), waiting, stop.clone()));
             let at_tunnel = move |request, caller| tunnels::enter(request, caller, sessions.clone());
             crew.spawn(http::serve(tunnel, self.tunnel_tls.1.clone(), stop.clone(), at_tunnel));
-            let requests = Arc::new(requests::Requests { tunnels, pods: self.pods.clone() });
+            let (pipes, to_run) = tokio::sync::mpsc::channel(64);
+            crew.spawn(exec::serve(to_run, stop.clone()));
+            let requests = Arc::new(requests::Requests { tunnels, pods: self.pods.clone(), pipes });
             let at_stream = move |request, _caller| {
                 let requests = requests.clone();
-                async move { requests.answer(&request).await }
+                async move { requests.answer(request).await }
             };
             crew.spawn(http::serve(stream, self.stream_tls.1.clone(), stop.clone(), at_stream));
             ready.set();

@@ -1,6 +1,8 @@
-//! The part of the kubelet API that is served: container logs. Everything else is answered with a clear `Status`.
+//! The part of the kubelet API that is served: container logs, exec and attach. Everything else is answered with a clear
+//! `Status`.
 
 use super::super::control::PodIndex;
+use super::exec::{self, Pipe};
 use super::tunnels::Tunnels;
 use crate::link::http::{Body, full, stream};
 use crate::model::{NodeName, Status};
@@ -9,16 +11,27 @@ use futures_util::stream::unfold;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 
 pub(super) struct Requests {
     pub tunnels: Arc<Tunnels>,
     pub pods: Arc<Mutex<PodIndex>>,
+    pub pipes: mpsc::Sender<Pipe>,
 }
 
 /// What a path asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked<'a> {
-    Logs { namespace: &'a str, pod: &'a str },
+    Logs {
+        namespace: &'a str,
+        pod: &'a str,
+    },
+    /// A connection both ways with a container.
+    Exec {
+        kind: FrameKind,
+        namespace: &'a str,
+        pod: &'a str,
+    },
     NotServed(&'a str),
     Unknown,
 }
@@ -29,19 +42,38 @@ fn parse(path: &str) -> Asked<'_> {
         ["containerLogs", namespace, pod, container] if ![*namespace, *pod, *container].contains(&"") => {
             Asked::Logs { namespace, pod }
         }
-        [
-            verb @ ("exec" | "attach" | "portForward" | "stats" | "metrics" | "cp" | "run" | "checkpoint"),
-            ..,
-        ] => Asked::NotServed(verb),
+        [verb @ ("exec" | "attach"), namespace, pod, rest @ ..]
+            if matches!(rest.len(), 1 | 2) && !parts.contains(&"") =>
+        {
+            let kind = if *verb == "exec" { FrameKind::ExecConnect } else { FrameKind::AttachConnect };
+            Asked::Exec { kind, namespace, pod }
+        }
+        [verb @ ("portForward" | "stats" | "metrics" | "cp" | "run" | "checkpoint"), ..] => {
+            Asked::NotServed(verb)
+        }
         _ => Asked::Unknown,
     }
 }
 
 impl Requests {
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
-        match parse(request.uri().path()) {
+    pub(super) async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        match parse(&path) {
             Asked::Logs { namespace, pod } if request.method() == Method::GET => {
-                self.logs(request, namespace, pod).await
+                self.logs(&request, namespace, pod).await
+            }
+            Asked::Exec { kind, namespace, pod } => {
+                let Some(node) = self.node_of(&request, namespace, pod) else {
+                    return refuse(404, "NotFound", format!("pod {namespace}/{pod} runs on no edge node"));
+                };
+                let connect = match exec::connect(&request) {
+                    Ok(connect) => connect,
+                    Err(why) => return refuse(400, "BadRequest", why),
+                };
+                match self.tunnels.attach(&node, kind, connect).await {
+                    Some(running) => exec::open(&mut request, running, &self.pipes).await,
+                    None => no_tunnel(&node),
+                }
             }
             Asked::Logs { .. } => refuse(405, "MethodNotAllowed", "logs are read with GET"),
             Asked::NotServed(verb) => {
@@ -51,20 +83,17 @@ impl Requests {
         }
     }
 
-    async fn logs(&self, request: &Request<Incoming>, namespace: &str, pod: &str) -> Response<Body> {
+    fn node_of(&self, request: &Request<Incoming>, namespace: &str, pod: &str) -> Option<NodeName> {
         let known = self.pods.lock().unwrap_or_else(PoisonError::into_inner).node_of(namespace, pod);
-        let Some(node) = known.or_else(|| host(request)) else {
+        known.or_else(|| host(request))
+    }
+
+    async fn logs(&self, request: &Request<Incoming>, namespace: &str, pod: &str) -> Response<Body> {
+        let Some(node) = self.node_of(request, namespace, pod) else {
             return refuse(404, "NotFound", format!("pod {namespace}/{pod} runs on no edge node"));
         };
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-        let running = self.tunnels.start(&node, FrameKind::LogsConnect, path, query).await;
-        let Some(running) = running else {
-            return refuse(
-                503,
-                "ServiceUnavailable",
-                format!("node {node} has no stream tunnel to the cloud"),
-            );
-        };
+        let Some(running) = self.tunnels.logs(&node, path, query).await else { return no_tunnel(&node) };
         let pieces =
             unfold(
                 running,
@@ -85,7 +114,11 @@ fn host(request: &Request<Incoming>) -> Option<NodeName> {
     NodeName::new(name).ok()
 }
 
-fn refuse(code: u16, reason: &str, message: impl Into<String>) -> Response<Body> {
+fn no_tunnel(node: &NodeName) -> Response<Body> {
+    refuse(503, "ServiceUnavailable", format!("node {node} has no stream tunnel to the cloud"))
+}
+
+pub(super) fn refuse(code: u16, reason: &str, message: impl Into<String>) -> Response<Body> {
     let mut status = Status::failure(code, reason, message);
     (status.kind, status.api_version) = ("Status".to_owned(), "v1".to_owned());
     let mut response = Response::new(full(serde_json::to_vec(&status).unwrap_or_default()));
@@ -104,7 +137,10 @@ mod tests {
         assert_eq!(parse("/containerLogs/d/p/c"), Asked::Logs { namespace: "d", pod: "p" });
         assert_eq!(parse("/containerLogs/d//c"), Asked::Unknown);
         assert_eq!(parse("/containerLogs/d/p"), Asked::Unknown);
-        assert_eq!(parse("/exec/d/p/c"), Asked::NotServed("exec"));
+        let exec = Asked::Exec { kind: FrameKind::ExecConnect, namespace: "d", pod: "p" };
+        assert_eq!((parse("/exec/d/p/c"), parse("/exec/d/p/uid/c")), (exec.clone(), exec));
+        assert_eq!(parse("/attach/d/p"), Asked::Unknown);
+        assert_eq!(parse("/portForward/d/p"), Asked::NotServed("portForward"));
         assert_eq!(parse("/"), Asked::Unknown);
     }
 }

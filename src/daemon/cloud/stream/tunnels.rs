@@ -31,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(70);
 #[derive(Clone)]
 struct Far {
     frames: mpsc::Sender<Bytes>,
+    /// Whether a kedge edge is told how much it may send.
+    windowed: bool,
 }
 
 struct Tunnel {
@@ -63,6 +65,7 @@ pub(super) struct Running {
     outgoing: mpsc::Sender<Frame>,
     frames: mpsc::Receiver<Bytes>,
     consumed: u8,
+    windowed: bool,
 }
 
 impl Tunnels {
@@ -70,20 +73,38 @@ impl Tunnels {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a request on a node; `None` when the node has no tunnel.
-    pub(super) async fn start(
+    /// Starts a request for a log on a node; `None` when the node has no tunnel.
+    pub(super) async fn logs(self: &Arc<Self>, node: &NodeName, path: &str, query: &str) -> Option<Running> {
+        let mut connect = Connect::new(0, path, query);
+        connect.header.insert(WINDOW_HEADER.to_owned(), vec![WINDOW.to_string()]);
+        self.start(node, FrameKind::LogsConnect, connect, true).await
+    }
+
+    /// Starts a request that becomes a connection both ways; `None` when the node has no tunnel. What is sent on it is
+    /// the connection's own, so there is no window.
+    pub(super) async fn attach(
         self: &Arc<Self>,
         node: &NodeName,
         kind: FrameKind,
-        path: &str,
-        query: &str,
+        connect: Connect,
+    ) -> Option<Running> {
+        self.start(node, kind, connect, false).await
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        node: &NodeName,
+        kind: FrameKind,
+        mut connect: Connect,
+        windowed: bool,
     ) -> Option<Running> {
         let connection = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
+        connect.connection = connection;
         let (sender, frames) = mpsc::channel(WINDOW + 1);
         let outgoing = {
             let mut tunnels = self.locked();
             let tunnel = tunnels.get_mut(node)?;
-            tunnel.requests.insert(connection, Far { frames: sender });
+            tunnel.requests.insert(connection, Far { frames: sender, windowed });
             tunnel.outgoing.clone()
         };
         let running = Running {
@@ -93,17 +114,16 @@ impl Tunnels {
             outgoing: outgoing.clone(),
             frames,
             consumed: 0,
+            windowed,
         };
-        let mut connect = Connect::new(connection, path, query);
-        connect.header.insert(WINDOW_HEADER.to_owned(), vec![WINDOW.to_string()]);
         outgoing.send(Frame::new(connection, kind, connect.encode())).await.ok()?;
         Some(running)
     }
 
-    fn queue_of(&self, node: &NodeName, serial: u64, connection: u64) -> Option<mpsc::Sender<Bytes>> {
+    fn far(&self, node: &NodeName, serial: u64, connection: u64) -> Option<Far> {
         let tunnels = self.locked();
         let tunnel = tunnels.get(node).filter(|tunnel| tunnel.serial == serial)?;
-        tunnel.requests.get(&connection).map(|request| request.frames.clone())
+        tunnel.requests.get(&connection).cloned()
     }
 
     fn finish(&self, node: &NodeName, connection: u64) -> bool {
@@ -115,6 +135,9 @@ impl Running {
     /// The next piece of the answer; `None` at its end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let piece = self.frames.recv().await?;
+        if !self.windowed {
+            return Some(piece);
+        }
         self.consumed += 1;
         if usize::from(self.consumed) >= WINDOW / 2 {
             // Tells a kedge edge how much more fits; others ignore data on a connection for logs.
@@ -123,6 +146,26 @@ impl Running {
             drop(self.outgoing.send(Frame::new(self.connection, FrameKind::Data, credit)).await);
         }
         Some(piece)
+    }
+}
+
+/// The sending half of a connection both ways.
+pub(super) struct FarEnd {
+    connection: u64,
+    outgoing: mpsc::Sender<Frame>,
+}
+
+impl FarEnd {
+    /// Sends bytes; `false` when the tunnel is gone.
+    pub(super) async fn send(&self, data: Bytes) -> bool {
+        self.outgoing.send(Frame::new(self.connection, FrameKind::Data, data)).await.is_ok()
+    }
+}
+
+impl Running {
+    /// What sends to the node on this connection.
+    pub(super) fn far_end(&self) -> FarEnd {
+        FarEnd { connection: self.connection, outgoing: self.outgoing.clone() }
     }
 }
 
@@ -246,8 +289,8 @@ async fn read(
         };
         match frame.kind {
             FrameKind::Data => {
-                let Some(queue) = tunnels.queue_of(node, serial, frame.connection) else { continue };
-                if !deliver(&queue, frame.data, has_window).await {
+                let Some(far) = tunnels.far(node, serial, frame.connection) else { continue };
+                if !deliver(&far.frames, frame.data, has_window && far.windowed).await {
                     tunnels.finish(node, frame.connection);
                     let end = Frame::new(frame.connection, FrameKind::RemoveConnect, Bytes::new());
                     drop(outgoing.try_send(end));

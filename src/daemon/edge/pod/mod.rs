@@ -34,6 +34,7 @@ pub use summary::{ContainerSummary, Summary};
 
 use crate::base::{Failure, Module};
 use crate::cri::Runtime;
+use crate::cri::messages::{AttachRequest, ExecRequest};
 use crate::daemon::edge::uplink::Uplink;
 use crate::store::Store;
 use bytes::Bytes;
@@ -97,6 +98,47 @@ impl PodHandle {
                 .fix("list the pods of this node with `kedge pods`")
         })?;
         logs::open(&self.paths, &self.summaries, &summary, container, options).await
+    }
+}
+
+/// What a person does in a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Empty to attach to the container's first process.
+    pub command: Vec<String>,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+impl PodHandle {
+    /// The runtime's address for a session with a running container.
+    pub async fn session(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        session: Session,
+    ) -> Result<String, Failure> {
+        let missing = || {
+            Failure::new(
+                "KE-POD-006",
+                format!("the pod {namespace}/{pod} has no running container {container}"),
+            )
+            .fix("list the pods of this node with `kedge pods`")
+        };
+        let summary = self.summaries.get(namespace, pod).ok_or_else(missing)?;
+        let running =
+            summary.containers.iter().find(|known| known.name == container && known.state == "Running");
+        let container_id = running.ok_or_else(missing)?.id.clone();
+        let Session { command: cmd, stdin, stdout, stderr, tty } = session;
+        let url = if cmd.is_empty() {
+            self.runtime.attach(AttachRequest { container_id, stdin, tty, stdout, stderr }).await
+        } else {
+            self.runtime.exec(ExecRequest { container_id, cmd, tty, stdin, stdout, stderr }).await
+        };
+        url.map_err(|error| missing().because(error))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tunnel's connection and the requests in it. Tries for ever with back-off; certificates may come later, from enrolment.
 
 use super::request::{self, WINDOW_HEADER};
-use super::{Config, LogLines, SharedLogSource};
+use super::{Config, LogLines, LogSource, Sources, session};
 use crate::base::{Backoff, BoxFuture, Crew, Failure, Module, Ready, Stop, read_limited};
 use crate::link::Endpoint;
 use crate::link::ws::{self, Outgoing, Reader, Received, Writer};
@@ -21,16 +21,19 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PIECE: usize = 16 << 10;
 const FRAMES: usize = 32;
 const REQUESTS: usize = 64;
+const SLOW_SESSION: Duration = Duration::from_secs(10);
+const NOT_SERVED: &str = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const FILE_LIMIT: u64 = 256 << 10;
 
 pub struct StreamAgent {
     config: Config,
-    source: SharedLogSource,
+    sources: Sources,
 }
 
 /// Makes the module that keeps the tunnel.
-pub fn new(config: Config, source: SharedLogSource) -> impl Module {
-    StreamAgent { config, source }
+pub fn new(config: Config, sources: Sources) -> impl Module {
+    StreamAgent { config, sources }
 }
 
 impl Module for StreamAgent {
@@ -49,7 +52,7 @@ impl Module for StreamAgent {
                     Some(Ok((writer, reader))) => {
                         backoff.reset();
                         tracing::info!("the stream tunnel is open");
-                        serve(&self.source, writer, reader, &stop).await;
+                        serve(&self.sources, writer, reader, &stop).await;
                         tracing::info!("the stream tunnel is closed");
                     }
                     Some(Err(why)) => tracing::debug!(error = why, "the stream tunnel cannot be opened"),
@@ -87,9 +90,11 @@ impl StreamAgent {
 struct Running {
     stop: Stop,
     room: Arc<Semaphore>,
+    /// Where bytes from the cloud go; on a connection for logs it sends none.
+    input: Option<mpsc::Sender<Bytes>>,
 }
 
-async fn serve(source: &SharedLogSource, mut writer: Writer, mut reader: Reader, stop: &Stop) {
+async fn serve(sources: &Sources, mut writer: Writer, mut reader: Reader, stop: &Stop) {
     let (outgoing, mut queue) = mpsc::channel::<Outgoing>(FRAMES);
     let mut crew = Crew::new();
     let mut running: HashMap<u64, Running> = HashMap::new();
@@ -120,7 +125,7 @@ async fn serve(source: &SharedLogSource, mut writer: Writer, mut reader: Reader,
                 }
             };
             running.retain(|_, request| !request.stop.is_raised());
-            if !take(source, frame, &mut running, &mut crew, &outgoing).await {
+            if !take(sources, frame, &mut running, &mut crew, &outgoing).await {
                 return;
             }
         }
@@ -135,7 +140,7 @@ async fn serve(source: &SharedLogSource, mut writer: Writer, mut reader: Reader,
 
 /// Takes one frame; `false` when the cloud closes the tunnel.
 async fn take(
-    source: &SharedLogSource,
+    sources: &Sources,
     frame: Frame,
     running: &mut HashMap<u64, Running>,
     crew: &mut Crew,
@@ -149,10 +154,20 @@ async fn take(
             }
         }
         FrameKind::Data => {
-            // On a connection for logs the cloud only says how many more frames fit.
-            let credit = frame.data.first().copied().unwrap_or(0);
-            if let Some(request) = running.get(&frame.connection) {
-                request.room.add_permits(usize::from(credit));
+            let Some(request) = running.get(&frame.connection) else { return true };
+            match &request.input {
+                // A session that takes nothing for so long is broken off, for the tunnel is everybody's.
+                Some(input) => {
+                    let given = tokio::time::timeout(SLOW_SESSION, input.send(frame.data)).await;
+                    if !matches!(given, Ok(Ok(()))) {
+                        request.stop.raise();
+                    }
+                }
+                // On a connection for logs the cloud only says how many more frames fit.
+                None => {
+                    let credit = frame.data.first().copied().unwrap_or(0);
+                    request.room.add_permits(usize::from(credit));
+                }
             }
         }
         FrameKind::LogsConnect => {
@@ -166,37 +181,48 @@ async fn take(
                 crew.spawn(answer.refuse("too many requests at once on this node\n"));
                 return true;
             }
-            running.insert(frame.connection, Running { stop: stop.clone(), room });
-            crew.spawn(logs(source.clone(), connect, answer, stop));
+            running.insert(frame.connection, Running { stop: stop.clone(), room, input: None });
+            crew.spawn(logs(sources.logs.clone(), connect, answer, stop));
         }
-        FrameKind::ExecConnect | FrameKind::AttachConnect | FrameKind::MetricConnect => {
-            let answer = Answer {
-                connection: frame.connection,
-                outgoing: outgoing.clone(),
-                room: Arc::new(Semaphore::new(1)),
-            };
-            let reply = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            crew.spawn(answer.refuse(reply));
+        FrameKind::ExecConnect | FrameKind::AttachConnect => {
+            let Some(connect) = Connect::decode(&frame.data) else { return true };
+            let answer = Answer::unbounded(frame.connection, outgoing);
+            if running.len() >= REQUESTS {
+                crew.spawn(answer.refuse(BUSY));
+                return true;
+            }
+            let (stop, room) = (Stop::new(), answer.room.clone());
+            let (input, taken) = mpsc::channel(FRAMES);
+            running.insert(frame.connection, Running { stop: stop.clone(), room, input: Some(input) });
+            crew.spawn(session::run(sources.sessions.clone(), connect, answer, taken, stop));
+        }
+        FrameKind::MetricConnect => {
+            crew.spawn(Answer::unbounded(frame.connection, outgoing).refuse(NOT_SERVED));
         }
     }
     true
 }
 
 /// Where the pieces of one answer go.
-struct Answer {
+pub(super) struct Answer {
     connection: u64,
     outgoing: mpsc::Sender<Outgoing>,
     room: Arc<Semaphore>,
 }
 
 impl Answer {
+    fn unbounded(connection: u64, outgoing: &mpsc::Sender<Outgoing>) -> Answer {
+        let room = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS >> 1));
+        Answer { connection, outgoing: outgoing.clone(), room }
+    }
+
     async fn send(&self, kind: FrameKind, data: Bytes) -> bool {
         let bytes = Frame::new(self.connection, kind, data).encode();
         self.outgoing.send(Outgoing::TextBytes(bytes.into())).await.is_ok()
     }
 
     /// Sends data in pieces, each as there is room for it.
-    async fn data(&self, mut data: Bytes) -> bool {
+    pub(super) async fn data(&self, mut data: Bytes) -> bool {
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(PIECE));
             let Ok(permit) = self.room.acquire().await else { return false };
@@ -208,7 +234,7 @@ impl Answer {
         true
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         self.send(FrameKind::RemoveConnect, Bytes::new()).await;
     }
 
@@ -218,7 +244,7 @@ impl Answer {
     }
 }
 
-async fn logs(source: SharedLogSource, connect: Connect, answer: Answer, stop: Stop) {
+async fn logs(source: Arc<dyn LogSource>, connect: Connect, answer: Answer, stop: Stop) {
     let Some(request) = request::logs(&connect) else {
         answer.refuse("this path is not served by the node\n").await;
         stop.raise();

@@ -1,13 +1,14 @@
-//! The edge's end of the stream tunnel (protocol.md §8): dials the cloud, serves requests for container logs.
-//! It fetches no URL that it is sent: path and query of a request are read, and a [`LogSource`] on this machine answers.
+//! The edge's end of the stream tunnel (protocol.md §8): dials the cloud, serves requests for logs and sessions.
+//! It fetches no URL that it is sent: path and query of a request are read, and [`Sources`] on this machine answer.
 //!
 //! cloud --frame--> agent --> request (one task each) --> LogSource;  pieces come back as frames, within the cloud's window
 
 mod agent;
 mod request;
+mod session;
 
 pub use agent::new;
-pub use request::LogRequest;
+pub use request::{LogRequest, SessionRequest};
 
 use crate::base::BoxFuture;
 use crate::model::NodeName;
@@ -47,5 +48,14 @@ where
     }
 }
 
-/// A shared source.
-pub type SharedLogSource = Arc<dyn LogSource>;
+/// Who can open sessions with containers here. The answer is the container runtime's address for it on this machine; the
+/// error is a sentence for the person who asked.
+pub type SessionSource =
+    Arc<dyn Fn(SessionRequest) -> BoxFuture<'static, Result<String, String>> + Send + Sync>;
+
+/// Who answers on this machine.
+#[derive(Clone)]
+pub struct Sources {
+    pub logs: Arc<dyn LogSource>,
+    pub sessions: SessionSource,
+}

@@ -56,6 +56,51 @@ pub(super) fn logs(connect: &Connect) -> Option<LogRequest> {
     Some(request)
 }
 
+/// A session with a container, as `kubectl exec` and `kubectl attach` ask for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionRequest {
+    pub namespace: String,
+    pub pod: String,
+    pub container: String,
+    /// Empty to attach.
+    pub command: Vec<String>,
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub tty: bool,
+}
+
+/// Reads path and query; `None` when they do not name a session. A pod's uid may stand before the container.
+pub(super) fn session(connect: &Connect) -> Option<SessionRequest> {
+    let path = &connect.url.path;
+    let exec = path.strip_prefix("/exec/");
+    let rest = exec.or_else(|| path.strip_prefix("/attach/"))?;
+    let parts: Vec<String> = rest.split('/').map(decoded).collect::<Option<_>>()?;
+    let (namespace, pod, container) = match parts.as_slice() {
+        [namespace, pod, container] | [namespace, pod, _, container] => (namespace, pod, container),
+        _ => return None,
+    };
+    if [namespace, pod, container].iter().any(|text| text.is_empty() || text.contains('/')) {
+        return None;
+    }
+    let (namespace, pod, container) = (namespace.clone(), pod.clone(), container.clone());
+    let mut request = SessionRequest { namespace, pod, container, ..SessionRequest::default() };
+    for pair in connect.url.raw_query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decoded(value)?;
+        let yes = matches!(value.as_str(), "true" | "1");
+        match name {
+            "command" => request.command.push(value),
+            "input" | "stdin" => request.stdin = yes,
+            "output" | "stdout" => request.stdout = yes,
+            "error" | "stderr" => request.stderr = yes,
+            "tty" => request.tty = yes,
+            _ => {}
+        }
+    }
+    (exec.is_some() != request.command.is_empty()).then_some(request)
+}
+
 fn decoded(text: &str) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
@@ -92,6 +137,24 @@ mod tests {
             ..LogRequest::default()
         };
         assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_session_of_kubectl_is_read() {
+        let query = "command=sh&command=-c&command=echo+out%3B+exit+3&error=1&output=1";
+        let request = session(&Connect::new(1, "/exec/default/web-1/c", query)).unwrap();
+        assert_eq!(request.command, ["sh", "-c", "echo out; exit 3"]);
+        assert_eq!((request.stdin, request.stdout, request.stderr, request.tty), (false, true, true, false));
+        let attach = session(&Connect::new(1, "/attach/d/p/uid-1/c", "input=1&tty=true")).unwrap();
+        assert_eq!((attach.container.as_str(), attach.stdin, attach.tty), ("c", true, true));
+        for (path, query) in [
+            ("/exec/d/p/c", ""),
+            ("/attach/d/p/c", "command=sh"),
+            ("/exec/d/p", "command=sh"),
+            ("/run/d/p/c", ""),
+        ] {
+            assert_eq!(session(&Connect::new(1, path, query)), None, "{path}");
+        }
     }
 
     #[test]
