@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so by panicking")]
 
 mod basics;
+mod bootstrap;
 mod cloudcore;
 mod devices;
 mod edgecore;
