@@ -277,7 +277,7 @@ async fn run_as_a_kubelet(runtime: &Runtime, root: &Path, uid: &str, cgroup_pare
     ids.try_into().unwrap()
 }
 
-/// The file as edgecore has it, with keys that kedge does not know.
+/// The file as edgecore has it, with keys that kedge does not know; the last line keeps the pods' network in this world.
 fn configuration(world: &World, root: &Path) -> PathBuf {
     let (ports, dir) = (world.ports, world.dir.display());
     let root_text = root.display();
@@ -307,6 +307,7 @@ modules:
       staticPodPath: {root_text}/manifests
   deviceTwin: {{enable: true, dmiSockPath: {root_text}/dmi.sock}}
   eventBus: {{enable: true, mqttMode: 0, mqttServerInternal: "tcp://127.0.0.1:{mqtt}"}}
+kedge: {{runtimeDir: {dir}/runtime}}
 "#,
         cert = ports.cert,
         hub = ports.hub,
