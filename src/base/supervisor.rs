@@ -17,7 +17,10 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 const FAILURES_BEFORE_GIVING_UP: usize = 5;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
+/// How long one module may take to stop, and all of them together; then each has a moment left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+const SHUTDOWN_TOTAL: Duration = Duration::from_secs(20);
+const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// A part of a daemon that runs until stopped. `run` may be called again after an error or a panic, so all volatile
 /// state is local to it.
@@ -138,9 +141,11 @@ impl Supervisor {
             failure = verdict.recv() => failure.map_or(Ok(()), Err),
         };
         ending.raise();
+        let deadline = tokio::time::Instant::now() + SHUTDOWN_TOTAL;
         for (name, own_stop, mut crew) in running.into_iter().rev() {
             own_stop.raise();
-            if tokio::time::timeout(SHUTDOWN_LIMIT, crew.finish()).await.is_err() {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if tokio::time::timeout(left.clamp(LAST_MOMENT, SHUTDOWN_LIMIT), crew.finish()).await.is_err() {
                 tracing::warn!(module = name, "the module did not stop in time and is ended");
                 crew.abort().await;
             }
@@ -232,6 +237,40 @@ mod tests {
             stop.raise();
         });
         assert_eq!(outcome, Ok(()));
+    }
+
+    /// Never stops by itself.
+    struct Stubborn;
+
+    impl Module for Stubborn {
+        fn name(&self) -> &'static str {
+            "stubborn"
+        }
+
+        fn run(&mut self, _stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+            Box::pin(async move {
+                ready.set();
+                std::future::pending().await
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn modules_that_do_not_stop_hold_the_end_up_together_no_longer_than_a_few() {
+        let mut supervisor = Supervisor::new();
+        for _ in 0..10 {
+            supervisor.add(Stubborn);
+        }
+        let mut handle = supervisor.handle();
+        let stop = Stop::new();
+        let began = tokio::time::Instant::now();
+        let (outcome, ()) = tokio::join!(supervisor.run(stop.clone()), async {
+            assert!(handle.all_ready().await);
+            stop.raise();
+        });
+        assert_eq!(outcome, Ok(()));
+        let took = began.elapsed();
+        assert!((SHUTDOWN_TOTAL..SHUTDOWN_TOTAL + LAST_MOMENT * 10).contains(&took), "{took:?}");
     }
 
     /// Serves its neighbour until it is stopped.
