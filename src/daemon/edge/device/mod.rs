@@ -36,6 +36,8 @@ const BATCH: usize = 64;
 const TIDY: Duration = Duration::from_millis(300);
 /// Before a report that the cloud refused for now, or that found no bearer, is offered again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long all waiting reports together may hold up what devices say.
+const HAND_OVER: Duration = Duration::from_millis(200);
 
 /// After the first confirmation of a property it is told once more. Long enough for a start to be one message per device.
 const ECHO: Duration = Duration::from_secs(2);
@@ -225,7 +227,7 @@ impl Serving {
             Letter::Membership(membership, receipt) => {
                 let mut stored = true;
                 for id in &membership.removed {
-                    stored &= self.room.removed(id).await?;
+                    stored &= self.room.withdrawn(id).await?;
                 }
                 for id in &membership.added {
                     stored &= self.room.added(id).await?;
@@ -245,12 +247,19 @@ impl Serving {
         if !self.room.online || self.again.is_some() || !self.room.outbox.has_waiting() {
             return;
         }
-        for (number, up) in self.room.outbox.take_waiting() {
-            match tokio::time::timeout(AGAIN, self.uplink.report(key(number), up)).await {
+        let deadline = tokio::time::Instant::now() + HAND_OVER;
+        let mut waiting = self.room.outbox.take_waiting().into_iter();
+        for (number, up) in waiting.by_ref() {
+            match tokio::time::timeout_at(deadline, self.uplink.report(key(number), up)).await {
                 Ok(Ok(answer)) => self.confirmations.push(Box::pin(confirmation(number, answer))),
-                Ok(Err(Gone)) | Err(_) => self.put_back(number),
+                Ok(Err(Gone)) | Err(_) => {
+                    self.put_back(number);
+                    break;
+                }
             }
         }
+        // Behind a report that found no bearer the others wait, in order.
+        waiting.for_each(|(number, _)| self.room.outbox.give_back(number));
     }
 
     fn put_back(&mut self, number: u64) {

@@ -379,6 +379,13 @@ impl Room {
         self.finish(batch).await
     }
 
+    /// The cloud says that the device is no longer this node's. Its object is told of in another order and decides: while
+    /// it is here, its deletion is still to come, or it has come back already. `false` when that could not be stored.
+    pub(super) async fn withdrawn(&mut self, id: &DeviceId) -> Result<bool, Failure> {
+        let key = ObjectKey::namespaced(Kind::Device, &id.namespace, &id.name);
+        if self.store.object(&key).await?.is_some() { Ok(true) } else { self.removed(id).await }
+    }
+
     /// The device is this node's; its object may follow. `false` when that could not be stored.
     pub(super) async fn added(&mut self, id: &DeviceId) -> Result<bool, Failure> {
         let mut batch = Batch::default();

@@ -268,3 +268,62 @@ async fn user_messages_go_up_while_the_link_is_up() {
     }
     world.end().await;
 }
+
+#[tokio::test]
+async fn an_uplink_that_takes_nothing_does_not_hold_up_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = start(dir.path()).await;
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    world.link.send_replace(Link::Up);
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    // Far more reports than the uplink's room, and nobody empties it.
+    let began = std::time::Instant::now();
+    for value in 0..200 {
+        let payload =
+            format!(r#"{{"event_id":"e","twin":{{"temperature":{{"actual":{{"value":"{value}"}}}}}}}}"#);
+        world.broker.publish(UPDATE, payload, false).await;
+        heard(&mut results).await;
+    }
+    assert!(began.elapsed() < AGAIN, "{:?}", began.elapsed());
+    let mut last = String::new();
+    while last != "199" {
+        let report = tokio::time::timeout(AGAIN * 3, world.cloud.recv()).await.unwrap().unwrap();
+        let Outgoing::Report { up: Up::TwinReport(report), confirmed, .. } = report else {
+            panic!("{report:?}")
+        };
+        confirmed.unwrap().send(Answer::Ok).unwrap();
+        if report.twins.contains_key("temperature") {
+            let value = actual(&report).to_owned();
+            assert!(last.is_empty() || value.parse::<u32>().unwrap() >= last.parse().unwrap(), "in order");
+            last = value;
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_membership_that_overtakes_its_object_loses_no_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = start(dir.path()).await;
+    let mut deltas = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/delta"]);
+    world.store.put_object(&key_of_device(), &device(1, "20")).await.unwrap();
+    assert_eq!(heard(&mut deltas).await["delta"], json!({"target": "20"}));
+    // The device went to another node and came back: its object is here when the news of its leaving arrives.
+    let id = DeviceId::new("hw", "t1");
+    let left = Membership { added: Vec::new(), removed: vec![id] };
+    let told = |left: Membership| world.handle.membership(left, Receipt::new().0);
+    told(left.clone()).await.unwrap();
+    let mut results = world.broker.subscribe(&["$hw/events/device/hw/t1/twin/update/result"]);
+    let value = r#"{"event_id":"e1","twin":{"temperature":{"actual":{"value":"1"}}}}"#;
+    world.broker.publish(UPDATE, value, false).await;
+    assert_eq!(heard(&mut results).await["event_id"], "e1");
+    world.store.delete_object(&key_of_device(), None).await.unwrap();
+    told(left).await.unwrap();
+    loop {
+        world.broker.publish(UPDATE, value, false).await;
+        if heard(&mut results).await["code"] == 404 {
+            break;
+        }
+    }
+    world.end().await;
+}
