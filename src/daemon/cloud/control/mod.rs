@@ -114,6 +114,7 @@ impl Control {
     pub(super) async fn connected(&self, node: NodeName) {
         // What its former connection watched it names again.
         self.left(node.clone()).await;
+        told(self.devices.put(devices::Letter::Arrived(node.clone())).await);
         if self.shared.compares(&node) {
             return told(self.drift.put(drift::Letter::Look(node)).await);
         }

@@ -27,6 +27,8 @@ const ROOM: usize = 1024;
 /// What the devices module hears.
 #[derive(Debug)]
 pub(super) enum Letter {
+    /// The node is connected, perhaps after another cloud has served it.
+    Arrived(NodeName),
     Notice(Notice),
     /// A twin report, a state report or a question for the node's devices.
     Said {
@@ -44,6 +46,7 @@ pub(super) struct Devices {
 struct Context {
     shared: Arc<Shared>,
     statuses: Mutex<HashMap<DeviceId, status::Held>>,
+    newest: Mutex<HashMap<DeviceId, twins::Newest>>,
 }
 
 impl Context {
@@ -66,7 +69,11 @@ impl Module for Devices {
             let mut crew = Crew::new();
             let mut devices = watch(&mut crew, &self.shared, Resource::DEVICE);
             let mut models = watch(&mut crew, &self.shared, Resource::DEVICE_MODEL);
-            let context = &Context { shared: self.shared.clone(), statuses: Mutex::default() };
+            let context = &Context {
+                shared: self.shared.clone(),
+                statuses: Mutex::default(),
+                newest: Mutex::default(),
+            };
             let mut lanes = Lanes::new(ROOM);
             let (mut models_listed, mut devices_listed) = (false, false);
             loop {
@@ -166,6 +173,11 @@ fn model_event<'a>(context: &'a Context, lanes: &mut Lanes<'a>, event: Event) {
 
 fn letter_arrived<'a>(context: &'a Context, lanes: &mut Lanes<'a>, letter: Letter) {
     match letter {
+        Letter::Arrived(node) => {
+            for (id, _) in context.shared.devices().of_node(&node) {
+                context.forget_status(&id, false);
+            }
+        }
         Letter::Notice(notice) => {
             let key = format!("node {}", notice.node());
             lanes.push(key, Box::pin(async move { drop(context.restate(&notice).await) }));

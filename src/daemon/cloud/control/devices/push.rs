@@ -27,7 +27,7 @@ impl Context {
     ) -> Result<(), Gone> {
         let is_new = change != Change::Changed;
         if let Change::Moved { from } = change {
-            self.statuses().remove(&id);
+            self.forget_status(&id, true);
             self.remove_from(&id, &from, None).await?;
         }
         if is_new && !listed {
@@ -91,7 +91,7 @@ impl Context {
     }
 
     pub(super) async fn device_gone(&self, id: DeviceId, past: Past, last: Option<Value>) {
-        self.statuses().remove(&id);
+        self.forget_status(&id, true);
         told(self.remove_from(&id, &past, last).await);
     }
 

@@ -4,13 +4,14 @@
 use super::super::super::kubernetes::{Patch, Resource, meta};
 use super::super::shared::told;
 use super::index::Entry;
-use super::twins::{self, Verdict};
+use super::twins::{self, Newest, Verdict};
 use super::{Context, confirmed};
 use crate::base::now_ms;
 use crate::model::twin::Twins;
 use crate::model::{DeviceId, Kind, NodeName, Status};
 use crate::wire::{Question, TwinReport, Up, Verb};
 use serde_json::{Value, json};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// How long a report is tried; the node's own patience is longer.
@@ -47,6 +48,9 @@ impl Context {
             Up::TwinReport(report) => self.take_twins(id, &uid, &properties, report).await,
             Up::StateReport(report) => {
                 self.hold(id, &uid).await?;
+                if !self.newest(id, |newest| newest.admits_state(report.timestamp)) {
+                    return Ok(());
+                }
                 self.write(id, &uid, twins::state_patch(report)).await
             }
             _ => Ok(()),
@@ -73,14 +77,28 @@ impl Context {
     ) -> Result<(), Status> {
         let mut held = self.hold(id, uid).await?;
         let at = if report.timestamp > 0 { report.timestamp } else { now_ms() };
-        if twins::merge(&mut held.rows, &report.twins, properties, at) {
+        let report = self.newest(id, |newest| newest.sift(report.twins.clone(), at));
+        if twins::merge(&mut held.rows, &report, properties, at) {
             self.write(id, uid, twins::patch(&held.rows)).await?;
             self.statuses().insert(id.clone(), held);
         }
-        if twins::was_set_at_edge(&report.twins) {
-            self.settle(id, &report.twins).await?;
+        if twins::was_set_at_edge(&report) {
+            self.settle(id, &report).await?;
         }
         Ok(())
+    }
+
+    fn newest<T>(&self, id: &DeviceId, ask: impl FnOnce(&mut Newest) -> T) -> T {
+        let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        ask(all.entry(id.clone()).or_default())
+    }
+
+    /// What is known of a device's status is of no use any more: it is gone, or another cloud may write it.
+    pub(super) fn forget_status(&self, id: &DeviceId, is_gone: bool) {
+        self.statuses().remove(id);
+        if is_gone {
+            self.newest.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        }
     }
 
     /// The rows as last written; read from the API the first time.

@@ -1,8 +1,84 @@
 //! Twin reports into DeviceStatus and back into Device. Pure.
 
-use crate::model::twin::{TwinProperty, TwinValue, Twins};
+use crate::model::twin::{TwinProperty, TwinValue, TwinVersion, Twins};
 use crate::wire::StateReport;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// A report that is sent again comes at most this much, in milliseconds, after a newer one; a clock that was set back
+/// by more starts a new time.
+const LATE: i64 = 600_000;
+
+/// When a half was set, by the node's clock and by its count of changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Age {
+    timestamp: i64,
+    changes: Option<i64>,
+}
+
+impl Age {
+    /// Whether this is from before `seen`: a count that went on says no, whatever a clock says.
+    fn is_before(self, seen: Age) -> bool {
+        let late = self.timestamp < seen.timestamp && seen.timestamp - self.timestamp < LATE;
+        match (self.changes, seen.changes) {
+            (Some(own), Some(seen)) => late && own < seen,
+            _ => late,
+        }
+    }
+}
+
+/// The newest that a device has reported. Reports are tried for minutes and sent again meanwhile, so an older one may
+/// come after a newer one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Newest {
+    halves: HashMap<(String, bool), Age>,
+    state: Age,
+}
+
+impl Newest {
+    /// Takes the report in and leaves in it only what is not older than what was taken before.
+    pub(super) fn sift(&mut self, mut report: Twins, at: i64) -> Twins {
+        for (name, twin) in &mut report {
+            let Some(twin) = twin else { continue };
+            if !self.admit(name, true, twin.expected.as_ref(), twin.expected_version, at) {
+                (twin.expected, twin.expected_version) = (None, None);
+            }
+            if !self.admit(name, false, twin.actual.as_ref(), twin.actual_version, at) {
+                (twin.actual, twin.actual_version) = (None, None);
+            }
+        }
+        report
+    }
+
+    fn admit(
+        &mut self,
+        name: &str,
+        expected: bool,
+        half: Option<&TwinValue>,
+        version: Option<TwinVersion>,
+        at: i64,
+    ) -> bool {
+        let Some(half) = half else { return true };
+        let timestamp = half.metadata.as_ref().map(|metadata| metadata.timestamp).filter(|t| *t > 0);
+        let age = Age { timestamp: timestamp.unwrap_or(at), changes: version.map(|version| version.edge) };
+        let seen = self.halves.entry((name.to_owned(), expected)).or_insert(age);
+        if age.is_before(*seen) {
+            return false;
+        }
+        *seen = age;
+        true
+    }
+
+    /// Whether this state is not older than the last one.
+    pub(super) fn admits_state(&mut self, timestamp: i64) -> bool {
+        let age = Age { timestamp, changes: None };
+        if age.is_before(self.state) {
+            return false;
+        }
+        self.state = age;
+        true
+    }
+}
 
 /// Puts a report into the rows of `status.twins`; says whether a row changed. Only properties of the Device count.
 pub(super) fn merge(rows: &mut Vec<Value>, report: &Twins, properties: &[String], at: i64) -> bool {
@@ -155,6 +231,44 @@ mod tests {
         assert_eq!(rows[0]["reported"]["metadata"]["timestamp"], "4");
         assert!(merge(&mut rows, &report(r#"{"t": null}"#), &properties, 5));
         assert!(rows.is_empty());
+    }
+
+    fn measured(value: &str, timestamp: i64, changes: Option<i64>) -> Twins {
+        let mut twins = report(&format!(
+            r#"{{"t": {{"actual": {{"value": "{value}", "metadata": {{"timestamp": {timestamp}}}}}}}}}"#
+        ));
+        let part = twins.get_mut("t").unwrap().as_mut().unwrap();
+        part.actual_version = changes.map(|edge| TwinVersion { cloud: 0, edge });
+        twins
+    }
+
+    #[test]
+    fn a_report_that_is_sent_again_does_not_undo_a_newer_one() {
+        let (mut rows, mut newest, properties) = (Vec::new(), Newest::default(), ["t".to_owned()]);
+        let mut take = |twins| {
+            let sifted = newest.sift(twins, 0);
+            merge(&mut rows, &sifted, &properties, 0);
+            rows[0]["reported"]["value"].as_str().unwrap().to_owned()
+        };
+        let now = 1_000_000_000;
+        assert_eq!(take(measured("1", now, None)), "1");
+        assert_eq!(take(measured("2", now + 1, None)), "2");
+        assert_eq!(take(measured("1", now, None)), "2");
+        // A clock that was set back, and a node that has lost its counts: both still tell news.
+        assert_eq!(take(measured("3", now - LATE, None)), "3");
+        assert_eq!(take(measured("4", now, Some(7))), "4");
+        assert_eq!(take(measured("5", now - 9, Some(8))), "5");
+        assert_eq!(take(measured("4", now - 10, Some(7))), "5");
+        assert_eq!(take(measured("6", now + 9, Some(1))), "6");
+    }
+
+    #[test]
+    fn an_older_state_does_not_undo_a_newer_one() {
+        let mut newest = Newest::default();
+        let told = [(5_000_000, true), (5_000_001, true), (5_000_000, false), (5_000_001 - LATE, true)];
+        for (timestamp, admitted) in told {
+            assert_eq!(newest.admits_state(timestamp), admitted, "{timestamp}");
+        }
     }
 
     fn device() -> Value {
