@@ -150,7 +150,7 @@ fn choose<'a>(
             }
             if given.accepted.iter().any(|cert| cert == stored.cert_der()) {
                 tracing::warn!(
-                    "the authority in the Secret is replaced by the one in the files; nodes of both are accepted"
+                    "the authority in the Secret is replaced by the one in the files; nodes of the former one are accepted, and come back only if tlsCertFile holds a certificate that they trust"
                 );
                 return Ok(Choice::Replace(given));
             }
@@ -161,7 +161,7 @@ fn choose<'a>(
                     given.authority.hash(),
                     stored.hash()
                 ))
-                .fix("remove the files to keep the Secret's; to change the authority, append the Secret's certificate to the file")
+                .fix("remove the files to keep the Secret's; to change the authority, append the Secret's certificate to the file, and keep a server certificate of the former one in tlsCertFile until the nodes have renewed theirs")
                 .exit(Exit::Configuration))
         }
     }
