@@ -254,6 +254,7 @@ async fn real_pod_lives_is_adopted_and_dies() {
     let log = open.handle.logs("d", "p", "main", LogOptions::default()).await.unwrap();
     let text: Vec<_> = log.map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()).collect().await;
     assert_eq!(text.concat(), "started one p from-init one\n");
+    a_session_is_opened(&open.handle).await;
     let id = status["containerStatuses"][0]["containerID"].clone();
     // The daemon is killed: nothing of the room is told to end.
     drop(open);
@@ -344,4 +345,29 @@ async fn real_thirty_pods_start_together() {
     std::fs::write("/tmp/kedge-pods-speed.txt", format!("alone {alone:?} ms, thirty {together} ms, {rss}\n"))
         .unwrap();
     machine.clear(Some(open)).await;
+}
+
+/// The runtime takes a session with the container `main` of the pod `d/p` as the stream agent begins one.
+async fn a_session_is_opened(pods: &PodHandle) {
+    use super::super::Session;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let session = || Session { command: vec!["true".to_owned()], stdout: true, ..Session::default() };
+    for (pod, container) in [("p", "nobody"), ("nobody", "main")] {
+        let failure = pods.session("d", pod, container, session()).await.unwrap_err();
+        assert_eq!(failure.code, "KE-POD-006");
+    }
+    for session in [session(), Session { stdout: true, ..Session::default() }] {
+        let url = pods.session("d", "p", "main", session).await.unwrap();
+        let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+        assert!(address.starts_with("127.0.0.1:"), "{url}");
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
+             X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 101");
+    }
 }
