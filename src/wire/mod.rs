@@ -22,6 +22,7 @@ mod down;
 mod names;
 mod parts;
 mod up;
+mod up_encode;
 
 pub use answer::{Answer, Question};
 pub use blob::Blob;
@@ -33,7 +34,8 @@ pub use down::{
     Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,
 };
 pub use envelope::{Envelope, MessageId};
-pub use up::{LeaseVerb, PodStatusReport, StateReport, TwinReport, Up, decode_up, encode_up};
+pub use up::{LeaseVerb, PodStatusReport, StateReport, TwinReport, Up, decode_up};
+pub use up_encode::encode_up;
 
 #[cfg(test)]
 mod family_tests;
