@@ -4,6 +4,7 @@
 mod backoff;
 mod clock;
 mod crew;
+mod errands;
 mod failure;
 mod files;
 mod id;
@@ -17,6 +18,7 @@ mod term;
 pub use backoff::Backoff;
 pub use clock::{now, now_ms, rfc3339, rfc3339_micro};
 pub use crew::Crew;
+pub use errands::{Errands, Runner, errands};
 pub use failure::{Exit, Failure};
 pub use files::{create_private_dir, read_limited, write_atomic};
 pub use id::{random_bytes, random_suffix, uuid4};

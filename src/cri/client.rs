@@ -216,6 +216,13 @@ impl Runtime {
         Ok(answer.url)
     }
 
+    /// Asks for the URL of a session with ports of a sandbox.
+    pub async fn port_forward(&self, request: PortForwardRequest) -> Result<String, CallError> {
+        let path = "/runtime.v1.RuntimeService/PortForward";
+        let answer: StreamUrl = self.call("PortForward", path, request, QUICK).await?;
+        Ok(answer.url)
+    }
+
     /// Tells the runtime to open the container's log file anew, after it was renamed.
     pub async fn reopen_container_log(&self, id: &str) -> Result<(), CallError> {
         let request = ContainerId { container_id: id.to_owned() };

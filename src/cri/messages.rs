@@ -625,6 +625,16 @@ pub struct AttachRequest {
     pub stderr: bool,
 }
 
+/// Asks for a streaming endpoint on ports of a sandbox.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PortForwardRequest {
+    #[prost(string, tag = "1")]
+    pub pod_sandbox_id: String,
+    /// May be empty: each stream names its port.
+    #[prost(int32, repeated, tag = "2")]
+    pub port: Vec<i32>,
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StreamUrl {
     #[prost(string, tag = "1")]

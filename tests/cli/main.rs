@@ -16,6 +16,7 @@ mod hostile;
 mod kubectl;
 mod offline;
 mod pods;
+mod sessions;
 mod support;
 mod takeover;
 mod up;

@@ -165,6 +165,13 @@ pub fn unavailable(message: impl Into<String>) -> Status {
     Status::failure(503, "ServiceUnavailable", message)
 }
 
+/// There is no way from this API to nodes.
+pub fn no_kubelet() -> Status {
+    unavailable(
+        "this API was started without a way to its nodes: start it with `kedge up` or `kedge cloud run --embedded`",
+    )
+}
+
 /// The Status as the body of a response, with its kind and API version.
 pub fn body(status: &Status) -> Value {
     let mut body = serde_json::to_value(status).unwrap_or_default();

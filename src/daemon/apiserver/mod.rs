@@ -26,7 +26,7 @@ mod strict;
 pub mod table;
 pub mod types;
 
-use crate::base::{Failure, Module, create_private_dir};
+use crate::base::{Failure, Module, create_private_dir, errands};
 use crate::pki::{Authority, Clients, Identity, server_config};
 use auth::Tokens;
 use catalog::Kinds;
@@ -39,6 +39,8 @@ use std::sync::Arc;
 use storage::Store;
 
 /// How long the certificates live that are made anew at each start.
+/// Exec, attach and port-forward sessions at a time.
+const SESSIONS: usize = 256;
 const DAYS: u32 = 365;
 const ADMIN: &str = "kubernetes-admin";
 
@@ -106,8 +108,10 @@ impl ApiServer {
         let local = Local::new(ops.clone());
         let kubelet = config.kubelet.as_ref().map(Kubelet::new).transpose()?;
         let tokens = Tokens::load_or_create(&pki)?;
-        let api = Arc::new(Api { ops, tokens, kubelet, address: address.to_string() });
-        let server = server::Server { api, local: local.clone(), listener: Some(listener), address, tls };
+        let (errands, runner) = errands(SESSIONS);
+        let api = Arc::new(Api { ops, tokens, kubelet, errands, address: address.to_string() });
+        let server =
+            server::Server { api, local: local.clone(), listener: Some(listener), address, tls, runner };
         let identity = authority.issue_client(ADMIN, &["system:masters"], DAYS)?;
         let admin = kubeconfig::write(address, &ca_pem, &identity, ADMIN);
         Ok(ApiServer { server, local, ca_pem, admin, authority })

@@ -3,7 +3,7 @@
 use super::bootstrap;
 use super::local::Local;
 use super::rest::Api;
-use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
+use crate::base::{BoxFuture, Failure, Module, Ready, Runner, Stop};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Caller, serve};
 use std::net::SocketAddr;
@@ -16,6 +16,8 @@ pub(super) struct Server {
     pub listener: Option<std::net::TcpListener>,
     pub address: SocketAddr,
     pub tls: Arc<rustls::ServerConfig>,
+    /// Carries sessions with pods.
+    pub runner: Runner,
 }
 
 /// Binds the address; a port in use is named with its holder.
@@ -47,7 +49,8 @@ impl Module for Server {
                 let (api, stop) = (api.clone(), watches.clone());
                 async move { api.serve(request, &caller, stop).await }
             };
-            serve(listener, self.tls.clone(), stop, handler).await;
+            let sessions = self.runner.run(&stop);
+            tokio::join!(serve(listener, self.tls.clone(), stop.clone(), handler), sessions);
             Ok(())
         })
     }

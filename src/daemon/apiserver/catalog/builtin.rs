@@ -59,7 +59,7 @@ autoscaling|v2,v1|horizontalpodautoscalers|HorizontalPodAutoscaler|hpa|Nsga
 ";
 
 const EXTRA: [(&str, &str, &[&str]); 4] = [
-    ("", "pods", &["log", "binding", "eviction"]),
+    ("", "pods", &["log", "binding", "eviction", "exec", "attach", "portforward"]),
     ("", "serviceaccounts", &["token"]),
     ("", "namespaces", &["finalize"]),
     ("certificates.k8s.io", "certificatesigningrequests", &["approval"]),

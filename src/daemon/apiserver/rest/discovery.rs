@@ -102,6 +102,11 @@ fn subresources(resource: &Resource, version: &Version) -> Vec<(&'static str, St
                 (extra, "authentication.k8s.io/v1".to_owned(), "TokenRequest".to_owned(), json!(["create"]))
             }
             "log" => kind(extra, json!(["get"])),
+            "exec" => (extra, "v1".to_owned(), "PodExecOptions".to_owned(), json!(["create", "get"])),
+            "attach" => (extra, "v1".to_owned(), "PodAttachOptions".to_owned(), json!(["create", "get"])),
+            "portforward" => {
+                (extra, "v1".to_owned(), "PodPortForwardOptions".to_owned(), json!(["create", "get"]))
+            }
             "finalize" => kind(extra, json!(["update"])),
             _ => kind(extra, change()),
         });

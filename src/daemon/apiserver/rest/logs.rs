@@ -22,8 +22,8 @@ const ERROR_LIMIT: usize = 4096;
 
 /// A client of the kubelet API.
 pub struct Kubelet {
-    client: reqwest::Client,
-    address: SocketAddr,
+    pub(super) client: reqwest::Client,
+    pub(super) address: SocketAddr,
 }
 
 impl Kubelet {
@@ -46,7 +46,8 @@ fn names(pod: &Value, list: &str) -> Vec<String> {
     containers.into_iter().flatten().filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
 }
 
-fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
+/// The container that is meant: the one asked for, the only one, or the annotated one.
+pub(super) fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
     let (main, init) = (names(pod, "containers"), names(pod, "initContainers"));
     if asked.is_empty() {
         let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
@@ -98,9 +99,7 @@ impl Api {
         if node.is_empty() {
             return Err(errors::bad_request(format!("pod {} does not have a host assigned", target.name)));
         }
-        let kubelet = self.kubelet.as_ref().ok_or_else(|| {
-            errors::unavailable("this API was started without a way to its nodes: start it with `kedge up` or `kedge cloud run --embedded`")
-        })?;
+        let kubelet = self.kubelet.as_ref().ok_or_else(errors::no_kubelet)?;
         let namespace = target.namespace.as_deref().unwrap_or_default();
         let mut parameters = Vec::new();
         for name in
@@ -138,7 +137,8 @@ impl Api {
     }
 }
 
-fn encode(value: &str) -> String {
+/// A value as it may stand in a query.
+pub(super) fn encode(value: &str) -> String {
     value
         .bytes()
         .map(|b| {
@@ -151,7 +151,8 @@ fn encode(value: &str) -> String {
         .collect()
 }
 
-fn deepest(error: &dyn std::error::Error) -> String {
+/// The first cause of an error.
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(next) = last.source() {
         last = next;

@@ -13,6 +13,7 @@ mod read;
 mod reply;
 mod reviews;
 mod scale;
+mod session;
 mod watch;
 
 pub use logs::Kubelet;
@@ -23,7 +24,7 @@ use super::errors;
 use super::local::{Deletion, Propagation};
 use super::ops::{DeleteOptions, Ops, Options, Patch, Removed, Target, UnknownFields};
 use super::storage::Key;
-use crate::base::{Stop, now};
+use crate::base::{Errands, Stop, now};
 use crate::link::http::{Body, Caller};
 use crate::model::Status;
 use http::{HeaderMap, Method, Response, StatusCode, header};
@@ -37,6 +38,8 @@ pub struct Api {
     pub ops: Ops,
     pub tokens: Tokens,
     pub kubelet: Option<Kubelet>,
+    /// Where sessions with pods go on once they are begun.
+    pub errands: Errands,
     /// `host:port` as clients see it.
     pub address: String,
 }
@@ -128,7 +131,8 @@ impl Api {
         caller: &Caller,
         stop: Stop,
     ) -> Result<Response<Body>, Status> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let user = auth::authenticate(&parts.headers, caller, &self.tokens, &self.ops.store)?;
         let user = auth::impersonate(&parts.headers, user, &self.ops.store)?;
         let query = Query::parse(parts.uri.query().unwrap_or(""))
@@ -139,6 +143,9 @@ impl Api {
             Some(resource) => {
                 self.authorize(&asked, &resource)?;
                 let target = self.target(&resource)?;
+                if session::is_session(&target) {
+                    return self.session(&asked, &target, upgrade).await;
+                }
                 self.resource(&asked, target, body, stop).await
             }
             None => self.plain(&asked).await,
@@ -396,9 +403,6 @@ fn unserved(target: &Target, subresource: &str) -> Option<Status> {
     let plural = target.resource.plural.as_str();
     let core = target.resource.group.is_empty();
     let what = match (plural, subresource) {
-        ("pods", "exec") => "kubectl exec and kubectl cp",
-        ("pods", "attach") => "kubectl attach",
-        ("pods", "portforward") => "kubectl port-forward",
         ("pods" | "services" | "nodes", "proxy") => "the proxy to pods, services and nodes",
         _ => return None,
     };

@@ -68,21 +68,26 @@ fn decode(text: &str, form: bool) -> Option<String> {
 
 /// The parameters of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Query(HashMap<String, String>);
+pub struct Query(HashMap<String, Vec<String>>);
 
 impl Query {
     pub fn parse(text: &str) -> Option<Query> {
-        let mut pairs = HashMap::new();
+        let mut pairs: HashMap<String, Vec<String>> = HashMap::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            pairs.entry(decode(key, true)?).or_insert(decode(value, true)?);
+            pairs.entry(decode(key, true)?).or_default().push(decode(value, true)?);
         }
         Some(Query(pairs))
     }
 
     /// A parameter, empty when absent.
     pub fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
+        self.all(name).first().map_or("", String::as_str)
+    }
+
+    /// All values of a parameter that may come several times.
+    pub fn all(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
     }
 
     pub fn is_true(&self, name: &str) -> bool {

@@ -1,5 +1,5 @@
-//! The part of the kubelet API that is served: container logs, exec and attach. Everything else is answered with a clear
-//! `Status`.
+//! The part of the kubelet API that is served: container logs, exec, attach and port-forward. Everything else is answered
+//! with a clear `Status`.
 
 use super::super::control::PodIndex;
 use super::exec::{self, Pipe};
@@ -11,7 +11,13 @@ use futures_util::stream::unfold;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// A genuine edge says nothing when its kubelet does not answer: a log that is not followed has ended when nothing came
+/// for so long.
+const SILENCE: Duration = Duration::from_secs(30);
+const FOLLOWED: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) struct Requests {
     pub tunnels: Arc<Tunnels>,
@@ -48,9 +54,11 @@ fn parse(path: &str) -> Asked<'_> {
             let kind = if *verb == "exec" { FrameKind::ExecConnect } else { FrameKind::AttachConnect };
             Asked::Exec { kind, namespace, pod }
         }
-        [verb @ ("portForward" | "stats" | "metrics" | "cp" | "run" | "checkpoint"), ..] => {
-            Asked::NotServed(verb)
+        // No frame of its own: the node tells it from exec by the path.
+        ["portForward", namespace, pod, rest @ ..] if rest.len() < 2 && !parts.contains(&"") => {
+            Asked::Exec { kind: FrameKind::ExecConnect, namespace, pod }
         }
+        [verb @ ("stats" | "metrics" | "cp" | "run" | "checkpoint"), ..] => Asked::NotServed(verb),
         _ => Asked::Unknown,
     }
 }
@@ -94,11 +102,15 @@ impl Requests {
         };
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         let Some(running) = self.tunnels.logs(&node, path, query).await else { return no_tunnel(&node) };
-        let pieces =
-            unfold(
-                running,
-                |mut running| async move { running.next().await.map(|piece| (Ok(piece), running)) },
-            );
+        let follows = query.split('&').any(|pair| matches!(pair, "follow=true" | "follow=1"));
+        let patience = if follows { FOLLOWED } else { SILENCE };
+        let pieces = unfold(Some(running), move |running| async move {
+            let mut running = running?;
+            match tokio::time::timeout(patience, running.next()).await {
+                Ok(piece) => piece.map(|piece| (Ok(piece), Some(running))),
+                Err(_) => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+            }
+        });
         let mut response = Response::new(stream(pieces));
         let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
         response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
@@ -140,7 +152,8 @@ mod tests {
         let exec = Asked::Exec { kind: FrameKind::ExecConnect, namespace: "d", pod: "p" };
         assert_eq!((parse("/exec/d/p/c"), parse("/exec/d/p/uid/c")), (exec.clone(), exec));
         assert_eq!(parse("/attach/d/p"), Asked::Unknown);
-        assert_eq!(parse("/portForward/d/p"), Asked::NotServed("portForward"));
+        assert!(matches!(parse("/portForward/d/p"), Asked::Exec { pod: "p", .. }));
+        assert_eq!(parse("/stats/summary"), Asked::NotServed("stats"));
         assert_eq!(parse("/"), Asked::Unknown);
     }
 }

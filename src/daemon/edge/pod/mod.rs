@@ -34,7 +34,7 @@ pub use summary::{ContainerSummary, Summary};
 
 use crate::base::{Failure, Module};
 use crate::cri::Runtime;
-use crate::cri::messages::{AttachRequest, ExecRequest};
+use crate::cri::messages::{AttachRequest, ExecRequest, Labels, PodSandboxState, PortForwardRequest};
 use crate::daemon::edge::uplink::Uplink;
 use crate::store::Store;
 use bytes::Bytes;
@@ -113,7 +113,7 @@ pub struct Session {
 }
 
 impl PodHandle {
-    /// The runtime's address for a session with a running container.
+    /// The runtime's address for a session with a running container, or with the pod's ports when none is named.
     pub async fn session(
         &self,
         namespace: &str,
@@ -129,6 +129,16 @@ impl PodHandle {
             .fix("list the pods of this node with `kedge pods`")
         };
         let summary = self.summaries.get(namespace, pod).ok_or_else(missing)?;
+        if container.is_empty() {
+            let of_pod = Labels::from([(sandbox::UID_LABEL.to_owned(), summary.uid)]);
+            let sandboxes = self.runtime.list_pod_sandbox(of_pod).await;
+            let sandboxes = sandboxes.map_err(|error| missing().because(error))?;
+            let ready =
+                sandboxes.into_iter().filter(|sandbox| sandbox.state == PodSandboxState::Ready as i32);
+            let newest = ready.max_by_key(|sandbox| sandbox.created_at).ok_or_else(missing)?;
+            let request = PortForwardRequest { pod_sandbox_id: newest.id, port: Vec::new() };
+            return self.runtime.port_forward(request).await.map_err(|error| missing().because(error));
+        }
         let running =
             summary.containers.iter().find(|known| known.name == container && known.state == "Running");
         let container_id = running.ok_or_else(missing)?.id.clone();

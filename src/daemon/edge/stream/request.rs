@@ -56,11 +56,12 @@ pub(super) fn logs(connect: &Connect) -> Option<LogRequest> {
     Some(request)
 }
 
-/// A session with a container, as `kubectl exec` and `kubectl attach` ask for it.
+/// A session with a container or a pod, as `kubectl exec`, `attach` and `port-forward` ask for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRequest {
     pub namespace: String,
     pub pod: String,
+    /// Empty to forward ports of the pod.
     pub container: String,
     /// Empty to attach.
     pub command: Vec<String>,
@@ -73,16 +74,21 @@ pub struct SessionRequest {
 /// Reads path and query; `None` when they do not name a session. A pod's uid may stand before the container.
 pub(super) fn session(connect: &Connect) -> Option<SessionRequest> {
     let path = &connect.url.path;
-    let exec = path.strip_prefix("/exec/");
-    let rest = exec.or_else(|| path.strip_prefix("/attach/"))?;
-    let parts: Vec<String> = rest.split('/').map(decoded).collect::<Option<_>>()?;
-    let (namespace, pod, container) = match parts.as_slice() {
-        [namespace, pod, container] | [namespace, pod, _, container] => (namespace, pod, container),
-        _ => return None,
-    };
-    if [namespace, pod, container].iter().any(|text| text.is_empty() || text.contains('/')) {
+    let parts: Vec<String> = path.strip_prefix('/')?.split('/').map(decoded).collect::<Option<_>>()?;
+    if parts.iter().any(|text| text.is_empty() || text.contains('/')) {
         return None;
     }
+    let (verb, names) = parts.split_first()?;
+    let (namespace, pod, container) = match (verb.as_str(), names) {
+        ("exec" | "attach", [namespace, pod, container] | [namespace, pod, _, container]) => {
+            (namespace, pod, container)
+        }
+        ("portForward", [namespace, pod] | [namespace, pod, _]) => {
+            let (namespace, pod) = (namespace.clone(), pod.clone());
+            return Some(SessionRequest { namespace, pod, ..SessionRequest::default() });
+        }
+        _ => return None,
+    };
     let (namespace, pod, container) = (namespace.clone(), pod.clone(), container.clone());
     let mut request = SessionRequest { namespace, pod, container, ..SessionRequest::default() };
     for pair in connect.url.raw_query.split('&').filter(|pair| !pair.is_empty()) {
@@ -98,7 +104,7 @@ pub(super) fn session(connect: &Connect) -> Option<SessionRequest> {
             _ => {}
         }
     }
-    (exec.is_some() != request.command.is_empty()).then_some(request)
+    ((verb == "exec") != request.command.is_empty()).then_some(request)
 }
 
 fn decoded(text: &str) -> Option<String> {
