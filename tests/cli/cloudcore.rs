@@ -324,7 +324,8 @@ fn nothing_that_a_cloudcore_sends_holds_up_what_comes_behind_it() {
     ));
     cloud.apply(pod("behind", sleeper(), json!([])));
     in_phase(&cloud, "behind", "Running");
-    let sent = cloud
-        .with_state(|state| state.said.iter().filter(|m| m["route"]["resource"] == "default/frob/x").count());
+    // The comparison of records may have told by now that there is no such object; that is another message.
+    let pushed = |message: &&&Value| text(message, "/route/operation") != "delete";
+    let sent = cloud.with_state(|state| state.sent("default/frob/x").iter().filter(pushed).count());
     assert_eq!(sent, 2, "each was acknowledged the first time");
 }
