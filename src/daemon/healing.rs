@@ -2,7 +2,7 @@
 //! uplink and a real store. Nothing that the node has is sent again.
 
 use super::apiserver::local::Deletion;
-use super::edge::uplink::ReportKey;
+use super::edge::uplink::{Inbound, Link, ReportKey};
 use super::road::{CONFIG_MAPS, Edge, PODS, Road, SYNCS, pod, register, settings, soon};
 use crate::model::digest::{COMPARED, Digest, bucket_of};
 use crate::model::{Kind, ObjectKey, Revision};
@@ -28,6 +28,20 @@ impl Keeper {
 
     async fn hear(&mut self) {
         let inbound = self.edge.inbound.recv().await.unwrap();
+        self.take(inbound).await;
+    }
+
+    /// After the cloud's end: takes what came before it, then forgets what was told.
+    async fn forget(&mut self) {
+        let mut link = self.edge.uplink.link();
+        soon("the link's end", link.wait_for(|link| *link == Link::Down)).await.unwrap();
+        while let Ok(inbound) = self.edge.inbound.try_recv() {
+            self.take(inbound).await;
+        }
+        (self.told, self.calm) = (Vec::new(), 0);
+    }
+
+    async fn take(&mut self, inbound: Inbound) {
         match &inbound.down {
             Down::Object { key, object, .. } => {
                 self.store.put_object(key, object).await.unwrap();
@@ -113,7 +127,7 @@ async fn after_a_restart_of_the_cloud_exactly_what_changed_is_sent() {
     road.local.merge_patch(&PODS, Some("default"), "stays", Some("status"), running).await.unwrap();
 
     road.stop_cloud().await;
-    (keeper.told, keeper.calm) = (Vec::new(), 0);
+    keeper.forget().await;
     road.start_cloud().await;
     keeper.until("a comparison without a difference", |k| k.calm > 0).await;
     assert_eq!(keeper.told, Vec::<String>::new());
@@ -131,7 +145,7 @@ async fn after_a_restart_of_the_cloud_exactly_what_changed_is_sent() {
     assert_eq!(keeper.holds(Kind::ConfigMap, "settings").await.unwrap()["data"]["k"], "2");
 
     road.stop_cloud().await;
-    (keeper.told, keeper.calm) = (Vec::new(), 0);
+    keeper.forget().await;
     road.start_cloud().await;
     keeper.until("a comparison without a difference", |k| k.calm > 0).await;
     assert_eq!(keeper.told, Vec::<String>::new());
