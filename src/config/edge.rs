@@ -132,7 +132,12 @@ pub struct MqttConfig {
     pub mode: MqttMode,
     /// `host:port`.
     pub internal: String,
+    /// `host:port`.
     pub external: String,
+    /// How the external broker is reached over TLS; `None`: over TCP.
+    pub external_tls: Option<MqttTls>,
+    /// Whether the broker inside serves on the loopback address of an external one that is not there.
+    pub stand_in: bool,
     pub qos: u8,
     pub retain: bool,
     pub session_queue: usize,
@@ -140,6 +145,14 @@ pub struct MqttConfig {
     pub password: Hidden,
     pub sub_client_id: String,
     pub pub_client_id: String,
+}
+
+/// The authority of an external broker, and the certificate that the edge shows it.
+#[derive(Clone, Debug)]
+pub struct MqttTls {
+    pub ca_file: PathBuf,
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 #[derive(Clone, Debug)]
@@ -278,7 +291,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
     let config = EdgeConfig {
         node_ip,
         hub: hub(modules.edge_hub, question_limit, &mut checker),
-        mqtt: mqtt(modules.event_bus, &mut checker),
+        mqtt: mqtt(modules.event_bus, kedge.stand_in_broker, &mut checker),
         runtime: runtime(&kedge, &mut checker),
         edged: edged(modules.edged, &mut checker),
         device_twin: DeviceTwinConfig {
@@ -330,7 +343,7 @@ fn hub(raw: RawHub, question_limit: Duration, checker: &mut Checker<'_>) -> HubC
     }
 }
 
-fn mqtt(raw: RawEventBus, checker: &mut Checker<'_>) -> MqttConfig {
+fn mqtt(raw: RawEventBus, stand_in: bool, checker: &mut Checker<'_>) -> MqttConfig {
     let mode = match raw.mqtt_mode {
         0 => MqttMode::Internal,
         1 => MqttMode::Both,
@@ -357,8 +370,11 @@ fn mqtt(raw: RawEventBus, checker: &mut Checker<'_>) -> MqttConfig {
         );
         100
     });
+    let external_tls = if mode == MqttMode::Internal { None } else { external_tls(&raw, checker) };
     MqttConfig {
         enabled: raw.enable,
+        external_tls,
+        stand_in,
         mode,
         internal: checker.url("modules.eventBus.mqttServerInternal", &raw.mqtt_server_internal),
         external: checker.url("modules.eventBus.mqttServerExternal", &raw.mqtt_server_external),
@@ -369,6 +385,33 @@ fn mqtt(raw: RawEventBus, checker: &mut Checker<'_>) -> MqttConfig {
         password: Hidden::new(raw.mqtt_password),
         sub_client_id: raw.sub_client_id,
         pub_client_id: raw.pub_client_id,
+    }
+}
+
+/// The scheme says whether TLS is spoken; without an authority to check against it would protect nothing.
+fn external_tls(raw: &RawEventBus, checker: &mut Checker<'_>) -> Option<MqttTls> {
+    const PATH: &str = "modules.eventBus.mqttServerExternal";
+    let scheme = raw.mqtt_server_external.split_once("://").map_or("tcp", |(scheme, _)| scheme);
+    match scheme {
+        "tcp" | "mqtt" => None,
+        "ssl" | "tls" | "mqtts" | "tcps" => {
+            if !raw.tls.enable {
+                checker.wrong(
+                    PATH,
+                    &raw.mqtt_server_external,
+                    "TLS needs modules.eventBus.eventBusTLS.enable",
+                );
+            }
+            Some(MqttTls {
+                ca_file: raw.tls.ca.clone(),
+                cert_file: raw.tls.cert.clone(),
+                key_file: raw.tls.key.clone(),
+            })
+        }
+        _ => {
+            checker.wrong(PATH, &raw.mqtt_server_external, "must begin with tcp:// or ssl://");
+            None
+        }
     }
 }
 

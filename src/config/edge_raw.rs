@@ -98,6 +98,19 @@ pub(super) struct RawEventBus {
     pub(super) sub_client_id: String,
     #[serde(rename = "mqttPubClientID")]
     pub(super) pub_client_id: String,
+    #[serde(rename = "eventBusTLS")]
+    pub(super) tls: RawMqttTls,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawMqttTls {
+    pub(super) enable: bool,
+    #[serde(rename = "tlsMqttCAFile")]
+    pub(super) ca: PathBuf,
+    #[serde(rename = "tlsMqttCertFile")]
+    pub(super) cert: PathBuf,
+    #[serde(rename = "tlsMqttPrivateKeyFile")]
+    pub(super) key: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -152,4 +165,5 @@ pub(super) struct RawKedge {
     pub(super) pod_cidr: String,
     pub(super) images: Vec<PathBuf>,
     pub(super) status_socket: PathBuf,
+    pub(super) stand_in_broker: bool,
 }

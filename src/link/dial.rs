@@ -75,7 +75,7 @@ impl DialError {
 }
 
 /// Connects; the time limit is for everything together.
-pub(super) async fn dial(
+pub async fn dial(
     endpoint: &Endpoint,
     tls: Arc<rustls::ClientConfig>,
     limit: Duration,

@@ -1,5 +1,5 @@
 //! One connection that carries envelopes or bytes: HTTP and WebSocket over TLS.
-//! The hub, the embedded API and the uplink come here; what the bytes mean is not known here.
+//! The hub, the embedded API, the uplink and the MQTT client come here; what the bytes mean is not known here.
 
 mod any_text;
 mod dial;
@@ -7,5 +7,5 @@ mod fetch;
 pub mod http;
 pub mod ws;
 
-pub use dial::{DialError, Endpoint};
+pub use dial::{DialError, Endpoint, dial};
 pub use fetch::{FetchError, fetch};

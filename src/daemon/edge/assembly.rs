@@ -14,6 +14,7 @@ use crate::cri;
 use crate::host::{cni::Network, containerd, facts as machine};
 use crate::store::Store;
 use futures_util::StreamExt;
+use serde_json::Value;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,37 +30,74 @@ pub(super) struct PodRuntime {
     cgroup_parent: &'static str,
 }
 
-pub(super) async fn mqtt(config: &MqttConfig, supervisor: &mut Supervisor) -> Result<Broker, Failure> {
-    let (mode, address) = match config.mode {
-        MqttMode::Internal => (mqtt::Mode::Internal, config.internal.clone()),
-        MqttMode::Both => (mqtt::Mode::Both, config.internal.clone()),
-        MqttMode::External => (mqtt::Mode::External, config.external.clone()),
+/// What names the foreign broker that was once found, in `kedge_state`.
+const FOREIGN: (&str, &str) = ("mqtt", "foreign");
+
+pub(super) async fn mqtt(
+    config: &MqttConfig,
+    store: &Store,
+    supervisor: &mut Supervisor,
+) -> Result<Broker, Failure> {
+    let (listen, external) = match config.mode {
+        _ if !config.enabled => (Vec::new(), None),
+        MqttMode::Internal => (vec![own_address(&config.internal).await?], None),
+        MqttMode::Both => (vec![own_address(&config.internal).await?], Some(external(config))),
+        MqttMode::External => match vacancy(config, store).await? {
+            Some(address) => (vec![address], None),
+            None => (Vec::new(), Some(external(config))),
+        },
     };
-    let listen = if config.enabled { listen_on(address, config.mode).await? } else { Vec::new() };
-    let mode = if listen.is_empty() { mqtt::Mode::External } else { mode };
-    let (broker, module) = mqtt::new(mqtt::Config { listen, mode, ..mqtt::Config::default() })?;
+    let (broker, module) = mqtt::new(mqtt::Config { listen, external, ..mqtt::Config::default() });
     supervisor.add(module);
     Ok(broker)
 }
 
-/// Where the broker inside listens. With an external broker configured it takes that broker's place on this machine
-/// when nobody else does; a foreign broker is not used.
-async fn listen_on(address: String, mode: MqttMode) -> Result<Vec<SocketAddr>, Failure> {
-    let named = address.clone();
+fn external(config: &MqttConfig) -> mqtt::External {
+    let tls = config.external_tls.as_ref();
+    mqtt::External {
+        address: config.external.clone(),
+        tls: tls.map(|files| mqtt::TlsFiles {
+            ca: files.ca_file.clone(),
+            cert: files.cert_file.clone(),
+            key: files.key_file.clone(),
+        }),
+        login: (config.username.clone(), config.password.clone()),
+        sub_client: config.sub_client_id.clone(),
+        pub_client: config.pub_client_id.clone(),
+    }
+}
+
+async fn own_address(address: &str) -> Result<SocketAddr, Failure> {
+    let named = address.to_owned();
     let resolved =
         tokio::task::spawn_blocking(move || named.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     let resolved = resolved.await.map_err(std::io::Error::other).and_then(|found| found);
-    let first = resolved.map(|found| found.first().copied());
-    let Ok(Some(first)) = first else {
-        return Err(Failure::new("KE-CONFIG-021", format!("the MQTT address {address} cannot be used"))
+    resolved.ok().and_then(|found| found.first().copied()).ok_or_else(|| {
+        Failure::new("KE-CONFIG-021", format!("the MQTT address {address} cannot be used"))
             .fix("set modules.eventBus.mqttServerInternal to an address of this machine")
-            .exit(Exit::Configuration));
-    };
-    if mode == MqttMode::External && std::net::TcpListener::bind(first).is_err() {
-        tracing::warn!(%first, "an external MQTT broker is configured; devices must use the broker inside: set mqttMode 0");
-        return Ok(Vec::new());
+            .exit(Exit::Configuration)
+    })
+}
+
+/// The external broker's address when it is of this machine's loopback and nobody serves it: the broker inside then takes
+/// its place. Once a foreign broker was found there it is waited for, since after a boot it may come later than this daemon.
+async fn vacancy(config: &MqttConfig, store: &Store) -> Result<Option<SocketAddr>, Failure> {
+    let address = config.external.replacen("localhost", "127.0.0.1", 1).parse::<SocketAddr>();
+    let Ok(address) = address else { return Ok(None) };
+    if !config.stand_in || config.external_tls.is_some() || !address.ip().is_loopback() {
+        return Ok(None);
     }
-    Ok(vec![first])
+    let (room, key) = FOREIGN;
+    let found = Value::String(address.to_string());
+    if store.state(room, key).await?.as_ref() == Some(&found) {
+        return Ok(None);
+    }
+    if std::net::TcpListener::bind(address).is_ok() {
+        tracing::info!(%address, "no external MQTT broker serves; the broker inside takes its place");
+        return Ok(Some(address));
+    }
+    store.put_state(room, key, &found).await?;
+    Ok(None)
 }
 
 /// Finds or starts the container runtime; `None` when this node runs no pods.

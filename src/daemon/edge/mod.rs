@@ -59,7 +59,7 @@ impl Edge {
         let store =
             store.map_err(|error| Failure::new("KE-RUN-004", "the store did not open").because(error))??;
         let mut supervisor = Supervisor::new();
-        let broker = assembly::mqtt(&config.mqtt, &mut supervisor).await?;
+        let broker = assembly::mqtt(&config.mqtt, &store, &mut supervisor).await?;
         let runtime = assembly::runtime(&config, &mut supervisor).await?;
         let (uplink, inbound, uplink_module) = uplink::new(assembly::uplink_config(&config))?;
         let meta = Meta::new(store.clone(), uplink.clone(), config.node.as_str(), config.hub.question_limit);

@@ -174,7 +174,7 @@ mod tests {
         let store = Store::open(dir.path().join("edgecore.db")).unwrap();
         let (uplink, _, _) = Uplink::channel(4);
         let listen = vec![([127, 0, 0, 1], 0).into()];
-        let (broker, _module) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() }).unwrap();
+        let (broker, _module) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() });
         let node = NodeName::new("n").unwrap();
         let (handle, _module) = device::new(device::Config { node }, store.clone(), uplink.clone(), broker);
         let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));

@@ -120,7 +120,7 @@ impl Module for DeviceModule {
             let inbox = self.broker.subscribe(&own);
             let mut crew = Crew::new();
             crew.spawn(upload(self.broker.subscribe(&uploads), self.uplink.clone()));
-            crew.spawn(note_addresses(self.broker.addresses(), self.store.clone()));
+            crew.spawn(note_addresses(self.broker.clone(), self.store.clone()));
             let node = self.config.node.clone();
             let mut room = Room::load(node, self.store.clone(), self.broker.clone()).await?;
             let mut link = self.uplink.link();
@@ -290,19 +290,25 @@ impl Serving {
 /// Where commands on this machine find the broker: room and key in `kedge_state`.
 pub const ADDRESSES: (&str, &str) = ("mqtt", "addresses");
 
-async fn note_addresses(
-    mut addresses: tokio::sync::watch::Receiver<Vec<std::net::SocketAddr>>,
-    store: Store,
-) {
+async fn note_addresses(broker: Broker, store: Store) {
+    let mut addresses = broker.addresses();
+    // Clients go to the foreign broker only where none is inside.
+    if let Some(external) = broker.external() {
+        note(&store, &[external.to_owned()]).await;
+    }
     while let Ok(bound) = addresses.wait_for(|bound| !bound.is_empty()).await.map(|bound| bound.clone()) {
         let text: Vec<String> = bound.iter().map(ToString::to_string).collect();
-        let (room, key) = ADDRESSES;
-        if let Err(failure) = store.put_state(room, key, &serde_json::json!(text)).await {
-            tracing::warn!(code = failure.code, error = %failure, "the broker's address cannot be stored");
-        }
+        note(&store, &text).await;
         if addresses.changed().await.is_err() {
             return;
         }
+    }
+}
+
+async fn note(store: &Store, addresses: &[String]) {
+    let (room, key) = ADDRESSES;
+    if let Err(failure) = store.put_state(room, key, &serde_json::json!(addresses)).await {
+        tracing::warn!(code = failure.code, error = %failure, "the broker's address cannot be stored");
     }
 }
 

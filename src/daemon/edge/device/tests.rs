@@ -35,7 +35,7 @@ fn key_of_device() -> ObjectKey {
 async fn start(dir: &std::path::Path) -> World {
     let store = Store::open(dir.join("edgecore.db")).unwrap();
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let (broker, _listener) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() }).unwrap();
+    let (broker, _listener) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() });
     let (uplink, cloud, link) = Uplink::channel(64);
     let config = Config { node: NodeName::new("edge-1").unwrap() };
     let mut members = broker.subscribe(&["$hw/events/node/edge-1/membership/get/result"]);

@@ -1,27 +1,22 @@
 //! A small MQTT 3.1.1 client on the same codec: for commands that talk to the broker of a running daemon, and for the
 //! simulator. Quality of service 0, a clean session, one connection; every wait has a limit.
 
-use super::codec::{self, Level, Outbound, PublishHead};
+use super::codec::{Outbound, PublishHead};
+use super::line::{Broken, Greeting, Incoming, LIMIT, Line};
 use crate::base::{Exit, Failure, random_suffix};
-use bytes::{Bytes, BytesMut};
-use rumqttd::protocol::{
-    Connect, ConnectReturnCode, Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe,
-};
+use bytes::Bytes;
+use rumqttd::protocol::{Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe};
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-const LIMIT: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const PACKET_LIMIT: usize = 1 << 20;
 
 /// One connection to a broker.
 pub struct Client {
     address: String,
-    stream: TcpStream,
-    input: BytesMut,
+    line: Line,
     /// Messages that came while an answer was awaited.
     early: VecDeque<(Box<str>, Bytes)>,
 }
@@ -29,26 +24,11 @@ pub struct Client {
 impl Client {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> Result<Client, Failure> {
-        let connected = tokio::time::timeout(LIMIT, TcpStream::connect(address)).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(address, error)),
-            Err(_) => return Err(unreachable(address, "no answer in time")),
-        };
-        stream.set_nodelay(true).map_err(|error| unreachable(address, error))?;
-        let mut client =
-            Client { address: address.to_owned(), stream, input: BytesMut::new(), early: VecDeque::new() };
-        let client_id = format!("kedge-{}", random_suffix(8));
-        let keep_alive = u16::try_from(KEEP_ALIVE.as_secs()).unwrap_or_default();
-        let connect = Connect { keep_alive, client_id, clean_session: true };
-        client.write(Packet::Connect(connect, None, None, None, None)).await?;
-        client
-            .answer(|packet| match packet {
-                Packet::ConnAck(ack, _) => Some(ack.code == ConnectReturnCode::Success),
-                _ => None,
-            })
-            .await?;
-        Ok(client)
+        let client = format!("kedge-{}", random_suffix(8));
+        let greeting = Greeting { client, keep_alive: KEEP_ALIVE, login: None };
+        let line = Line::open(address, None, greeting, PACKET_LIMIT).await;
+        let line = line.map_err(|broken| unreachable(address, broken))?;
+        Ok(Client { address: address.to_owned(), line, early: VecDeque::new() })
     }
 
     /// Subscribes and waits for the broker's word.
@@ -62,7 +42,7 @@ impl Client {
         };
         let filters = filters.iter().map(filter).collect();
         self.write(Packet::Subscribe(Subscribe { pkid: 1, filters }, None)).await?;
-        self.answer(|packet| matches!(packet, Packet::SubAck(..)).then_some(true)).await
+        self.answer(|packet| matches!(packet, Packet::SubAck(..))).await
     }
 
     /// Publishes once, without a confirmation.
@@ -71,9 +51,8 @@ impl Client {
         let head = PublishHead::default();
         let outbound =
             Outbound { topic, payload: &payload, head, again: false, retain: false, properties: None };
-        let mut out = BytesMut::new();
-        codec::encode_publish(Level::V311, outbound, &mut out);
-        self.write_all(&out).await
+        let published = self.line.publish(outbound).await;
+        self.usable(published)
     }
 
     /// The next message; keeps the connection alive while it waits. Not cancel-safe between a ping's bytes, so call it
@@ -105,46 +84,34 @@ impl Client {
         }
     }
 
-    async fn answer(&mut self, wanted: impl Fn(&Packet) -> Option<bool>) -> Result<(), Failure> {
+    async fn answer(&mut self, wanted: impl Fn(&Packet) -> bool) -> Result<(), Failure> {
         let deadline = tokio::time::Instant::now() + LIMIT;
         loop {
             let packet = self.packet_before(deadline).await?;
             let packet = packet.ok_or_else(|| unreachable(&self.address, "no answer in time"))?;
-            match wanted(&packet) {
-                Some(true) => return Ok(()),
-                Some(false) => return Err(unreachable(&self.address, "the broker refuses the connection")),
-                None => self.early.extend(message(packet)),
+            if wanted(&packet) {
+                return Ok(());
             }
+            self.early.extend(message(packet));
         }
     }
 
     async fn packet_before(&mut self, deadline: tokio::time::Instant) -> Result<Option<Packet>, Failure> {
         loop {
-            let decoded = codec::decode(Level::V311, &mut self.input, PACKET_LIMIT);
-            if let Some((packet, _)) = decoded.map_err(|error| unreachable(&self.address, error))? {
+            let Ok(next) = tokio::time::timeout_at(deadline, self.line.next()).await else { return Ok(None) };
+            if let Incoming::Packet(packet, _) = self.usable(next)? {
                 return Ok(Some(packet));
-            }
-            self.input.reserve(512);
-            match tokio::time::timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
-                Ok(Ok(0)) => return Err(unreachable(&self.address, "the broker closed the connection")),
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(unreachable(&self.address, error)),
-                Err(_) => return Ok(None),
             }
         }
     }
 
     async fn write(&mut self, packet: Packet) -> Result<(), Failure> {
-        let mut out = BytesMut::new();
-        codec::encode(Level::V311, packet, &mut out);
-        self.write_all(&out).await
+        let written = self.line.say(packet).await;
+        self.usable(written)
     }
 
-    async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        match tokio::time::timeout(LIMIT, self.stream.write_all(bytes)).await {
-            Ok(written) => written.map_err(|error| unreachable(&self.address, error)),
-            Err(_) => Err(unreachable(&self.address, "the broker does not read")),
-        }
+    fn usable<T>(&self, outcome: Result<T, Broken>) -> Result<T, Failure> {
+        outcome.map_err(|broken| unreachable(&self.address, broken))
     }
 }
 

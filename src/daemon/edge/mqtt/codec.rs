@@ -128,6 +128,24 @@ pub(super) fn decode(
     Ok(Some((read(level, frame, limit)?, head)))
 }
 
+/// Length and head of a PUBLISH that is larger than the limit and stands first in the buffer; `None` while its head is
+/// incomplete. Other packets of such a size are malformed.
+pub(super) fn oversized(buffer: &[u8]) -> Result<Option<(usize, PublishHead)>, Malformed> {
+    let first = buffer.first().copied().unwrap_or_default();
+    if first >> 4 != 3 {
+        return Err(Malformed::TooLarge);
+    }
+    let Some((header, whole)) = frame(buffer, usize::MAX)? else { return Ok(None) };
+    let mut body = buffer.get(header..).unwrap_or_default();
+    let Ok(topic) = body.try_get_u16() else { return Ok(None) };
+    let needed = usize::from(topic) + 2;
+    if body.len() < needed {
+        return if whole < header + needed { Err(Malformed::Packet) } else { Ok(None) };
+    }
+    let head = publish_head(first & 0x0f, buffer.get(header..).unwrap_or_default())?;
+    Ok(Some((whole, head)))
+}
+
 fn publish_head(flags: u8, mut body: &[u8]) -> Result<PublishHead, Malformed> {
     let qos = (flags >> 1) & 3;
     if qos == 3 {

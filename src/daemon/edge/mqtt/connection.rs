@@ -2,7 +2,7 @@
 //! wrong input ends in a protocol answer or in this one connection closed; a reader that does not read stalls itself only.
 
 use super::codec::{self, Level, Malformed, Outbound, PublishHead};
-use super::exchange::{Attached, Exchange, Refusal, Retained, Session, Wish};
+use super::exchange::{Attached, Exchange, Passed, Refusal, Retained, Session, Wish};
 use super::session::{Message, Send};
 use super::topic;
 use crate::base::{Stop, uuid4};
@@ -421,9 +421,13 @@ fn will_message(will: LastWill, properties: Option<LastWillProperties>) -> Optio
     Some(message(topic, &will.message, qos, will.retain, properties))
 }
 
-/// Passes a message on and waits for the readers that must not miss it.
+/// Passes a message on.
 pub(super) async fn pass(exchange: &Exchange, message: Arc<Message>, from: Option<&Session>) {
-    let passed = exchange.publish(&message, from);
+    settle(exchange, exchange.publish(&message, from), &message).await;
+}
+
+/// Waits for the readers that must not miss a message.
+pub(super) async fn settle(exchange: &Exchange, passed: Passed, message: &Arc<Message>) {
     for reader in passed.waiting {
         if let Err(tokio::sync::mpsc::error::SendTimeoutError::Timeout(_)) =
             reader.send_timeout(message.clone(), LOCAL_LIMIT).await

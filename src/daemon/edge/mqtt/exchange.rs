@@ -7,11 +7,11 @@
 use super::session::{Delivery, Message, Outbox};
 use super::topic::{self, Filter, Tree};
 use crate::base::Stop;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Filters that one client may hold.
 const FILTERS_PER_CLIENT: usize = 512;
@@ -123,9 +123,19 @@ pub(super) struct Passed {
     pub(super) crowded: bool,
 }
 
+impl Passed {
+    fn hand(&mut self, reader: &mpsc::Sender<Arc<Message>>, message: &Arc<Message>) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = reader.try_send(message.clone()) {
+            self.waiting.push(reader.clone());
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Exchange {
     state: Mutex<State>,
+    /// The filters of all in-process readers: what a foreign broker is asked for.
+    wanted: watch::Sender<BTreeSet<Box<str>>>,
     received: AtomicU64,
     dropped: AtomicU64,
 }
@@ -236,33 +246,91 @@ impl Exchange {
         true
     }
 
-    /// Subscribes an in-process reader; the returned number ends it. Retained messages come first.
+    /// Subscribes an in-process reader; the returned number names it. Retained messages come first.
     pub(super) fn subscribe_local(
         &self,
         filters: &[&str],
         room: usize,
     ) -> (u64, mpsc::Receiver<Arc<Message>>) {
         let (sender, receiver) = mpsc::channel(room);
-        let mut state = self.state();
-        let id = state.next_reader();
+        let id = {
+            let mut state = self.state();
+            let id = state.next_reader();
+            state.readers.insert(id, Reader::Local(sender));
+            id
+        };
+        for filter in filters {
+            self.add_local(id, filter);
+        }
+        (id, receiver)
+    }
+
+    /// Adds a filter to an in-process reader; `false` when it is none.
+    pub(super) fn add_local(&self, id: u64, text: &str) -> bool {
         let wish = Wish { qos: 2, no_local: false, as_published: true, retained: Retained::Always };
-        for text in filters {
-            let Some(filter) = Filter::parse(text) else { continue };
+        let Some(filter) = Filter::parse(text) else { return false };
+        let mut state = self.state();
+        let held = state.filters.entry(id).or_default();
+        if held.iter().any(|other| **other == *text) {
+            return true;
+        }
+        held.push(text.into());
+        state.plant(id, filter, wish);
+        if let Some(Reader::Local(sender)) = state.readers.get(&id) {
             for message in state.retained_under(filter.path) {
                 if sender.try_send(message).is_err() {
                     self.dropped.fetch_add(1, Ordering::Relaxed);
                 }
             }
-            state.plant(id, filter, wish);
-            state.filters.entry(id).or_default().push((*text).into());
         }
-        state.readers.insert(id, Reader::Local(sender));
-        (id, receiver)
+        self.note_wanted(&state);
+        true
+    }
+
+    /// Takes a filter from an in-process reader.
+    pub(super) fn drop_local(&self, id: u64, text: &str) {
+        let mut state = self.state();
+        if let Some(held) = state.filters.get_mut(&id) {
+            held.retain(|other| **other != *text);
+            state.uproot(id, text);
+            self.note_wanted(&state);
+        }
     }
 
     /// Ends an in-process reader.
     pub(super) fn forget_local(&self, id: u64) {
-        self.state().forget_reader(id);
+        let mut state = self.state();
+        state.forget_reader(id);
+        self.note_wanted(&state);
+    }
+
+    fn note_wanted(&self, state: &State) {
+        let local = state.readers.iter().filter(|(_, reader)| matches!(reader, Reader::Local(_)));
+        let filters = local.filter_map(|(id, _)| state.filters.get(id)).flatten().cloned();
+        let now: BTreeSet<Box<str>> = filters.collect();
+        self.wanted.send_if_modified(|wanted| {
+            let changed = *wanted != now;
+            *wanted = now;
+            changed
+        });
+    }
+
+    /// What in-process readers want, as it changes.
+    pub(super) fn wanted(&self) -> watch::Receiver<BTreeSet<Box<str>>> {
+        self.wanted.subscribe()
+    }
+
+    /// Passes a message of a foreign broker to in-process readers alone.
+    pub(super) fn bring(&self, message: &Arc<Message>) -> Passed {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.state();
+        let mut passed = Passed::default();
+        for (id, ..) in state.wanted(&message.topic, None) {
+            if let Some(Reader::Local(sender)) = state.readers.get(&id) {
+                passed.hand(sender, message);
+            }
+        }
+        passed
     }
 
     /// Passes a message to everybody who wants it. `from` is the publishing session.
@@ -288,11 +356,7 @@ impl Exchange {
                         self.dropped.fetch_add(1, Ordering::Relaxed);
                     }
                 }
-                Some(Reader::Local(sender)) => {
-                    if let Err(mpsc::error::TrySendError::Full(_)) = sender.try_send(message.clone()) {
-                        passed.waiting.push(sender.clone());
-                    }
-                }
+                Some(Reader::Local(sender)) => passed.hand(sender, message),
                 None => {}
             }
         }

@@ -4,21 +4,25 @@
 //! listener -> `connection` (one task per client) -> `codec` (bytes) and `exchange` (who wants what)
 //! -> `session` (what waits for one client) -> that client's `connection`; in-process readers get a channel.
 //! rumqttd gives the codec. Its router is not used: it forgets no topic and no filter, and drops messages silently.
+//! A foreign broker (`external`) brings in-process readers what they want and is told what the edge says.
 
 mod client;
 mod codec;
 mod connection;
 mod exchange;
+mod external;
+mod line;
 mod session;
 mod topic;
 
 #[cfg(test)]
 mod tests;
 
-use crate::base::{BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
+use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::host::ports::bind_failure;
 use bytes::Bytes;
 use exchange::Exchange;
+use external::Outgoing;
 use session::Message;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,27 +32,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 pub use client::Client;
 pub use exchange::Stats;
+pub use external::{External, TlsFiles};
 
 /// Messages that may wait for an in-process reader before its publishers wait.
 const LOCAL_ROOM: usize = 1024;
 
-/// Which brokers the node talks to: KubeEdge's `mqttMode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
-    /// Only the broker inside.
-    #[default]
-    Internal,
-    /// The broker inside and an external one.
-    Both,
-    /// Only an external one.
-    External,
-}
-
 /// How the broker serves.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where clients of the broker inside connect; empty: there is none.
     pub listen: Vec<SocketAddr>,
-    pub mode: Mode,
+    /// The broker that is not ours.
+    pub external: Option<External>,
     /// Connections at once; one more is closed.
     pub connections: usize,
     /// The largest packet in bytes.
@@ -59,7 +54,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 1883)), SocketAddr::from(([127, 0, 0, 1], 1884))],
-            mode: Mode::Internal,
+            external: None,
             connections: 1000,
             packet_limit: 1 << 20,
         }
@@ -71,6 +66,7 @@ impl Default for Config {
 pub struct Broker {
     exchange: Arc<Exchange>,
     addresses: watch::Receiver<Vec<SocketAddr>>,
+    external: Option<(Arc<External>, Arc<Outgoing>)>,
 }
 
 /// An in-process subscription; dropping it ends it.
@@ -86,6 +82,16 @@ impl Subscription {
         self.messages.recv().await.map(|message| (message.topic.clone(), message.payload.clone()))
     }
 
+    /// Also reads what this filter covers; `false` when it is no filter.
+    pub fn add(&self, filter: &str) -> bool {
+        self.exchange.add_local(self.id, filter)
+    }
+
+    /// No longer reads by this filter.
+    pub fn remove(&self, filter: &str) {
+        self.exchange.drop_local(self.id, filter);
+    }
+
     /// A message that is already here.
     pub fn try_next(&mut self) -> Option<(Box<str>, Bytes)> {
         self.messages.try_recv().ok().map(|message| (message.topic.clone(), message.payload.clone()))
@@ -99,14 +105,20 @@ impl Drop for Subscription {
 }
 
 impl Broker {
-    /// Publishes to clients and in-process readers. A topic with wildcards goes to nobody.
+    /// Publishes to clients, in-process readers and the foreign broker, which gets it later when it is away. A topic with
+    /// wildcards goes to nobody.
     pub async fn publish(&self, topic: &str, payload: impl Into<Bytes>, retain: bool) {
         if !topic::is_topic(topic) {
             return;
         }
         let (topic, payload) = (topic.into(), payload.into());
-        let message = Message { topic, payload, qos: 1, retain, properties: None, expires: None };
-        connection::pass(&self.exchange, Arc::new(message), None).await;
+        let message = Arc::new(Message { topic, payload, qos: 1, retain, properties: None, expires: None });
+        if let Some((_, outgoing)) = &self.external {
+            for _ in 0..outgoing.push(message.clone()) {
+                self.exchange.missed();
+            }
+        }
+        connection::pass(&self.exchange, message, None).await;
     }
 
     /// Subscribes in this process. A publisher waits while 1,024 messages are unread, so read them.
@@ -119,6 +131,11 @@ impl Broker {
         self.exchange.stats()
     }
 
+    /// The address of the foreign broker, `host:port`, when there is one.
+    pub fn external(&self) -> Option<&str> {
+        self.external.as_ref().map(|(external, _)| external.address.as_str())
+    }
+
     /// The addresses that are served; empty until the listener is up.
     pub fn addresses(&self) -> watch::Receiver<Vec<SocketAddr>> {
         self.addresses.clone()
@@ -129,19 +146,17 @@ struct MqttModule {
     config: Config,
     exchange: Arc<Exchange>,
     addresses: watch::Sender<Vec<SocketAddr>>,
+    external: Option<(Arc<External>, Arc<Outgoing>)>,
 }
 
-/// The broker's handle and the module that listens.
-pub fn new(config: Config) -> Result<(Broker, impl Module), Failure> {
-    if config.listen.is_empty() && config.mode != Mode::External {
-        return Err(Failure::new("KE-CONFIG-020", "the MQTT broker has no address to listen on")
-            .fix("set modules.eventBus.eventBusTCP or mqttServerInternal")
-            .exit(Exit::Configuration));
-    }
+/// The broker's handle and the module that listens. Without an address and without a foreign broker only this process
+/// talks over it.
+pub fn new(mut config: Config) -> (Broker, impl Module) {
     let exchange = Arc::new(Exchange::default());
     let (sender, addresses) = watch::channel(Vec::new());
-    let broker = Broker { exchange: exchange.clone(), addresses };
-    Ok((broker, MqttModule { config, exchange, addresses: sender }))
+    let external = config.external.take().map(|external| (Arc::new(external), Arc::default()));
+    let broker = Broker { exchange: exchange.clone(), addresses, external: external.clone() };
+    (broker, MqttModule { config, exchange, addresses: sender, external })
 }
 
 impl Module for MqttModule {
@@ -167,6 +182,11 @@ impl Module for MqttModule {
             for listener in listeners {
                 let (exchange, room) = (self.exchange.clone(), room.clone());
                 crew.spawn(accept(listener, exchange, room, self.config.packet_limit, stop.clone()));
+            }
+            if let Some((external, outgoing)) = &self.external {
+                let (limit, exchange) = (self.config.packet_limit, self.exchange.clone());
+                crew.spawn(external::listen(external.clone(), exchange, limit, stop.clone()));
+                crew.spawn(external::speak(external.clone(), outgoing.clone(), limit, stop.clone()));
             }
             crew.finish().await;
             // Without an address there is no listener; readers in this process are still served.

@@ -1,7 +1,7 @@
 //! The broker from the outside: raw bytes over TCP, as a client or a stranger would send them.
 
 use super::*;
-use crate::base::Ready;
+use crate::base::{Exit, Ready};
 use bytes::BytesMut;
 use codec::{Level, Outbound, PublishHead};
 use rumqttd::protocol::Packet;
@@ -15,8 +15,12 @@ struct Running {
 }
 
 async fn start(connections: usize) -> Running {
+    start_with(Config { connections, ..Config::default() }).await
+}
+
+async fn start_with(config: Config) -> Running {
     let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let (broker, mut module) = new(Config { listen, connections, ..Config::default() }).unwrap();
+    let (broker, mut module) = new(Config { listen, ..config });
     let stop = Stop::new();
     let mut crew = Crew::new();
     let inner = stop.clone();
@@ -385,6 +389,46 @@ async fn our_own_client_publishes_and_listens() {
     running.stop.raise();
     let failure = client.next().await.unwrap_err();
     assert_eq!((failure.code, failure.exit), ("KE-MQTT-001", Exit::Unreachable));
+}
+
+#[tokio::test]
+async fn a_foreign_broker_brings_what_is_wanted_and_hears_what_the_edge_says() {
+    let foreign = start(10).await;
+    let external = External {
+        address: foreign.address.to_string(),
+        tls: None,
+        login: ("kedge".to_owned(), crate::config::Hidden::new("secret")),
+        sub_client: String::new(),
+        pub_client: String::new(),
+    };
+    let near = start_with(Config { external: Some(external), packet_limit: 4096, ..Config::default() }).await;
+    let mut client = Client::connect(&near, Level::V311, "near", true).await;
+    client.subscribe("#", 1).await;
+    let mut heard = foreign.broker.subscribe(&["said"]);
+    near.broker.publish("said", "by the edge", true).await;
+    assert_eq!(heard.next().await.unwrap().1, "by the edge");
+    client.receives("said", "by the edge").await;
+
+    let mut wanted = near.broker.subscribe(&["a/+"]);
+    while foreign.broker.stats().subscriptions != 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    foreign.broker.publish("a/large", vec![0; 5000], false).await;
+    foreign.broker.publish("a/b", "1", false).await;
+    let (topic, payload) = wanted.next().await.unwrap();
+    assert_eq!((&*topic, &payload[..]), ("a/b", &b"1"[..]), "the large one is passed over, the line holds");
+    assert!(wanted.add("later") && !wanted.add("no/#/filter"));
+    wanted.remove("a/+");
+    let later = loop {
+        foreign.broker.publish("a/b", "no longer wanted", false).await;
+        foreign.broker.publish("later", "2", false).await;
+        match tokio::time::timeout(Duration::from_millis(50), wanted.next()).await {
+            Ok(Some((topic, payload))) if &*topic == "later" => break payload,
+            _ => {}
+        }
+    };
+    assert_eq!(later, "2");
+    client.answers_ping().await;
 }
 
 #[tokio::test]
