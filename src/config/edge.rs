@@ -2,7 +2,7 @@
 //! `edge_default.yaml` is schema and defaults in one; the typed form below is what the edge wing reads.
 
 use super::check::Checker;
-use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge};
+use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge, RawServiceBus};
 use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse};
 use crate::base::{Exit, Failure};
 use crate::model::NodeName;
@@ -38,6 +38,7 @@ pub struct EdgeConfig {
     pub runtime: RuntimeConfig,
     pub mqtt: MqttConfig,
     pub device_twin: DeviceTwinConfig,
+    pub service_bus: ServiceBusConfig,
     pub stream: StreamConfig,
 }
 
@@ -159,6 +160,15 @@ pub struct MqttTls {
 pub struct DeviceTwinConfig {
     pub enabled: bool,
     pub dmi_socket: PathBuf,
+}
+
+/// The way of programs on this node to services behind the cloud's router, and back.
+#[derive(Clone, Debug)]
+pub struct ServiceBusConfig {
+    pub enabled: bool,
+    pub listen: std::net::SocketAddr,
+    /// How long the cloud may take for an answer.
+    pub limit: Duration,
 }
 
 /// The tunnel for logs and exec.
@@ -294,6 +304,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
         mqtt: mqtt(modules.event_bus, kedge.stand_in_broker, &mut checker),
         runtime: runtime(&kedge, &mut checker),
         edged: edged(modules.edged, &mut checker),
+        service_bus: service_bus(&modules.service_bus, &mut checker),
         device_twin: DeviceTwinConfig {
             enabled: modules.device_twin.enable,
             dmi_socket: dmi_socket(&modules.device_twin.dmi_sock_path),
@@ -385,6 +396,16 @@ fn mqtt(raw: RawEventBus, stand_in: bool, checker: &mut Checker<'_>) -> MqttConf
         password: Hidden::new(raw.mqtt_password),
         sub_client_id: raw.sub_client_id,
         pub_client_id: raw.pub_client_id,
+    }
+}
+
+fn service_bus(raw: &RawServiceBus, checker: &mut Checker<'_>) -> ServiceBusConfig {
+    let server = checker.optional_ip("modules.serviceBus.server", &raw.server);
+    let server = server.unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    ServiceBusConfig {
+        enabled: raw.enable,
+        listen: std::net::SocketAddr::new(server, raw.port),
+        limit: checker.seconds("modules.serviceBus.timeout", raw.timeout),
     }
 }
 

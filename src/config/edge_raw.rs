@@ -30,6 +30,7 @@ pub(super) struct RawModules {
     pub(super) meta_manager: RawMetaManager,
     pub(super) device_twin: RawDeviceTwin,
     pub(super) edge_stream: RawStream,
+    pub(super) service_bus: RawServiceBus,
 }
 
 #[derive(Deserialize)]
@@ -43,6 +44,14 @@ pub(super) struct RawMetaManager {
 pub(super) struct RawDeviceTwin {
     pub(super) enable: bool,
     pub(super) dmi_sock_path: PathBuf,
+}
+
+#[derive(Deserialize)]
+pub(super) struct RawServiceBus {
+    pub(super) enable: bool,
+    pub(super) server: String,
+    pub(super) port: u16,
+    pub(super) timeout: f64,
 }
 
 #[derive(Deserialize)]

@@ -227,3 +227,48 @@ async fn connection<H, F>(
         tracing::debug!(%remote, %error, "a connection ended with an error");
     }
 }
+
+/// Serves plain HTTP/1.1 until `stop` is raised: for loopback, and where KubeEdge's contract has no TLS.
+pub async fn serve_plain<H, F>(limits: Limits, listener: TcpListener, stop: Stop, handler: H)
+where
+    H: Fn(http::Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = http::Response<Body>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut crew = Crew::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.raised() => break,
+            Some(_) = crew.ended() => continue,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let Some((socket, remote, permit)) = accepted else { continue };
+        let (stop, handler) = (stop.clone(), handler.clone());
+        crew.spawn(async move {
+            let _permit = permit;
+            let service = service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(limits.header);
+            let serving = builder.serve_connection(TokioIo::new(socket), service);
+            tokio::pin!(serving);
+            let outcome = tokio::select! {
+                outcome = serving.as_mut() => outcome,
+                () = stop.raised() => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            };
+            if let Err(error) = outcome {
+                tracing::debug!(%remote, %error, "a connection ended with an error");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(FAREWELL, crew.finish()).await.is_err() {
+        crew.abort().await;
+    }
+}

@@ -7,6 +7,7 @@ mod error;
 mod lock;
 mod objects;
 mod reader;
+mod rules;
 mod schema;
 mod state;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod worker;
 pub use devices::{DeviceChange, DeviceRow, TwinRow};
 pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
+pub use rules::RuleList;
 
 use crate::base::Failure;
 use crate::model::digest::Holding;
@@ -154,6 +156,23 @@ impl Store {
     pub async fn delete_state(&self, room: &str, key: &str) -> Result<(), Failure> {
         let (room, key) = (room.to_owned(), key.to_owned());
         self.write(move |db| Ok((state::delete(db, &room, &key)?, None))).await
+    }
+
+    /// Adds a topic or URL that a rule of the cloud wants.
+    pub async fn put_rule(&self, list: RuleList, row: &str) -> Result<(), Failure> {
+        let row = row.to_owned();
+        self.write(move |db| Ok((rules::put(db, list, &row)?, None))).await
+    }
+
+    /// Removes a topic or URL that no rule wants any more.
+    pub async fn delete_rule(&self, list: RuleList, row: &str) -> Result<(), Failure> {
+        let row = row.to_owned();
+        self.write(move |db| Ok((rules::delete(db, list, &row)?, None))).await
+    }
+
+    /// The topics or URLs that rules of the cloud want, in order.
+    pub async fn rules(&self, list: RuleList) -> Result<Vec<String>, Failure> {
+        self.read(move |db| rules::all(db, list)).await
     }
 
     /// All devices, ordered by id.

@@ -7,7 +7,7 @@ use super::mqtt::Broker;
 use super::pod::{LogOptions, PodHandle, Session};
 use super::stream::{LogLines, LogRequest, SessionRequest};
 use super::uplink::Uplink;
-use super::{device, jobs, mqtt, node, pod, stream, uplink};
+use super::{device, jobs, mqtt, node, pod, servicebus, stream, uplink};
 use crate::base::{BoxFuture, Exit, Failure, Module, Supervisor, now};
 use crate::config::edge::{Containerd, EdgeConfig, MqttConfig, MqttMode};
 use crate::cri;
@@ -207,6 +207,17 @@ impl Rooms<'_> {
             runtime,
         };
         let (handle, module) = node::new(room, self.store.clone(), self.meta.clone(), self.uplink.clone());
+        supervisor.add(module);
+        handle
+    }
+
+    pub(super) fn servicebus(&self, supervisor: &mut Supervisor) -> servicebus::ServiceBus {
+        let wanted = &self.config.service_bus;
+        if !wanted.enabled {
+            return servicebus::ServiceBus::absent(self.uplink.clone());
+        }
+        let room = servicebus::Config { listen: wanted.listen, limit: wanted.limit };
+        let (handle, module) = servicebus::new(room, self.store.clone(), self.uplink.clone());
         supervisor.add(module);
         handle
     }

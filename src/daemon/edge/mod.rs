@@ -6,12 +6,14 @@
 
 mod assembly;
 pub mod device;
+pub mod eventbus;
 mod facts;
 pub mod jobs;
 pub mod meta;
 pub mod mqtt;
 pub mod node;
 pub mod pod;
+pub mod servicebus;
 pub mod stream;
 mod switchboard;
 pub mod uplink;
@@ -69,7 +71,17 @@ impl Edge {
         let device = rooms.devices(&broker, &mut supervisor);
         let jobs = rooms.jobs(runtime.as_ref(), &mut supervisor);
         let node = rooms.node(runtime.map(|runtime| runtime.client), &mut supervisor);
-        let addressees = switchboard::Rooms { meta: meta.clone(), device, jobs, uplink: uplink.clone() };
+        let (eventbus, eventbus_module) = eventbus::new(store.clone(), broker.clone(), uplink.clone());
+        supervisor.add(eventbus_module);
+        let servicebus = rooms.servicebus(&mut supervisor);
+        let addressees = switchboard::Rooms {
+            meta: meta.clone(),
+            device,
+            jobs,
+            eventbus,
+            servicebus,
+            uplink: uplink.clone(),
+        };
         supervisor.add(switchboard::new(inbound, addressees));
         if config.hub.enabled {
             supervisor.add(uplink_module);

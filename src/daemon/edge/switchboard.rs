@@ -3,13 +3,15 @@
 //! store's change wakes.
 
 use super::device::DeviceHandle;
+use super::eventbus::{self, EventBus};
 use super::jobs::JobsHandle;
 use super::meta::{Applied, Meta};
+use super::servicebus::{self, ServiceBus};
 use super::uplink::{Inbound, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
 use crate::model::ObjectKey;
 use crate::wire::csi::VolumeResult;
-use crate::wire::user::{HttpResponse, RouterOrder};
+use crate::wire::user::RouterOrder;
 use crate::wire::{Comparison, Down, Up};
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -29,6 +31,8 @@ pub(super) struct Rooms {
     pub meta: Meta,
     pub device: DeviceHandle,
     pub jobs: JobsHandle,
+    pub eventbus: EventBus,
+    pub servicebus: ServiceBus,
     pub uplink: Uplink,
 }
 
@@ -94,17 +98,29 @@ impl Switchboard {
     }
 
     async fn route_user(&self, order: RouterOrder, receipt: Receipt) {
-        match order {
-            RouterOrder::Call { id, target: _, request: _ } => {
-                let response = HttpResponse::failure(501, "calls of services are not served by this node");
-                let key = ReportKey(format!("call {}", id.0));
-                self.say(key, Up::ServiceReply { to: id, response }, receipt).await;
+        let (events, services) = (&self.rooms.eventbus, &self.rooms.servicebus);
+        let routed = match order {
+            RouterOrder::Subscribe { topic } => {
+                events.put(eventbus::Letter::Subscribe { topic, receipt }).await
             }
-            RouterOrder::Subscribe { .. }
-            | RouterOrder::Unsubscribe { .. }
-            | RouterOrder::Publish { .. }
-            | RouterOrder::Listen { .. }
-            | RouterOrder::Unlisten { .. } => receipt.stored(),
+            RouterOrder::Unsubscribe { topic } => {
+                events.put(eventbus::Letter::Unsubscribe { topic, receipt }).await
+            }
+            RouterOrder::Publish { id: _, topic, payload } => {
+                events.put(eventbus::Letter::Publish { topic, payload, receipt }).await
+            }
+            RouterOrder::Listen { url } => services.put(servicebus::Letter::Listen { url, receipt }).await,
+            RouterOrder::Unlisten { url } => {
+                services.put(servicebus::Letter::Unlisten { url, receipt }).await
+            }
+            RouterOrder::Call { id, target, request } => {
+                services.call(servicebus::Call { id, target, request }).await;
+                receipt.stored();
+                Ok(())
+            }
+        };
+        if routed.is_err() {
+            tracing::debug!("an order of the router finds nobody on this node");
         }
     }
 
@@ -176,13 +192,15 @@ mod tests {
         let listen = vec![([127, 0, 0, 1], 0).into()];
         let (broker, _module) = mqtt::new(mqtt::Config { listen, ..mqtt::Config::default() });
         let node = NodeName::new("n").unwrap();
+        let (eventbus, _module) = eventbus::new(store.clone(), broker.clone(), uplink.clone());
+        let servicebus = ServiceBus::absent(uplink.clone());
         let (handle, _module) = device::new(device::Config { node }, store.clone(), uplink.clone(), broker);
         let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
         let means =
             jobs::Means { node: "n".to_owned(), runtime: None, meta: meta.clone(), uplink: uplink.clone() };
         let (jobs, _module) = jobs::new(means);
         let (send, inbound) = mpsc::channel(64);
-        let rooms = Rooms { meta, device: handle, jobs, uplink };
+        let rooms = Rooms { meta, device: handle, jobs, eventbus, servicebus, uplink };
         Bench { store, send, module: Switchboard { inbound, rooms }, _dir: dir }
     }
 

@@ -22,7 +22,7 @@ use crate::model::twin::{TwinProperty, TwinValue, Twins};
 use crate::model::{DeviceId, Kind, NodeName, ObjectKey};
 use crate::store::Store;
 use crate::wire::topics::SUBSCRIPTIONS;
-use crate::wire::{Answer, Membership, Up};
+use crate::wire::{Answer, Membership};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use room::Room;
@@ -114,12 +114,14 @@ impl Module for DeviceModule {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let changes = self.store.changes();
-            let (own, uploads): (Vec<&str>, Vec<&str>) = SUBSCRIPTIONS.iter().partition(|filter| {
-                filter.starts_with("$hw/events/device/") || filter.starts_with("$hw/events/node/")
-            });
+            let own: Vec<&str> = SUBSCRIPTIONS
+                .into_iter()
+                .filter(|filter| {
+                    filter.starts_with("$hw/events/device/") || filter.starts_with("$hw/events/node/")
+                })
+                .collect();
             let inbox = self.broker.subscribe(&own);
             let mut crew = Crew::new();
-            crew.spawn(upload(self.broker.subscribe(&uploads), self.uplink.clone()));
             crew.spawn(note_addresses(self.broker.clone(), self.store.clone()));
             let node = self.config.node.clone();
             let mut room = Room::load(node, self.store.clone(), self.broker.clone()).await?;
@@ -325,22 +327,4 @@ async fn confirmation(number: u64, answer: oneshot::Receiver<Answer>) -> (u64, O
 
 fn key(number: u64) -> ReportKey {
     ReportKey(format!("device/{number}"))
-}
-
-/// Sends user messages to the cloud; they are not kept while it cannot be reached, as in KubeEdge.
-async fn upload(mut inbox: Subscription, uplink: Uplink) {
-    let link = uplink.link();
-    let mut number = 0u64;
-    while let Some((topic, payload)) = inbox.next().await {
-        if *link.borrow() == Link::Down {
-            tracing::debug!("a user message is dropped: the cloud cannot be reached");
-            continue;
-        }
-        number += 1;
-        let payload = String::from_utf8_lossy(&payload).into_owned();
-        let up = Up::Upload { topic: topic.into_string(), payload };
-        if uplink.report(ReportKey(format!("upload/{number}")), up).await.is_err() {
-            return;
-        }
-    }
 }

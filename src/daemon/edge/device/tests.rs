@@ -4,7 +4,7 @@ use super::*;
 use crate::daemon::edge::mqtt;
 use crate::daemon::edge::uplink::Outgoing;
 use crate::model::Status;
-use crate::wire::TwinReport;
+use crate::wire::{TwinReport, Up};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use tokio::sync::{mpsc, watch};
