@@ -30,6 +30,7 @@ pub struct CloudConfig {
     pub status_socket: PathBuf,
     pub hub: HubConfig,
     pub stream: StreamConfig,
+    pub router: RouterConfig,
     pub api: ApiConfig,
     pub install_crds: bool,
     /// Whether requests of nodes' local APIs are carried out.
@@ -67,6 +68,15 @@ pub struct StreamConfig {
     pub key_file: PathBuf,
     /// Make the authority and the certificate where they are missing.
     pub own_ca: bool,
+}
+
+/// Rules between nodes and HTTP services.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    pub enabled: bool,
+    pub listen: SocketAddr,
+    /// How long a service may take for its answer.
+    pub limit: Duration,
 }
 
 /// The Kubernetes API inside the process.
@@ -200,6 +210,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         checker.wrong("modules.cloudHub.tokenRefreshDuration", hours, "must be more than 0 hours");
     }
     let stream = modules.cloud_stream;
+    let router = modules.router;
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let mut config = CloudConfig {
         kubeconfig,
@@ -229,6 +240,15 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             cert_file: stream.tls_stream_cert_file,
             key_file: stream.tls_stream_private_key_file,
             own_ca: kedge.own_stream_ca,
+        },
+        router: RouterConfig {
+            enabled: router.enable,
+            listen: listen(
+                &mut checker,
+                "modules.router.address",
+                &RawListen { enable: router.enable, address: router.address, port: router.port },
+            ),
+            limit: checker.seconds("modules.router.restTimeout", router.rest_timeout),
         },
         api: ApiConfig {
             embedded: kedge.embedded,
@@ -275,6 +295,7 @@ struct RawModules {
     cloud_hub: RawHub,
     cloud_stream: RawStream,
     dynamic_controller: RawSwitch,
+    router: RawRouter,
 }
 
 #[derive(Deserialize)]
@@ -308,6 +329,15 @@ struct RawListen {
     enable: bool,
     address: String,
     port: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRouter {
+    enable: bool,
+    address: String,
+    port: u16,
+    rest_timeout: f64,
 }
 
 #[derive(Deserialize)]

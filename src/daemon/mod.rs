@@ -19,3 +19,5 @@ mod replicas;
 mod road;
 #[cfg(test)]
 mod road_catalogue;
+#[cfg(test)]
+mod road_rules;

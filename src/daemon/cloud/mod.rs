@@ -64,8 +64,13 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     let indexes = Indexes::default();
     let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
     let advertised = config.hub.advertise.first().cloned();
+    let router = config
+        .router
+        .enabled
+        .then_some(control::RouterConfig { listen: config.router.listen, limit: config.router.limit });
+    let dynamic = config.dynamic;
     let controllers =
-        control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, config.dynamic).await?;
+        control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, (dynamic, router)).await?;
     let mut supervisor = Supervisor::new();
     supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });
     let refresh = config.hub.token_refresh;

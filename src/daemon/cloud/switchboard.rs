@@ -86,9 +86,8 @@ impl Switchboard {
                 let why: String = text.chars().take(200).collect();
                 tracing::warn!(%node, msg = of.0, why, "a node could not carry out a message");
             }
-            Up::ServiceUpload { .. } => self.control.ask(node, question).await,
-            Up::Upload { .. } | Up::ServiceReply { .. } => {
-                tracing::debug!(%node, "a user message has no rule");
+            Up::Upload { .. } | Up::ServiceUpload { .. } | Up::ServiceReply { .. } => {
+                self.control.user(node, question).await;
             }
             Up::Task(report) => self.control.task(node, (**report).clone()).await,
             Up::VolumeResult(_) => {

@@ -17,6 +17,7 @@ mod pod_index;
 mod pods;
 mod records;
 mod references;
+mod rules;
 mod shared;
 mod statuses;
 mod sync;
@@ -26,13 +27,14 @@ use super::kubernetes::Kube;
 use crate::base::{Failure, Mailbox, Module, mailbox};
 use crate::model::{NodeName, ObjectKey, Revision};
 use crate::wire::task::TaskReport;
-use crate::wire::{Holdings, Question};
+use crate::wire::{Holdings, Question, Up};
 use answers::Asked;
 use shared::{Notice, Shared, told};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 pub(super) use pod_index::PodIndex;
+pub(super) use rules::Config as RouterConfig;
 
 const NOTICES: usize = 256;
 const LETTERS: usize = 1024;
@@ -53,6 +55,8 @@ pub(super) struct Control {
     drift: Mailbox<drift::Letter>,
     jobs: Mailbox<jobs::Said>,
     applications: Mailbox<applications::Letter>,
+    /// `None` when no rules are followed.
+    router: Option<rules::Router>,
 }
 
 /// The controllers in start order.
@@ -68,7 +72,7 @@ pub(super) async fn new(
     hub: Hub,
     indexes: Indexes,
     advertised: Option<String>,
-    dynamic: bool,
+    (dynamic, router): (bool, Option<RouterConfig>),
 ) -> Result<Controllers, Failure> {
     let shared = Shared::new(kube, hub, indexes, advertised);
     sync::load(&shared).await.map_err(|status| {
@@ -87,7 +91,7 @@ pub(super) async fn new(
     let notices = vec![pods_box, configs_box, nodes_box];
     let registrations =
         answers::Registrations { notices: notices.clone(), devices: devices.clone(), drift: drift.clone() };
-    let rest: Vec<Box<dyn Module>> = vec![
+    let mut rest: Vec<Box<dyn Module>> = vec![
         Box::new(nodes::Nodes { shared: shared.clone(), mail: nodes_mail }),
         Box::new(pods::Pods { shared: shared.clone(), mail: pods_mail }),
         Box::new(configs::Configs { shared: shared.clone(), mail: configs_mail }),
@@ -101,9 +105,16 @@ pub(super) async fn new(
         Box::new(drift::Drift { shared: shared.clone(), mail: drift_mail }),
         Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
     ];
+    let router = match router.map(|config| rules::new(config, shared.clone())).transpose()? {
+        Some((router, module)) => {
+            rest.push(Box::new(module));
+            Some(router)
+        }
+        None => None,
+    };
     let sync = Box::new(sync::Sync { shared: shared.clone() });
     Ok(Controllers {
-        control: Control { shared, notices, devices, answers, drift, jobs, applications },
+        control: Control { shared, notices, devices, answers, drift, jobs, applications, router },
         sync,
         rest,
     })
@@ -115,6 +126,9 @@ impl Control {
         // What its former connection watched it names again.
         self.left(node.clone()).await;
         told(self.devices.put(devices::Letter::Arrived(node.clone())).await);
+        if let Some(router) = &self.router {
+            router.connected(node.clone()).await;
+        }
         if self.shared.compares(&node) {
             return told(self.drift.put(drift::Letter::Look(node)).await);
         }
@@ -127,6 +141,15 @@ impl Control {
     /// What a node holds where it differs.
     pub(super) async fn holdings(&self, node: NodeName, holdings: Holdings) {
         told(self.drift.put(drift::Letter::Said { node, holdings }).await);
+    }
+
+    /// A message of a user. Without rules a program that calls a service is told so.
+    pub(super) async fn user(&self, node: NodeName, question: Question) {
+        match &self.router {
+            Some(router) => router.said(node, question),
+            None if matches!(question.up, Up::ServiceUpload { .. }) => self.ask(node, question).await,
+            None => tracing::debug!(%node, "a user message has no rule"),
+        }
     }
 
     /// A question or a report for the API.

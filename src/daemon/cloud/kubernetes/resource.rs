@@ -64,6 +64,9 @@ impl Resource {
     pub const OBJECT_SYNC: Resource = sync("ObjectSync", "objectsyncs", true);
     pub const CLUSTER_OBJECT_SYNC: Resource = sync("ClusterObjectSync", "clusterobjectsyncs", false);
 
+    pub const RULE: Resource = rule("Rule", "rules");
+    pub const RULE_ENDPOINT: Resource = rule("RuleEndpoint", "ruleendpoints");
+
     /// The resource of a kind that nodes may ask for or keep.
     pub fn of(kind: Kind) -> Option<Resource> {
         Some(match kind {
@@ -135,6 +138,10 @@ const fn device(kind: &'static str, plural: &'static str) -> Resource {
 
 const fn job(kind: &'static str, plural: &'static str) -> Resource {
     Resource { group: "operations.kubeedge.io", version: "v1alpha2", kind, plural, namespaced: false }
+}
+
+const fn rule(kind: &'static str, plural: &'static str) -> Resource {
+    Resource { group: "rules.kubeedge.io", version: "v1", kind, plural, namespaced: true }
 }
 
 const fn sync(kind: &'static str, plural: &'static str, namespaced: bool) -> Resource {
