@@ -2,7 +2,7 @@
 //! simulator. Quality of service 0, a clean session, one connection; every wait has a limit.
 
 use super::codec::{Outbound, PublishHead};
-use super::line::{Broken, Greeting, Incoming, LIMIT, Line};
+use super::line::{Broken, Greeting, LIMIT, Line};
 use crate::base::{Exit, Failure, random_suffix};
 use bytes::Bytes;
 use rumqttd::protocol::{Filter, Packet, PingReq, QoS, RetainForwardRule, Subscribe};
@@ -99,7 +99,7 @@ impl Client {
     async fn packet_before(&mut self, deadline: tokio::time::Instant) -> Result<Option<Packet>, Failure> {
         loop {
             let Ok(next) = tokio::time::timeout_at(deadline, self.line.next()).await else { return Ok(None) };
-            if let Incoming::Packet(packet, _) = self.usable(next)? {
+            if let (Some(packet), _) = self.usable(next)? {
                 return Ok(Some(packet));
             }
         }

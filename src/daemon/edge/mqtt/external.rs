@@ -5,7 +5,7 @@
 use super::codec::{Outbound, PublishHead};
 use super::connection::settle;
 use super::exchange::Exchange;
-use super::line::{Broken, Greeting, Incoming, Line};
+use super::line::{Broken, Greeting, Line};
 use super::session::Message;
 use super::topic;
 use crate::base::{Failure, Stop, now_ms};
@@ -229,17 +229,17 @@ async fn listen_once(mut line: Line, exchange: Arc<Exchange>, stop: &Stop) -> Re
         };
         pulse.hear();
         let acknowledge = match incoming {
-            Incoming::Packet(Packet::Publish(publish, _), head) => {
+            (Some(Packet::Publish(publish, _)), head) => {
                 bring(&exchange, &publish.topic, &publish.payload).await;
                 head
             }
-            Incoming::Oversized(head) => {
+            (None, head) => {
                 tracing::warn!(
                     "a message of the external MQTT broker is larger than allowed and is passed over"
                 );
                 head
             }
-            Incoming::Packet(Packet::SubAck(ack, _), _) => {
+            (Some(Packet::SubAck(ack, _)), _) => {
                 let filters = asked.remove(&ack.pkid).unwrap_or_default();
                 let refused = |code: &SubscribeReasonCode| !matches!(code, SubscribeReasonCode::Success(_));
                 for (filter, _) in filters.iter().zip(&ack.return_codes).filter(|(_, code)| refused(code)) {
@@ -247,7 +247,7 @@ async fn listen_once(mut line: Line, exchange: Arc<Exchange>, stop: &Stop) -> Re
                 }
                 continue;
             }
-            Incoming::Packet(..) => continue,
+            (Some(_), _) => continue,
         };
         // Subscribed at quality 1, so nothing asks for the longer hand-shake.
         if acknowledge.qos > 0 {
@@ -329,7 +329,7 @@ async fn speak_with(
             () = stop.raised() => return line.say(goodbye()).await,
             incoming = line.next() => {
                 pulse.hear();
-                if let Incoming::Packet(Packet::PubAck(ack, _), _) = incoming? {
+                if let (Some(Packet::PubAck(ack, _)), _) = incoming? {
                     flights.remove(&ack.pkid);
                 }
             }

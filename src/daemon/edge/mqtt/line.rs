@@ -31,13 +31,8 @@ impl Broken {
     }
 }
 
-/// What came from the broker.
-#[derive(Debug)]
-pub(super) enum Incoming {
-    Packet(Packet, PublishHead),
-    /// A message over the limit; its payload is not read into memory.
-    Oversized(PublishHead),
-}
+/// What came from the broker: a packet, or `None` for a message over the limit, whose payload is not read into memory.
+pub(super) type Incoming = (Option<Packet>, PublishHead);
 
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
@@ -84,10 +79,8 @@ impl Line {
         line.say(Packet::Connect(connect, None, None, None, greeting.login)).await?;
         let answer = tokio::time::timeout(LIMIT, line.next()).await;
         match answer.map_err(|_| Broken::new("no answer in time"))?? {
-            Incoming::Packet(Packet::ConnAck(ack, _), _) if ack.code == ConnectReturnCode::Success => {
-                Ok(line)
-            }
-            Incoming::Packet(Packet::ConnAck(ack, _), _) => {
+            (Some(Packet::ConnAck(ack, _)), _) if ack.code == ConnectReturnCode::Success => Ok(line),
+            (Some(Packet::ConnAck(ack, _)), _) => {
                 Err(Broken::new(format_args!("the broker refuses the connection: {:?}", ack.code)))
             }
             _ => Err(Broken::new("the broker does not greet back")),
@@ -116,13 +109,13 @@ impl Line {
 
     fn take(&mut self) -> Result<Option<Incoming>, Broken> {
         match codec::decode(Level::V311, &mut self.input, self.limit) {
-            Ok(decoded) => Ok(decoded.map(|(packet, head)| Incoming::Packet(packet, head))),
+            Ok(decoded) => Ok(decoded.map(|(packet, head)| (Some(packet), head))),
             Err(Malformed::TooLarge) => {
                 let Some((whole, head)) = codec::oversized(&self.input).map_err(Broken::new)? else {
                     return Ok(None);
                 };
                 self.skip = whole;
-                Ok(Some(Incoming::Oversized(head)))
+                Ok(Some((None, head)))
             }
             Err(malformed) => Err(Broken::new(malformed)),
         }
