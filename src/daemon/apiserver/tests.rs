@@ -280,3 +280,63 @@ fn a_port_in_use_is_named() {
     let failure = ApiServer::open(config).err().unwrap();
     assert_eq!(failure.code, "KE-PORT-001");
 }
+
+#[tokio::test]
+async fn what_a_cluster_needs_cannot_be_taken_away() {
+    let api = start().await;
+    for name in ["default", "kube-system"] {
+        let (code, status) = api.call("DELETE", &format!("/api/v1/namespaces/{name}"), "", None).await;
+        assert_eq!(code, 403, "{status}");
+    }
+    api.post("/api/v1/namespaces", json!({"metadata": {"name": "held"}})).await;
+    let merge = "application/merge-patch+json";
+    let patch = json!({"spec": {"finalizers": []}});
+    let (code, after) = api.call("PATCH", "/api/v1/namespaces/held", merge, Some(patch)).await;
+    assert_eq!((code, &after["spec"]["finalizers"]), (200, &json!(["kubernetes"])));
+    for path in ["/api/v1/configmaps", "/api/v1/namespaces"] {
+        assert_eq!(api.call("DELETE", path, "", None).await.0, 405, "{path}");
+    }
+    let definition = |group: &str, plural: &str| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.{group}")},
+            "spec": {"group": group, "scope": "Namespaced", "names": {"plural": plural, "kind": "Thing"},
+                "versions": [{"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object"}}}]}})
+    };
+    for group in ["apps", "rbac.authorization.k8s.io", "flat", "mine.k8s.io"] {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let (code, status) = api.post(path, definition(group, "deployments")).await;
+        assert_eq!(code, 422, "{group}: {status}");
+    }
+    api.end().await;
+}
+
+#[tokio::test]
+async fn wishes_that_are_half_understood_are_refused() {
+    let api = start().await;
+    let name = http::HeaderValue::from_bytes("jürgen".as_bytes()).unwrap();
+    let extra = http::HeaderValue::from_static("x");
+    for (header, value) in [("impersonate-user", name), ("impersonate-extra-scopes", extra)] {
+        let url = format!("{}/api/v1/namespaces", api.base);
+        let answer = api.client.get(url).header(header, value).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 400, "{header}");
+    }
+    let template = |container: &str| json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": container, "image": "i"}]}});
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template("c")}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    assert_eq!(api.post(path, deployment).await.0, 201);
+    let merge = "application/merge-patch+json";
+    let scale = format!("{path}/d/scale");
+    for wrong in [json!("5"), json!(1.5)] {
+        let patch = json!({"spec": {"replicas": wrong}});
+        assert_eq!(api.call("PATCH", &scale, merge, Some(patch)).await.0, 400);
+    }
+    let (_, kept) = api.get(&scale).await;
+    assert_eq!(kept["spec"]["replicas"], 2);
+    for container in ["../../other/pod/main", "A", "-a"] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": template(container)["spec"]});
+        assert_eq!(api.post("/api/v1/namespaces/default/pods", pod).await.0, 422, "{container}");
+    }
+    api.end().await;
+}

@@ -12,6 +12,14 @@ const ACCOUNT: &str = "system:serviceaccount:";
 
 /// The user as whom a request is to be carried out.
 pub fn impersonate(headers: &HeaderMap, user: User, store: &Store) -> Result<User, Status> {
+    let wishes = headers.iter().filter(|(name, _)| name.as_str().starts_with("impersonate-"));
+    for (name, value) in wishes {
+        // What is not understood must not turn a request as somebody else into one as its sender.
+        let known = matches!(name.as_str(), "impersonate-user" | "impersonate-uid" | "impersonate-group");
+        if !known || value.to_str().is_err() {
+            return Err(errors::bad_request(format!("the header {name} cannot be used here")));
+        }
+    }
     let texts = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         values.filter(|text| !text.is_empty()).map(str::to_owned).collect()

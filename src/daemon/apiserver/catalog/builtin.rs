@@ -58,6 +58,11 @@ node.k8s.io|v1|runtimeclasses|RuntimeClass||
 autoscaling|v2,v1|horizontalpodautoscalers|HorizontalPodAutoscaler|hpa|Nsga
 ";
 
+/// Whether built-in kinds stand in this group.
+pub(super) fn is_group(group: &str) -> bool {
+    TABLE.lines().any(|line| line.split('|').next() == Some(group))
+}
+
 const EXTRA: [(&str, &str, &[&str]); 4] = [
     ("", "pods", &["log", "binding", "eviction", "exec", "attach", "portforward"]),
     ("", "serviceaccounts", &["token"]),

@@ -73,6 +73,26 @@ fn version(spec: &Value) -> Result<Version, String> {
     })
 }
 
+/// Groups of Kubernetes itself are not for definitions: one of them could take the place of a built-in kind.
+fn group_problem(definition: &Value, group: &str) -> Option<Cause> {
+    let found = Value::from(group);
+    if group.is_empty() {
+        return None;
+    }
+    if super::builtin::is_group(group) {
+        return Some(Cause::invalid("spec.group", &found, "the group is built in"));
+    }
+    if !group.contains('.') {
+        return Some(Cause::invalid("spec.group", &found, "should be a domain with at least one dot"));
+    }
+    let protected = group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io");
+    let approval = &definition["metadata"]["annotations"]["api-approved.kubernetes.io"];
+    (protected && approval.as_str().is_none_or(str::is_empty)).then(|| {
+        let message = "protected groups must have approval annotation \"api-approved.kubernetes.io\"";
+        Cause::required("metadata.annotations[api-approved.kubernetes.io]", message)
+    })
+}
+
 /// What is wrong with a definition.
 pub fn problems(definition: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -87,6 +107,7 @@ pub fn problems(definition: &Value) -> Vec<Cause> {
     let plural = need("/spec/names/plural", "spec.names.plural");
     need("/spec/names/kind", "spec.names.kind");
     let scope = need("/spec/scope", "spec.scope");
+    causes.extend(group_problem(definition, group));
     let name = text(definition, "/metadata/name");
     if name != format!("{plural}.{group}") {
         let message = format!("must be spec.names.plural+\".\"+spec.group: expected \"{plural}.{group}\"");

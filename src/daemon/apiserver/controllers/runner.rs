@@ -3,11 +3,12 @@
 
 use super::events::{EVENTS, Recorder};
 use super::queue::Queue;
+use super::read::{name, namespace};
 use crate::base::{Backoff, Crew, Stop};
 use crate::daemon::apiserver::local::{Change, Collection, Local};
 use crate::model::Status;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,24 +99,42 @@ async fn follow_all<C: Controller>(controller: Arc<C>, local: Local, queue: Arc<
 /// Shows a controller every object of a collection and then every change.
 async fn follow<C: Controller>(controller: Arc<C>, local: Local, collection: Collection, queue: Arc<Queue>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+    let mut known: HashMap<(String, String), Arc<Value>> = HashMap::new();
     loop {
         let Ok((objects, revision)) = local.list(&collection, None).await else {
             tokio::time::sleep(backoff.next_wait()).await;
             continue;
         };
         backoff.reset();
+        // What went while the watch had lost its place is told as if it had been seen going.
+        let mut lost = std::mem::take(&mut known);
         for object in objects {
+            lost.remove(&place(&object));
+            known.insert(place(&object), object.clone());
             show(&*controller, &queue, Seen { collection: collection.clone(), object, gone: false }).await;
+        }
+        for object in lost.into_values() {
+            show(&*controller, &queue, Seen { collection: collection.clone(), object, gone: true }).await;
         }
         let mut watch = local.watch(&collection, revision);
         while let Ok(change) = watch.next().await {
             let (object, gone) = match change {
-                Change::Added(object) | Change::Modified(object) => (object, false),
-                Change::Deleted(object) => (object, true),
+                Change::Added(object) | Change::Modified(object) => {
+                    known.insert(place(&object), object.clone());
+                    (object, false)
+                }
+                Change::Deleted(object) => {
+                    known.remove(&place(&object));
+                    (object, true)
+                }
             };
             show(&*controller, &queue, Seen { collection: collection.clone(), object, gone }).await;
         }
     }
+}
+
+fn place(object: &Value) -> (String, String) {
+    (namespace(object).to_owned(), name(object).to_owned())
 }
 
 async fn show<C: Controller>(controller: &C, queue: &Queue, seen: Seen) {

@@ -65,6 +65,11 @@ pub(super) fn remove(
     propagate(resource, &mut object, options.deletion.propagation)?;
     let namespace = resource.group.is_empty() && resource.plural == "namespaces";
     if namespace {
+        if KEPT_NAMESPACES.contains(&key.name.as_str()) {
+            let message =
+                format!("namespaces \"{}\" is forbidden: this namespace may not be deleted", key.name);
+            return Err(Status::failure(403, "Forbidden", message));
+        }
         return Ok(remove_namespace(txn, key, &old, object));
     }
     if key.collection == DEFINITIONS {
@@ -167,6 +172,9 @@ fn propagate(resource: &Resource, object: &mut Value, how: Option<Propagation>) 
     }
     Ok(())
 }
+
+/// Every cluster has them.
+const KEPT_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 fn remove_namespace(txn: &mut Txn<'_>, key: &Key, old: &Arc<Value>, mut object: Value) -> Removed {
     let waits = object["spec"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());

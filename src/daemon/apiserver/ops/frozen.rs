@@ -14,6 +14,11 @@ pub(super) fn changed(resource: &Resource, old: &Value, new: &Value) -> Vec<Caus
              existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was \
              previously negative)",
         )],
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings")
+            if old["roleRef"] != new["roleRef"] =>
+        {
+            vec![Cause::invalid("roleRef", &new["roleRef"], "cannot change roleRef")]
+        }
         ("apps", "deployments" | "replicasets" | "daemonsets") => immutable(old, new, &["selector"]),
         ("apps", "statefulsets") => {
             immutable(old, new, &["selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"])

@@ -138,6 +138,10 @@ fn replace(
         Some("finalize") => with_namespace_finalizers(old, &new),
         _ => with_old_status(target, old, new),
     };
+    // What holds a namespace back is changed by `finalize` alone, for which there is a right of its own.
+    if is_namespace(resource) && target.subresource.as_deref() != Some("finalize") {
+        new["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
+    }
     check_finalizers(resource, &key, old, &new)?;
     metadata::keep_immutable(old, &mut new)?;
     let warnings = complete(target, &key.name, &mut new, options)?;
@@ -234,6 +238,10 @@ fn with_status(resource: &Resource, old: &Value, mut new: Value) -> Value {
         fields => fields,
     };
     result
+}
+
+fn is_namespace(resource: &Resource) -> bool {
+    resource.group.is_empty() && resource.plural == "namespaces"
 }
 
 fn with_namespace_finalizers(old: &Value, new: &Value) -> Value {

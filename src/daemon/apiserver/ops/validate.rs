@@ -40,6 +40,10 @@ fn pod_spec(spec: &Value, at: &str, causes: &mut Vec<Cause>) {
             let name = container["name"].as_str().unwrap_or("");
             if name.is_empty() {
                 causes.push(Cause::required(&field("name"), ""));
+            } else if !is_label(name) {
+                let message =
+                    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'";
+                causes.push(Cause::invalid(&field("name"), &container["name"], message));
             } else if !names.insert(name) {
                 causes.push(Cause {
                     field: field("name"),
@@ -94,6 +98,15 @@ fn quantities(resources: &Value, at: &str, causes: &mut Vec<Cause>) {
             }
         }
     }
+}
+
+/// At most 63 lower-case letters, digits and inner hyphens.
+fn is_label(text: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 fn mounts(spec: &Value, container: &Value, field: &str, causes: &mut Vec<Cause>) {

@@ -111,9 +111,10 @@ impl Api {
             }
         }
         let url = format!(
-            "https://{}/containerLogs/{namespace}/{}/{container}?{}",
+            "https://{}/containerLogs/{namespace}/{}/{}?{}",
             kubelet.address,
             target.name,
+            encode(&container),
             parameters.join("&")
         );
         let unreachable = |why: String| {

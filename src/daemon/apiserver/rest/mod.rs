@@ -23,6 +23,7 @@ use super::auth::{self, Tokens, User};
 use super::errors;
 use super::local::{Deletion, Propagation};
 use super::ops::{DeleteOptions, Ops, Options, Patch, Removed, Target, UnknownFields};
+use super::selector::FieldSelector;
 use super::storage::Key;
 use crate::base::{Errands, Stop, now};
 use crate::link::http::{Body, Caller};
@@ -67,6 +68,13 @@ impl Asked {
 
     fn watches(&self) -> bool {
         self.method == Method::GET && self.query.is_true("watch")
+    }
+
+    /// The one name that a list or watch is narrowed to: rights by name cover it.
+    fn selected_name(&self) -> String {
+        let selector = FieldSelector::parse(self.query.get("fieldSelector"));
+        let name = selector.ok().and_then(|selector| selector.exact("metadata.name").map(str::to_owned));
+        name.filter(|_| matches!(self.method, Method::GET | Method::HEAD)).unwrap_or_default()
     }
 
     fn verb(&self, named: bool) -> &'static str {
@@ -160,7 +168,7 @@ impl Api {
             group: path.group.clone(),
             resource: path.plural.clone(),
             subresource: text(&path.subresource),
-            name: text(&path.name),
+            name: path.name.clone().unwrap_or_else(|| asked.selected_name()),
             namespace: if own { text(&path.name) } else { text(&path.namespace) },
             path: None,
         };
@@ -365,6 +373,11 @@ impl Api {
         target: Target,
         body: Incoming,
     ) -> Result<Response<Body>, Status> {
+        let whole_cluster = target.resource.namespaced && target.namespace.is_none();
+        let is_namespaces = target.resource.group.is_empty() && target.resource.plural == "namespaces";
+        if whole_cluster || is_namespaces {
+            return Err(errors::method_not_allowed());
+        }
         let options = delete_options(asked, &body::read(body).await?)?;
         let filter = read::filter(&target, &asked.query)?;
         let collection = &target.resource.collection;

@@ -64,6 +64,15 @@ impl Api {
     ) -> Result<Value, Status> {
         let paths = Self::scale_paths(&target)?;
         let present = self.get_scale(&target)?;
+        // A patch carries the revision that was read here; only one that names another asks for a comparison.
+        let asks_revision = match &wish {
+            ScaleWish::Whole(_) => true,
+            ScaleWish::Patch(Patch::Json(_)) => false,
+            ScaleWish::Patch(Patch::Merge(body) | Patch::Strategic(body)) => {
+                !body["metadata"]["resourceVersion"].is_null()
+            }
+            ScaleWish::Patch(Patch::Apply { config, .. }) => !config["metadata"]["resourceVersion"].is_null(),
+        };
         let wanted = match wish {
             ScaleWish::Whole(scale) => scale,
             ScaleWish::Patch(Patch::Json(body)) => patch::json(&present, &body)?,
@@ -72,7 +81,14 @@ impl Api {
             }
             ScaleWish::Patch(Patch::Apply { config, .. }) => patch::merge(present.clone(), &config),
         };
-        let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+        let replicas = match &wanted["spec"]["replicas"] {
+            Value::Null => 0,
+            number => number.as_i64().ok_or_else(|| {
+                errors::bad_request(format!(
+                    "Scale in version \"v1\" cannot be handled: replicas is {number}"
+                ))
+            })?,
+        };
         if replicas < 0 {
             let message = "must be greater than or equal to 0";
             let cause = errors::Cause::invalid("spec.replicas", &json!(replicas), message);
@@ -83,9 +99,7 @@ impl Api {
             change = json!({ part: change });
         }
         let revision = &wanted["metadata"]["resourceVersion"];
-        if revision.as_str().is_some_and(|text| !text.is_empty())
-            && *revision != present["metadata"]["resourceVersion"]
-        {
+        if revision.as_str().is_some_and(|text| !text.is_empty()) && asks_revision {
             change["metadata"]["resourceVersion"] = revision.clone();
         }
         let mut main = target;

@@ -40,7 +40,7 @@ fn kubelet_path(asked: &Asked, target: &Target, container: &str) -> String {
             query.push(format!("{theirs}=1"));
         }
     }
-    format!("/{verb}/{namespace}/{pod}/{container}?{}", query.join("&"))
+    format!("/{verb}/{namespace}/{pod}/{}?{}", encode(container), query.join("&"))
 }
 
 impl Api {

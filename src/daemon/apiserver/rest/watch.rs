@@ -222,7 +222,13 @@ impl Watch {
             (false, false) => {}
             (false, true) => self.view.line(piece, "ADDED", &event.object),
             (true, true) => self.view.line(piece, "MODIFIED", &event.object),
-            (true, false) => self.view.line(piece, "DELETED", &event.object),
+            (true, false) if event.verb == Verb::Deleted => self.view.line(piece, "DELETED", &event.object),
+            // It goes as the watcher knew it, with the revision of its going.
+            (true, false) => {
+                let mut last = Value::clone(event.previous.as_ref().unwrap_or(&event.object));
+                last["metadata"]["resourceVersion"] = event.revision.to_string().into();
+                self.view.line(piece, "DELETED", &Arc::new(last));
+            }
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The SQLite file: one row per object as JSON, and the last revision. WAL; checkpoints run on a thread of their own so
 //! that no request waits for one. A file that SQLite cannot read is reported and left as it is.
 
-use super::state::{Key, State};
+use super::state::{Key, State, Verb};
 use super::txn::Staged;
 use crate::base::Failure;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::local::Collection;
 use crate::model::Status;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
+use serde_json::Value;
 use std::borrow::Cow;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -26,9 +29,13 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 1), value INTEGER NOT NULL);
     INSERT OR IGNORE INTO revision VALUES (1, 0);
     PRAGMA user_version = 1;";
+/// The newest layout that is understood.
+const LAYOUT: i64 = 1;
 
 pub(super) struct Disk {
     connection: Connection,
+    /// Whether commits wait for the disk at present.
+    durable: bool,
     rows: usize,
     checkpoint: SyncSender<()>,
 }
@@ -56,9 +63,11 @@ fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
 
 impl Disk {
     pub fn open(path: &Path) -> Result<(Disk, State), Failure> {
+        keep_private(path)?;
         let opened = || {
             check(path)?;
             let mut connection = connect(path)?;
+            check_layout(&connection)?;
             connection.execute_batch(SCHEMA)?;
             let state = load(&mut connection)?;
             Ok((connection, state))
@@ -73,7 +82,7 @@ impl Disk {
             .map_err(|error| {
                 Failure::new("KE-API-003", "cannot start the API's checkpoint thread").because(error)
             })?;
-        Ok((Disk { connection, rows: 0, checkpoint }, state))
+        Ok((Disk { connection, durable: false, rows: 0, checkpoint }, state))
     }
 
     /// Commits a batch; on failure nothing of it is kept.
@@ -82,7 +91,7 @@ impl Disk {
             return Ok(());
         }
         self.rows += staged.len();
-        commit(&mut self.connection, staged, revision).map_err(|error| {
+        self.sync(staged.iter().any(must_last)).and_then(|()| commit(&mut self.connection, staged, revision)).map_err(|error| {
             tracing::error!(%error, "the API cannot write to its database");
             match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Status::failure(
@@ -96,6 +105,16 @@ impl Disk {
         })
     }
 
+    /// Whether the next commit waits for the disk.
+    fn sync(&mut self, durable: bool) -> rusqlite::Result<()> {
+        if self.durable != durable {
+            let level = if durable { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            self.connection.execute_batch(level)?;
+            self.durable = durable;
+        }
+        Ok(())
+    }
+
     pub fn maybe_checkpoint(&mut self) {
         if self.rows >= CHECKPOINT_ROWS {
             self.rows = 0;
@@ -103,6 +122,27 @@ impl Disk {
             self.checkpoint.try_send(()).ok();
         }
     }
+}
+
+/// Secrets are in it: the file is its owner's alone, and SQLite gives its logs the same mode.
+fn keep_private(path: &Path) -> Result<(), Failure> {
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let kept = made.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
+    kept.map_err(|error| {
+        Failure::new("KE-API-002", format!("cannot open the API's database {}", path.display()))
+            .because(error)
+            .fix("check that the directory exists, is writable and is not used by another kedge")
+    })
+}
+
+/// A file of a newer version is left as it is.
+fn check_layout(connection: &Connection) -> rusqlite::Result<()> {
+    let layout: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if layout <= LAYOUT {
+        return Ok(());
+    }
+    let why = format!("it was written by a newer kedge (layout {layout}, this one knows {LAYOUT})");
+    Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN), Some(why)))
 }
 
 /// Looks for damage without changing the file; a file that is not there yet is fine.
@@ -149,6 +189,36 @@ fn load(connection: &mut Connection) -> rusqlite::Result<State> {
     drop(rows);
     drop(statement);
     Ok(state)
+}
+
+/// What people and controllers ask for must outlast a power failure once it is answered. Statuses, leases and events need
+/// not: nodes and controllers say them again, and waiting for the disk would cost every heartbeat a write.
+fn must_last(staged: &Staged) -> bool {
+    let Collection { group, plural } = &staged.key.collection;
+    if matches!(
+        (group.as_ref(), plural.as_ref()),
+        ("coordination.k8s.io", "leases") | ("" | "events.k8s.io", "events")
+    ) {
+        return false;
+    }
+    let event = &staged.event;
+    match (event.verb, &event.previous) {
+        (Verb::Modified, Some(previous)) => !same_but_status(previous, &event.object),
+        _ => true,
+    }
+}
+
+fn same_but_status(a: &Value, b: &Value) -> bool {
+    let same = |a: &Value, b: &Value, passing: &[&str]| {
+        let fields = |object: &Value| -> Vec<(String, Value)> {
+            let all = object.as_object().into_iter().flatten();
+            let kept = all.filter(|(name, _)| !passing.contains(&name.as_str()));
+            kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+        };
+        fields(a) == fields(b)
+    };
+    same(a, b, &["status", "metadata"])
+        && same(&a["metadata"], &b["metadata"], &["resourceVersion", "managedFields"])
 }
 
 fn commit(connection: &mut Connection, staged: &[Staged], revision: u64) -> rusqlite::Result<()> {

@@ -177,9 +177,14 @@ impl State {
             room.objects.insert(name, event.object.clone());
         }
         room.weight += event.weight;
-        let now = event.at;
         room.history.push_back(event);
-        room.trim(now);
+    }
+
+    /// Forgets old changes before a batch is published; its own are there for every watch to see.
+    pub fn trim(&mut self, collections: impl IntoIterator<Item = Collection>, now: Instant) {
+        for collection in collections {
+            self.room_mut(&collection).trim(now);
+        }
     }
 
     pub fn wake(&self, collection: &Collection) {

@@ -95,3 +95,29 @@ fn a_damaged_file_is_reported_and_kept() {
     assert_eq!(failure.code, "KE-API-001");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
+
+#[tokio::test]
+async fn a_file_of_a_newer_version_is_left_alone_and_ours_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("api.db");
+    std::fs::write(&file, b"").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let store = open(dir.path());
+    put(&store, "a").await;
+    for name in ["api.db", "api.db-wal"] {
+        let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    drop(store);
+    let other = rusqlite::Connection::open(&file).unwrap();
+    other.execute_batch("PRAGMA user_version = 2").unwrap();
+    drop(other);
+    let failure = Store::open(&file, Box::new(|_| ())).err().unwrap();
+    assert!(failure.to_string().contains("newer kedge"), "{failure}");
+    let layout: i64 = rusqlite::Connection::open(&file)
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(layout, 2);
+}

@@ -7,6 +7,7 @@ use super::{Collection, Event, Observer};
 use crate::model::Status;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 const BATCH: usize = 64;
@@ -52,6 +53,7 @@ fn publish(txn: Txn<'_>, state: &RwLock<State>, observer: &Observer) {
         return;
     }
     let mut locked = state.write().unwrap_or_else(PoisonError::into_inner);
+    locked.trim(changes.iter().map(|(collection, _)| collection.clone()), Instant::now());
     for (collection, event) in &changes {
         locked.publish(collection, event.clone());
     }

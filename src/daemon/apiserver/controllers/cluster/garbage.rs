@@ -115,6 +115,10 @@ impl Garbage {
     fn owner_place(&self, dependent: &Value, reference: &Value) -> Option<Place> {
         let facts = self.facts_of(reference)?;
         let namespace = if facts.namespaced { namespace(dependent).to_owned() } else { String::new() };
+        // A cluster-scoped object cannot name the namespace of such an owner: nobody can say that it is gone.
+        if facts.namespaced && namespace.is_empty() {
+            return None;
+        }
         Some(Place { collection: facts.collection, namespace, name: text(&reference["name"]).to_owned() })
     }
 
@@ -127,7 +131,7 @@ impl Garbage {
     }
 
     async fn owner(&self, dependent: &Value, reference: &Value) -> Result<Owner, Status> {
-        // An owner of an unknown kind is left alone: its definition may come back.
+        // An owner that cannot be looked up is left alone: the definition of an unknown kind may come back.
         let Some(place) = self.owner_place(dependent, reference) else { return Ok(Owner::Present) };
         Ok(match self.get(&place).await? {
             Some(owner) if uid(&owner) != text(&reference["uid"]) => Owner::Absent,

@@ -94,6 +94,9 @@ impl Deployments {
                     size_annotations(deployment).into_iter().map(|(k, v)| (k.to_owned(), json!(v))).collect();
                 let patch = json!({"metadata": {"annotations": annotations}, "spec": {"replicas": to}});
                 world.local.merge_patch(&REPLICA_SETS, Some(namespace(deployment)), set, None, patch).await?;
+                if to == from {
+                    return Ok(());
+                }
                 let way = if to > from { "up" } else { "down" };
                 let message = format!("Scaled {way} replica set {set} from {from} to {to}");
                 world.events.normal(KIND.component, deployment, "ScalingReplicaSet", message);

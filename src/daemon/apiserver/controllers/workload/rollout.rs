@@ -95,6 +95,14 @@ fn spec_replicas(set: &Value) -> i64 {
     number(&set["spec"]["replicas"])
 }
 
+/// Sizes a set for a changed number; one that keeps its size is told the number all the same, or it would look
+/// unsized for ever.
+fn resize(set: &Value, to: i64, wanted: i64) -> Option<Step> {
+    let from = spec_replicas(set);
+    let told = annotation(set, DESIRED).parse::<i64>().is_ok_and(|desired| desired == wanted);
+    (from != to || !told).then(|| Step::Scale { set: name(set).to_owned(), from, to })
+}
+
 fn scale(set: &Value, to: i64) -> Option<Step> {
     let from = spec_replicas(set);
     (from != to).then(|| Step::Scale { set: name(set).to_owned(), from, to })
@@ -134,7 +142,7 @@ fn follow_scale(deployment: &Value, sets: &Sets) -> Vec<Step> {
     let active: Vec<&Arc<Value>> = sets.all().filter(|set| spec_replicas(set) > 0).collect();
     match active.as_slice() {
         [] => sets.new.iter().chain(sets.old.last()).take(1).filter_map(|set| scale(set, wanted)).collect(),
-        [only] => scale(only, wanted).into_iter().collect(),
+        [only] => resize(only, wanted, wanted).into_iter().collect(),
         several => {
             let (surge, _) = bounds(deployment);
             let total: i64 = several.iter().map(|set| spec_replicas(set)).sum();
@@ -148,7 +156,7 @@ fn follow_scale(deployment: &Value, sets: &Sets) -> Vec<Step> {
                 let part = if last { left } else { ((allowed - total) * now + total / 2).div_euclid(total) };
                 let part = if left > 0 { part.clamp(0, left) } else { part.clamp(left, 0) };
                 left -= part;
-                steps.extend(scale(set, (now + part).max(0)));
+                steps.extend(resize(set, (now + part).max(0), wanted));
             }
             steps
         }
@@ -265,6 +273,16 @@ mod tests {
     fn a_new_deployment_makes_its_set_at_full_size() {
         let d = deployment(3, "x");
         assert_eq!(decide(&d, &Sets::of(&d, vec![])), [Step::Create { replicas: 3 }]);
+    }
+
+    #[test]
+    fn a_set_that_keeps_its_size_is_told_the_new_number() {
+        let d = deployment(11, "y");
+        let sets = Sets::of(&d, vec![set("a", "x", 8, 8, 10), set("bb", "y", 5, 5, 10)]);
+        let steps = decide(&d, &sets);
+        assert!(steps.contains(&scaled("bb", 5, 5)) || steps.contains(&scaled("a", 8, 8)), "{steps:?}");
+        let told = Sets::of(&d, vec![set("a", "x", 8, 8, 11), set("bb", "y", 6, 6, 11)]);
+        assert!(!decide(&d, &told).is_empty(), "the rollout goes on");
     }
 
     #[test]
