@@ -43,6 +43,8 @@ pub struct HubConfig {
     pub websocket: SocketAddr,
     pub https: SocketAddr,
     pub node_limit: usize,
+    /// Nodes are held to what is theirs; otherwise what would be refused is logged only.
+    pub authorize: bool,
     pub keepalive: Duration,
     /// Addresses that nodes use; they go into the server certificate.
     pub advertise: Vec<String>,
@@ -222,6 +224,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
             https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
             node_limit: hub.node_limit,
+            authorize: authorizes(&mut checker, &hub.authorization),
             keepalive: checker.seconds("modules.cloudHub.keepaliveInterval", hub.keepalive_interval),
             advertise: checker.ips("modules.cloudHub.advertiseAddress", hub.advertise_address),
             dns_names: hub.dns_names.into_iter().filter(|name| !name.is_empty()).collect(),
@@ -266,6 +269,16 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     config
 }
 
+/// `enable: false` and `debug: true` both mean that refusals are logged only, as they do in KubeEdge.
+fn authorizes(checker: &mut Checker<'_>, raw: &RawAuthorization) -> bool {
+    let by_node = |mode: &RawMode| mode.node.as_ref().is_some_and(|node| node.enable);
+    if raw.enable && !raw.modes.iter().any(by_node) {
+        let wrong = "must enable node: there is no other mode";
+        checker.wrong("modules.cloudHub.authorization.modes", raw.modes.len(), wrong);
+    }
+    raw.enable && !raw.debug
+}
+
 fn listen(checker: &mut Checker<'_>, path: &str, raw: &RawListen) -> SocketAddr {
     let address = raw.address.parse().unwrap_or_else(|_| {
         checker.wrong(path, &raw.address, "must be an IP address");
@@ -304,6 +317,7 @@ struct RawHub {
     enable: bool,
     keepalive_interval: f64,
     node_limit: usize,
+    authorization: RawAuthorization,
     #[serde(rename = "tlsCAFile")]
     tls_ca_file: PathBuf,
     #[serde(rename = "tlsCAKeyFile")]
@@ -317,6 +331,18 @@ struct RawHub {
     quic: RawSwitch,
     websocket: RawListen,
     https: RawListen,
+}
+
+#[derive(Deserialize)]
+struct RawAuthorization {
+    enable: bool,
+    debug: bool,
+    modes: Vec<RawMode>,
+}
+
+#[derive(Deserialize)]
+struct RawMode {
+    node: Option<RawSwitch>,
 }
 
 #[derive(Deserialize)]
@@ -388,6 +414,21 @@ mod tests {
         let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
         assert_eq!(failure.what, "cloudcore.yaml has 3 problems");
         assert_eq!(failure.exit, Exit::Configuration);
+    }
+
+    #[test]
+    fn authorization_is_on_unless_it_is_switched_off() {
+        let authorize = |settings: Value| {
+            let file = json!({"modules": {"cloudHub": {"authorization": settings}}});
+            CloudConfig::from_value(&file, "x").map(|loaded| loaded.config.hub.authorize)
+        };
+        assert_eq!(authorize(json!({})), Ok(true));
+        assert_eq!(authorize(json!({"enable": true})), Ok(true));
+        assert_eq!(authorize(json!({"enable": false})), Ok(false));
+        assert_eq!(authorize(json!({"debug": true})), Ok(false));
+        let modes = json!([{"node": {"enable": false}}]);
+        assert_eq!(authorize(json!({"enable": false, "modes": modes})), Ok(false));
+        assert_eq!(authorize(json!({"modes": modes})).unwrap_err().exit, Exit::Configuration);
     }
 
     #[test]

@@ -245,6 +245,63 @@ async fn a_second_session_takes_the_place_of_the_first() {
 }
 
 #[tokio::test]
+async fn a_late_close_never_ends_the_connection_that_came_after() {
+    let mut cloud = Cloud::start();
+    let identity = cloud.identity("n1");
+    let mut old: Option<(Writer, Reader)> = None;
+    for _ in 0..100 {
+        let (mut writer, reader) = cloud.client(&identity, "n1").await.unwrap();
+        assert!(matches!(cloud.arrival().await, Arrival::Connected(_)));
+        if let Some((mut writer, _)) = old.take() {
+            writer.close("late").await;
+        }
+        // A report that the node is gone would arrive before this question.
+        say(&mut writer, &query("c")).await;
+        assert_eq!(cloud.question().await.1.up, query("c"));
+        old = Some((writer, reader));
+    }
+    let (_writer, mut reader) = old.unwrap();
+    cloud.hub.tell(name("n1"), config_map("c", 1)).await.unwrap();
+    assert_eq!(read(&mut reader).await.route.resource, "default/configmap/c");
+    assert_eq!(cloud.hub.nodes().borrow().len(), 1);
+}
+
+#[tokio::test]
+async fn refused_connections_are_closed_and_counted() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let cloud = Cloud::start();
+    let said = |headers: &'static str| {
+        let cloud = &cloud;
+        async move {
+            let tls = client_config(&cloud.authority.cert_pem(), Some(&cloud.identity("n1"))).unwrap();
+            let socket = tokio::net::TcpStream::connect(cloud.addresses.websocket).await.unwrap();
+            let server = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
+            let mut stream = tokio_rustls::TlsConnector::from(tls).connect(server, socket).await.unwrap();
+            let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            let request = format!("GET /e HTTP/1.1\r\nHost: x\r\n{upgrade}{headers}\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            // Ends only when the hub has closed.
+            drop(soon(stream.read_to_end(&mut answer)).await);
+            String::from_utf8(answer).unwrap()
+        }
+    };
+    for (headers, status, reason) in [
+        ("Node_id: n2\r\nConnectionUse: msg\r\n", " 403 ", "the header node_id differs from the certificate"),
+        ("Node_id: n1\r\n", " 400 ", "only connections for messages are served"),
+        ("Node_id: n1\r\nConnectionUse: str\r\n", " 400 ", "only connections for messages are served"),
+    ] {
+        let answer = said(headers).await;
+        assert!(answer.contains(status) && answer.ends_with(reason), "{answer}");
+    }
+    let facts = cloud.hub.refusals().facts();
+    let counted = facts.pointer("/connections/system:node:n1").unwrap();
+    assert_eq!(counted["only connections for messages are served"], 2, "{facts}");
+    assert_eq!(counted["the header node_id differs from the certificate"], 1, "{facts}");
+}
+
+#[tokio::test]
 async fn a_genuine_edge_gets_one_object_at_a_time_and_resends_keep_their_id() {
     let mut cloud = Cloud::start();
     let (mut writer, mut reader) = cloud.client(&cloud.identity("n1"), "n1").await.unwrap();
@@ -306,8 +363,9 @@ async fn raw(
     let socket = tokio::net::TcpStream::connect(cloud.addresses.websocket).await.unwrap();
     let server = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
     let stream = tokio_rustls::TlsConnector::from(tls).connect(server, socket).await.unwrap();
-    let request =
-        ClientRequestBuilder::new("wss://127.0.0.1/x".parse().unwrap()).with_header("node_id", node);
+    let request = ClientRequestBuilder::new("wss://127.0.0.1/x".parse().unwrap())
+        .with_header("node_id", node)
+        .with_header("ConnectionUse", "msg");
     tokio_tungstenite::client_async(request, stream).await.unwrap().0
 }
 

@@ -160,7 +160,16 @@ impl Writer {
 
     /// Says why and closes; a peer that does not listen is not waited for.
     pub async fn close(&mut self, reason: &str) {
-        let frame = CloseFrame { code: CloseCode::Normal, reason: reason.into() };
+        self.end(CloseCode::Normal, reason).await;
+    }
+
+    /// Closes with the code for "try again later" (1013).
+    pub async fn turn_away(&mut self, reason: &str) {
+        self.end(CloseCode::Again, reason).await;
+    }
+
+    async fn end(&mut self, code: CloseCode, reason: &str) {
+        let frame = CloseFrame { code, reason: reason.into() };
         let farewell = Duration::from_secs(1);
         // The connection ends either way.
         drop(tokio::time::timeout(farewell, self.0.send(Message::Close(Some(frame)))).await);

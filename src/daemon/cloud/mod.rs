@@ -62,6 +62,9 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     let (trust_sender, trust) = watch::channel(established);
     let book = TokenBook::at(config.token_book());
     let indexes = Indexes::default();
+    if !config.hub.authorize {
+        tracing::warn!("authorization is off: nodes may read and change what is not theirs");
+    }
     let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
     let advertised = config.hub.advertise.first().cloned();
     let router = config
@@ -103,6 +106,7 @@ fn hub_config(
         https: wanted.https,
         certificate_life: wanted.certificate_life,
         node_limit: wanted.node_limit,
+        authorize: wanted.authorize,
         keepalive: wanted.keepalive,
         known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).contains(name)),
         ..hub::Config::new(trust.clone(), book)
@@ -131,6 +135,7 @@ fn facts(hub: Hub, modules: SupervisorHandle) -> Facts {
             "modules": modules.modules(),
             "listen": hub.addresses(),
             "nodes": nodes,
+            "refused": hub.refusals().facts(),
         });
         Box::pin(async move { document })
     })

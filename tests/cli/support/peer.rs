@@ -236,6 +236,17 @@ impl<S: Read + Write> Peer<S> {
         found.into_iter().flatten().collect()
     }
 
+    /// Waits for a message about this object.
+    #[track_caller]
+    pub fn receive(&mut self, resource: &str) -> Value {
+        loop {
+            let message = self.next(&[resource]);
+            if message.pointer("/route/resource").and_then(Value::as_str) == Some(resource) {
+                return message;
+            }
+        }
+    }
+
     #[track_caller]
     fn next(&mut self, waiting: &[&str]) -> Value {
         loop {

@@ -1,19 +1,19 @@
 //! Answers what nodes ask and carries out what they report: Node, Lease, pod status, tokens, queries.
 //! Messages about one object keep their order; others run side by side. Every question gets an answer, a failed one too.
 
-use super::super::hub::{Hub, is_node};
+use super::super::hub::Hub;
 use super::super::kubernetes::{Patch, Resource, is_temporary};
 use super::devices::Letter;
 use super::drift;
+use super::gate::Gate;
 use super::labels;
 use super::lanes::Lanes;
 use super::pods::gone;
 use super::shared::{Notice, Shared, told};
 use super::statuses;
 use crate::base::{BoxFuture, Failure, Gone, Mail, Mailbox, Module, Ready, Stop};
-use crate::model::{Kind, NodeName, ObjectKey, Status};
-use crate::pki::{Peer, csr_peer};
-use crate::wire::{Blob, LeaseVerb, Question, Up, Verb};
+use crate::model::{NodeName, ObjectKey, Status};
+use crate::wire::{LeaseVerb, Question, Up, Verb};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +51,11 @@ impl Module for Answers {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             ready.set();
-            let context = Context { shared: self.shared.clone(), registrations: self.registrations.clone() };
+            let context = Context {
+                shared: self.shared.clone(),
+                gate: Gate::new(self.shared.clone()),
+                registrations: self.registrations.clone(),
+            };
             let context = &context;
             let mut lanes = Lanes::new(ROOM);
             loop {
@@ -72,6 +76,7 @@ impl Module for Answers {
 
 struct Context {
     shared: Arc<Shared>,
+    gate: Gate,
     registrations: Registrations,
 }
 
@@ -81,12 +86,19 @@ impl Context {
     async fn answer(&self, node: NodeName, question: Question) {
         let registers = matches!(question.up, Up::NodeInsert { .. });
         let silent = matches!(question.up, Up::Event { .. } | Up::EventPatch { .. });
-        let result = self.shared.kube.insist(PATIENCE, || self.carry_out(&node, &question.up)).await;
-        if let Err(status) = &result
-            && (is_temporary(status) || status.code == 403)
-        {
-            tracing::warn!(%node, code = status.code, reason = status.reason, "a request of a node failed");
-        }
+        let result = match self.gate.admit(&node, &question.up, PATIENCE).await {
+            Ok(()) => {
+                let done = self.shared.kube.insist(PATIENCE, || self.carry_out(&node, &question.up)).await;
+                if let Err(status) = &done
+                    && (is_temporary(status) || status.code == 403)
+                {
+                    let (code, reason) = (status.code, status.reason.as_str());
+                    tracing::warn!(%node, code, reason, "a request of a node failed");
+                }
+                done
+            }
+            Err(status) => Err(status),
+        };
         if !silent {
             let hub: &Hub = &self.shared.hub;
             told(hub.answer(node.clone(), question, result).await);
@@ -101,42 +113,36 @@ impl Context {
         }
     }
 
+    /// The gate has admitted the message: nothing is judged here.
     async fn carry_out(&self, node: &NodeName, up: &Up) -> Answered {
         let kube = &self.shared.kube;
         match up {
-            Up::NodeInsert { name, node: object } => {
-                own(node, name)?;
-                self.register(name, object).await
-            }
+            Up::NodeInsert { name, node: object } => self.register(name, object).await,
             Up::NodeUpdate { name, node: object } => {
-                own(node, name)?;
-                let patch = json!({"metadata": {
-                    "labels": object.pointer("/metadata/labels"),
-                    "annotations": object.pointer("/metadata/annotations"),
-                }});
+                let mut metadata = serde_json::Map::new();
+                for field in ["labels", "annotations"] {
+                    // Null in a merge patch would take away all that others have set.
+                    if let Some(Value::Object(fields)) = object.pointer(&format!("/metadata/{field}")) {
+                        metadata.insert(field.to_owned(), Value::Object(fields.clone()));
+                    }
+                }
+                let patch = json!({"metadata": metadata});
                 let target = (name.as_str(), None);
                 kube.patch(Resource::NODE, None, target, Patch::Merge, patch.to_string().into()).await
             }
             Up::NodePatch { name, patch } => {
-                own(node, name)?;
                 let target = (name.as_str(), Some("status"));
                 kube.patch(Resource::NODE, None, target, Patch::Strategic, patch.clone().into()).await
             }
             Up::PodPatch { namespace, name, patch } => {
-                self.own_pod(node, namespace, name)?;
                 let target = (name.as_str(), Some("status"));
                 kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, patch.clone().into())
                     .await
             }
             Up::PodInsert { namespace, name: _, pod } => {
-                if pod.pointer("/spec/nodeName").and_then(Value::as_str) != Some(node.as_str()) {
-                    return Err(forbidden("a node creates pods for itself only"));
-                }
                 kube.create(Resource::POD, Some(namespace), pod).await
             }
-            Up::PodDelete { namespace, name, options } => {
-                self.delete_pod(node, namespace, name, options).await
-            }
+            Up::PodDelete { namespace, name, options } => self.delete_pod(namespace, name, options).await,
             Up::TokenRequest { namespace, service_account, request } => {
                 let mut request = request.clone();
                 if let Some(fields) = request.as_object_mut() {
@@ -146,35 +152,28 @@ impl Context {
                 let account = Resource::SERVICE_ACCOUNT;
                 kube.create_below(account, Some(namespace), service_account, "token", &request).await
             }
-            Up::Lease { verb, namespace, name, lease } => {
-                own(node, name)?;
-                match verb {
-                    LeaseVerb::Insert => kube.create(Resource::LEASE, Some(namespace), lease).await,
-                    LeaseVerb::Update => kube.replace(Resource::LEASE, Some(namespace), name, lease).await,
-                }
-            }
+            Up::Lease { verb, namespace, name, lease } => match verb {
+                LeaseVerb::Insert => kube.create(Resource::LEASE, Some(namespace), lease).await,
+                LeaseVerb::Update => kube.replace(Resource::LEASE, Some(namespace), name, lease).await,
+            },
             Up::Event { namespace, name, event, verb: _ } => self.record_event(namespace, name, event).await,
             Up::EventPatch { namespace, name, event: _, patch } => {
                 let patch = patch.clone().into();
                 kube.patch(Resource::EVENT, Some(namespace), (name, None), Patch::Strategic, patch).await
             }
-            Up::Query { key } => self.query(node, key).await,
+            Up::Query { key } => self.query(key).await,
             Up::ServiceUpload { url, .. } => Err(Status::not_found("rules", url)),
-            Up::NodeStatus { verb, name, status } => {
-                own(node, name)?;
-                match verb {
-                    Verb::Insert => match self.register(name, status).await {
-                        Err(status) if status.already_exists() => Ok(json!("OK")),
-                        outcome => outcome,
-                    },
-                    Verb::Update => statuses::node(kube, name, status).await,
-                }
-            }
+            Up::NodeStatus { verb, name, status } => match verb {
+                Verb::Insert => match self.register(name, status).await {
+                    Err(status) if status.already_exists() => Ok(json!("OK")),
+                    outcome => outcome,
+                },
+                Verb::Update => statuses::node(kube, name, status).await,
+            },
             Up::PodStatus { namespace, pods, named: _ } => {
                 statuses::pods(&self.shared, node, namespace, pods).await
             }
             Up::CertificateRequest { name: _, request } => {
-                own_certificate(node, request)?;
                 kube.create(Resource::CERTIFICATE_SIGNING_REQUEST, None, request).await
             }
             Up::ClusterCa => match kube.ca_pem() {
@@ -214,8 +213,7 @@ impl Context {
         }
     }
 
-    async fn delete_pod(&self, node: &NodeName, namespace: &str, name: &str, options: &Value) -> Answered {
-        self.own_pod(node, namespace, name)?;
+    async fn delete_pod(&self, namespace: &str, name: &str, options: &Value) -> Answered {
         let uid = options.pointer("/preconditions/uid").or(Some(options)).and_then(Value::as_str);
         let mut wanted = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
         if let Some(uid) = uid {
@@ -244,57 +242,12 @@ impl Context {
         }
     }
 
-    async fn query(&self, node: &NodeName, key: &ObjectKey) -> Answered {
-        let resource = match key.kind {
-            Kind::Node | Kind::Lease => {
-                own(node, &key.name)?;
-                Resource::of(key.kind)
-            }
-            Kind::Secret if key.namespace.as_deref() == Some("kubeedge") => {
-                return Err(forbidden("secrets of the cloud are not for nodes"));
-            }
-            kind => Resource::of(kind),
-        };
-        let Some(resource) = resource else {
+    async fn query(&self, key: &ObjectKey) -> Answered {
+        let Some(resource) = Resource::of(key.kind) else {
             return Err(Status::failure(400, "BadRequest", format!("a {} cannot be asked for", key.kind)));
         };
         // Upstream asks for cluster-scoped objects in namespace `default`.
         let namespace = key.namespace.as_deref().filter(|_| resource.namespaced);
         self.shared.kube.get(resource, namespace, &key.name).await
     }
-
-    /// A node speaks for its own pods only; a pod that is not known here is left to the API's judgement.
-    fn own_pod(&self, node: &NodeName, namespace: &str, name: &str) -> Result<(), Status> {
-        match self.shared.pods().node_of(namespace, name) {
-            Some(owner) if owner != *node => Err(forbidden("the pod belongs to another node")),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn own(node: &NodeName, name: &str) -> Result<(), Status> {
-    if node.as_str() == name { Ok(()) } else { Err(forbidden("a node speaks for itself only")) }
-}
-
-/// A node asks for certificates of the kubelet's kinds and in its own name only.
-fn own_certificate(node: &NodeName, request: &Value) -> Result<(), Status> {
-    const SIGNERS: [&str; 2] =
-        ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
-    let signer = request.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default();
-    let pem = request.pointer("/spec/request").and_then(Value::as_str).and_then(Blob::parse);
-    let peer = pem.as_ref().and_then(|pem| csr_peer_of_pem(&pem.0));
-    if !SIGNERS.contains(&signer) || !peer.is_some_and(|peer| is_node(&peer, node.as_str())) {
-        return Err(forbidden("a node asks for a kubelet's certificate in its own name only"));
-    }
-    Ok(())
-}
-
-fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
-    let pem = std::str::from_utf8(pem).ok()?;
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
-    csr_peer(&Blob::parse(&body)?.0)
-}
-
-fn forbidden(why: &str) -> Status {
-    Status::failure(403, "Forbidden", why)
 }

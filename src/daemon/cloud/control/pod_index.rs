@@ -17,14 +17,24 @@ struct Entry {
     content: ContentHash,
     node: Option<NodeName>,
     references: BTreeSet<ObjectKey>,
+    claims: BTreeSet<ObjectKey>,
+    account: Option<String>,
     seen: bool,
 }
 
-/// What a node has to be told.
+/// A pod that has ended on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PodChange {
+pub(super) struct PodEnd {
+    pub key: ObjectKey,
+    pub uid: String,
     pub node: NodeName,
-    pub verb: Verb,
+}
+
+/// What nodes have to be told of a pod: first that its predecessor of the same name has ended, then how it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct PodChange {
+    pub ended: Option<PodEnd>,
+    pub now: Option<(NodeName, Verb)>,
 }
 
 /// A pod of a node as it is owed to the node.
@@ -49,8 +59,8 @@ pub(super) fn key(pod: &Value) -> ObjectKey {
 }
 
 impl PodIndex {
-    /// Takes a pod as it is now; says what its node has to be told.
-    pub(super) fn apply(&mut self, pod: &Value) -> Option<PodChange> {
+    /// Takes a pod as it is now; says what nodes have to be told.
+    pub(super) fn apply(&mut self, pod: &Value) -> PodChange {
         let key = key(pod);
         let node = pod.pointer("/spec/nodeName").and_then(Value::as_str).and_then(|n| NodeName::new(n).ok());
         let entry = Entry {
@@ -58,25 +68,32 @@ impl PodIndex {
             revision: revision(pod),
             content: ContentHash::of(pod),
             references: if node.is_some() { references::of_pod(pod) } else { BTreeSet::new() },
+            claims: if node.is_some() { references::claims_of_pod(pod) } else { BTreeSet::new() },
+            account: references::account_of_pod(pod).map(str::to_owned),
             node,
             seen: true,
         };
         let before = self.pods.get_mut(&key);
-        let known = before.as_ref().is_some_and(|old| old.uid == entry.uid && old.node.is_some());
+        let same = |old: &Entry| old.uid == entry.uid && old.node == entry.node;
+        let known = before.as_ref().is_some_and(|old| same(old) && old.node.is_some());
         if let Some(old) = before
-            && old.uid == entry.uid
+            && same(old)
             && old.content == entry.content
         {
             old.seen = true;
-            return None;
+            return PodChange::default();
         }
+        // The deletion of a predecessor can fall between a watch that broke and the list that follows it.
+        let mut ended = None;
         if let Some(old) = self.pods.remove(&key) {
             self.unsubscribe(&key, &old);
+            if !same(&old) {
+                ended = old.node.map(|node| PodEnd { key: key.clone(), uid: old.uid, node });
+            }
         }
-        let change = entry.node.clone().map(|node| {
-            let ending = pod.pointer("/metadata/deletionTimestamp").is_some();
-            PodChange { node, verb: if known || ending { Verb::Update } else { Verb::Insert } }
-        });
+        let ending = pod.pointer("/metadata/deletionTimestamp").is_some();
+        let verb = if known || ending { Verb::Update } else { Verb::Insert };
+        let change = PodChange { ended, now: entry.node.clone().map(|node| (node, verb)) };
         if let Some(node) = &entry.node {
             self.by_node.entry(node.clone()).or_default().insert(key.clone());
             for reference in &entry.references {
@@ -163,6 +180,24 @@ impl PodIndex {
         self.subscribers.get(key).into_iter().flatten().map(|(node, _)| node.clone()).collect()
     }
 
+    /// Whether a pod of this node refers to this ConfigMap, Secret or PersistentVolumeClaim.
+    pub(super) fn refers(&self, node: &NodeName, key: &ObjectKey) -> bool {
+        self.subscribers.get(key).is_some_and(|nodes| nodes.contains_key(node))
+            || (key.kind == Kind::PersistentVolumeClaim
+                && self.owned(node).any(|(_, entry)| entry.claims.contains(key)))
+    }
+
+    /// The PersistentVolumeClaims of the pods of this node.
+    pub(super) fn claims_of(&self, node: &NodeName) -> BTreeSet<ObjectKey> {
+        self.owned(node).flat_map(|(_, entry)| entry.claims.iter().cloned()).collect()
+    }
+
+    /// Whether this pod is on the node, has this uid and runs as this service account.
+    pub(super) fn runs_as(&self, node: &NodeName, pod: &ObjectKey, uid: &str, account: &str) -> bool {
+        self.is_current(pod, uid, node)
+            && self.pods.get(pod).is_some_and(|entry| entry.account.as_deref() == Some(account))
+    }
+
     /// ConfigMaps and Secrets that pods of this node refer to.
     pub(super) fn references_of(&self, node: &NodeName) -> BTreeSet<ObjectKey> {
         self.owned(node).flat_map(|(_, entry)| entry.references.iter().cloned()).collect()
@@ -186,14 +221,12 @@ mod tests {
     #[test]
     fn status_changes_are_not_told() {
         let mut index = PodIndex::default();
-        assert_eq!(
-            index.apply(&pod("1", "n1", "Pending")),
-            Some(PodChange { node: node(), verb: Verb::Insert })
-        );
-        assert_eq!(index.apply(&pod("2", "n1", "Running")), None);
+        let told = |verb| PodChange { ended: None, now: Some((node(), verb)) };
+        assert_eq!(index.apply(&pod("1", "n1", "Pending")), told(Verb::Insert));
+        assert_eq!(index.apply(&pod("2", "n1", "Running")), PodChange::default());
         let mut ending = pod("3", "n1", "Running");
         ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        assert_eq!(index.apply(&ending), Some(PodChange { node: node(), verb: Verb::Update }));
+        assert_eq!(index.apply(&ending), told(Verb::Update));
     }
 
     #[test]
@@ -201,8 +234,8 @@ mod tests {
         let mut index = PodIndex::default();
         let mut unbound = pod("1", "", "Pending");
         unbound["spec"].as_object_mut().unwrap().remove("nodeName");
-        assert_eq!(index.apply(&unbound), None);
-        assert_eq!(index.apply(&pod("2", "n1", "Pending")).unwrap().verb, Verb::Insert);
+        assert_eq!(index.apply(&unbound), PodChange::default());
+        assert_eq!(index.apply(&pod("2", "n1", "Pending")).now.unwrap().1, Verb::Insert);
     }
 
     #[test]
@@ -213,6 +246,53 @@ mod tests {
         assert_eq!(index.subscribers(&config), [node()]);
         assert_eq!(index.remove(&key(&pod("1", "n1", "")), "u"), Some(node()));
         assert!(index.subscribers(&config).is_empty());
+    }
+
+    #[test]
+    fn a_pod_of_the_same_name_elsewhere_ends_its_predecessor() {
+        let mut index = PodIndex::default();
+        drop(index.apply(&pod("1", "n1", "")));
+        index.begin_list();
+        let mut successor = pod("9", "n2", "");
+        successor["metadata"]["uid"] = json!("u2");
+        let other = NodeName::new("n2").unwrap();
+        let ended = PodEnd { key: key(&successor), uid: "u".to_owned(), node: node() };
+        let change = PodChange { ended: Some(ended), now: Some((other.clone(), Verb::Insert)) };
+        assert_eq!(index.apply(&successor), change);
+        assert!(index.end_list().is_empty());
+        assert!(index.of_node(&node()).is_empty());
+        assert_eq!(
+            index.subscribers(&ObjectKey::namespaced(Kind::ConfigMap, "d", "c")),
+            std::slice::from_ref(&other)
+        );
+        // Recreated on the same node, and waiting for a node.
+        successor["metadata"]["uid"] = json!("u3");
+        let change = index.apply(&successor);
+        assert_eq!((change.ended.unwrap().uid.as_str(), change.now.unwrap()), ("u2", (other, Verb::Insert)));
+        successor["metadata"]["uid"] = json!("u4");
+        successor["spec"].as_object_mut().unwrap().remove("nodeName");
+        let change = index.apply(&successor);
+        assert_eq!((change.ended.unwrap().uid.as_str(), change.now), ("u3", None));
+    }
+
+    #[test]
+    fn a_node_has_rights_by_its_pods_only() {
+        let mut index = PodIndex::default();
+        let mut bound = pod("1", "n1", "");
+        bound["spec"]["serviceAccountName"] = json!("sa");
+        bound["spec"]["volumes"] = json!([{"persistentVolumeClaim": {"claimName": "c"}},
+            {"secret": {"secretName": "s"}}]);
+        drop(index.apply(&bound));
+        let (other, at) = (NodeName::new("n2").unwrap(), key(&bound));
+        for (kind, name) in [(Kind::Secret, "s"), (Kind::PersistentVolumeClaim, "c")] {
+            let object = ObjectKey::namespaced(kind, "d", name);
+            assert!(index.refers(&node(), &object) && !index.refers(&other, &object));
+            assert!(!index.refers(&node(), &ObjectKey::namespaced(kind, "e", name)));
+        }
+        assert!(index.runs_as(&node(), &at, "u", "sa"));
+        for (who, uid, account) in [(&other, "u", "sa"), (&node(), "v", "sa"), (&node(), "u", "default")] {
+            assert!(!index.runs_as(who, &at, uid, account));
+        }
     }
 
     #[test]

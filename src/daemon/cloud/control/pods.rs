@@ -2,7 +2,7 @@
 //! Status comes up through `answers`; this module never writes to the API.
 
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta};
-use super::pod_index::{self, PodChange};
+use super::pod_index::{self, PodChange, PodEnd};
 use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
 use crate::model::{Kind, NodeName, ObjectKey, Status};
@@ -70,8 +70,11 @@ impl Pods {
         match event {
             Event::Listing => self.shared.pods().begin_list(),
             Event::Applied { object, .. } => {
-                let change = self.shared.pods().apply(&object);
-                if let Some(PodChange { node, verb }) = change.filter(|_| known) {
+                let PodChange { ended, now } = self.shared.pods().apply(&object);
+                if let Some(PodEnd { key, uid, node }) = ended.filter(|_| known) {
+                    self.shared.push_lost(&node, &key, &uid).await?;
+                }
+                if let Some((node, verb)) = now.filter(|_| known) {
                     self.shared.push(&node, verb, Kind::Pod, object).await?;
                 }
             }

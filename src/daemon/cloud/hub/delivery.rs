@@ -1,6 +1,7 @@
 //! Which message a node gets next: newest version of an object wins, sent again until acknowledged. Pure: no clock, no
 //! channel; the session asks with the present time. Genuine edges get one at a time, kedge edges a window.
 
+use crate::link::ws::WRITE_LIMIT;
 use crate::model::{ObjectKey, Revision};
 use crate::wire::dynamic::Change;
 use crate::wire::{Down, Envelope, MessageId, encode_down};
@@ -84,6 +85,7 @@ pub struct Delivery {
     flights: HashMap<MessageId, Flight>,
     notes: VecDeque<(MessageId, Stored)>,
     resent: bool,
+    too_large: Vec<String>,
 }
 
 impl Delivery {
@@ -98,6 +100,7 @@ impl Delivery {
             flights: HashMap::new(),
             notes: VecDeque::new(),
             resent: false,
+            too_large: Vec::new(),
         }
     }
 
@@ -214,13 +217,28 @@ impl Delivery {
         while let Some(entry) = self.resting.first_entry().filter(|entry| entry.key().0 <= now) {
             self.order.push_back(entry.remove());
         }
-        let slot = self.order.pop_front()?;
-        let item = self.waiting.remove(&slot)?;
-        self.flights.retain(|_, flight| flight.slot != slot);
-        let text = item.envelope.encode();
-        let id = item.envelope.header.msg_id.clone();
-        self.flights.insert(id, Flight { slot, item, sendings: 1, due: now + RESEND_AFTER });
-        Some(text)
+        loop {
+            let slot = self.order.pop_front()?;
+            let item = self.waiting.remove(&slot)?;
+            self.flights.retain(|_, flight| flight.slot != slot);
+            let text = item.envelope.encode();
+            if text.len() > WRITE_LIMIT {
+                // It would be sent again for ever and never arrive; others go on.
+                self.too_large.push(match slot.0 {
+                    Role::Own(key) => key.to_string(),
+                    Role::Watched(path) => path,
+                });
+                continue;
+            }
+            let id = item.envelope.header.msg_id.clone();
+            self.flights.insert(id, Flight { slot, item, sendings: 1, due: now + RESEND_AFTER });
+            return Some(text);
+        }
+    }
+
+    /// Objects that were given up since the last call because no message can hold them.
+    pub fn take_too_large(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.too_large)
     }
 
     /// The node acknowledges a message; `None` when nothing was expected under this id.
@@ -398,6 +416,21 @@ mod tests {
         assert!(delivery.acknowledged(&sent[0].0).is_some());
         assert_eq!(delivery.acknowledged(&sent[1].0), None);
         assert_eq!(delivery.len(), 0);
+    }
+
+    #[test]
+    fn an_object_that_no_message_can_hold_is_given_up_and_blocks_nobody() {
+        let (mut delivery, now) = (Delivery::new(1), Instant::now());
+        let mut large = object("a", 1);
+        if let Down::Object { object, .. } = &mut large {
+            object["data"] = json!("x".repeat(WRITE_LIMIT));
+        }
+        delivery.offer(large).unwrap();
+        delivery.offer(object("b", 1)).unwrap();
+        assert_eq!(read(&delivery.next(now).unwrap()).1, "default/pod/b");
+        assert_eq!(delivery.take_too_large(), [key("a").to_string()]);
+        assert!(delivery.take_too_large().is_empty());
+        assert_eq!((delivery.len(), delivery.next(now)), (1, None));
     }
 
     #[test]

@@ -5,12 +5,14 @@ mod authz;
 mod certs;
 mod comeback;
 mod delivery;
+mod refusals;
 mod registry;
 mod reports;
 mod server;
 mod session;
 
 pub use authz::is_node;
+pub use refusals::Refusals;
 
 use crate::base::{Failure, Gone, Module};
 use crate::model::{NodeName, ObjectKey, Revision, Status};
@@ -56,6 +58,8 @@ pub struct Config {
     /// How long node certificates are valid.
     pub certificate_life: Duration,
     pub node_limit: usize,
+    /// Whether nodes are held to what is theirs; otherwise what would be refused is logged only.
+    pub authorize: bool,
     /// A node that says nothing for so long is disconnected.
     pub keepalive: Duration,
     /// Whether a Node of this name exists.
@@ -73,6 +77,7 @@ impl Config {
             tokens,
             certificate_life: Duration::from_secs(365 * 86_400),
             node_limit: 500,
+            authorize: true,
             keepalive: Duration::from_secs(30),
             known_node: Arc::new(|_| false),
         }
@@ -90,8 +95,11 @@ pub struct Addresses {
 pub fn new(config: Config) -> Result<(Hub, mpsc::Receiver<Arrival>, impl Module), Failure> {
     let (mut hub, orders, links) = Hub::channel(ROOM);
     let (arrivals, arriving) = mpsc::channel(ROOM);
-    let registry = registry::Registry::new(links);
-    let (module, addresses) = server::HubModule::bind(config, orders, registry, arrivals)?;
+    let registry = registry::Registry::new(links, config.node_limit);
+    hub.refusals = Refusals::new(config.authorize);
+    let shared =
+        session::Shared { registry, arrivals, keepalive: config.keepalive, refusals: hub.refusals.clone() };
+    let (module, addresses) = server::HubModule::bind(config, orders, shared)?;
     hub.addresses = Some(addresses);
     Ok((hub, arriving, module))
 }
@@ -145,6 +153,7 @@ pub struct Hub {
     orders: mpsc::Sender<Order>,
     nodes: watch::Receiver<BTreeMap<NodeName, NodeLink>>,
     addresses: Option<Addresses>,
+    refusals: Refusals,
 }
 
 impl Hub {
@@ -152,7 +161,7 @@ impl Hub {
     pub fn channel(room: usize) -> (Hub, mpsc::Receiver<Order>, watch::Sender<BTreeMap<NodeName, NodeLink>>) {
         let (orders, served) = mpsc::channel(room);
         let (state, nodes) = watch::channel(BTreeMap::new());
-        (Hub { orders, nodes, addresses: None }, served, state)
+        (Hub { orders, nodes, addresses: None, refusals: Refusals::default() }, served, state)
     }
 
     /// Tells a node; nothing happens when it is not connected.
@@ -173,6 +182,11 @@ impl Hub {
     /// Ends the session of a node that no longer exists.
     pub async fn forget(&self, node: NodeName) -> Result<(), Gone> {
         self.orders.send(Order::Forget { node }).await.map_err(|_| Gone)
+    }
+
+    /// What nodes were refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Where the hub listens; `None` for a handle without a hub.

@@ -27,6 +27,7 @@ pub(super) struct Entry {
 pub(super) struct Registry {
     sessions: Arc<Mutex<Sessions>>,
     links: Arc<watch::Sender<BTreeMap<NodeName, NodeLink>>>,
+    limit: usize,
 }
 
 #[derive(Default)]
@@ -37,16 +38,19 @@ struct Sessions {
 }
 
 impl Registry {
-    pub fn new(links: watch::Sender<BTreeMap<NodeName, NodeLink>>) -> Registry {
-        Registry { sessions: Arc::default(), links: Arc::new(links) }
+    /// At most `limit` nodes have a session at a time.
+    pub fn new(links: watch::Sender<BTreeMap<NodeName, NodeLink>>, limit: usize) -> Registry {
+        Registry { sessions: Arc::default(), links: Arc::new(links), limit }
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn len(&self) -> usize {
-        self.sessions().by_node.len()
+    /// Whether the node may have a session; one that has one may replace it.
+    pub fn has_room(&self, node: &NodeName) -> bool {
+        let sessions = self.sessions();
+        sessions.by_node.len() < self.limit || sessions.by_node.contains_key(node)
     }
 
     /// The most sessions that there were at a time: so many nodes may come back.
@@ -54,19 +58,19 @@ impl Registry {
         self.sessions().most
     }
 
-    pub fn has(&self, node: &NodeName) -> bool {
-        self.sessions().by_node.contains_key(node)
-    }
-
-    /// Registers a session; the previous one of the node is returned and no longer the present one.
+    /// Registers a session; the previous one of the node is returned and no longer the present one. `None` when
+    /// the limit is reached.
     pub fn enter(
         &self,
         node: &NodeName,
         orders: mpsc::Sender<Box<Down>>,
         stop: Stop,
         link: NodeLink,
-    ) -> (Entry, Option<Entry>) {
+    ) -> Option<(Entry, Option<Entry>)> {
         let mut sessions = self.sessions();
+        if sessions.by_node.len() >= self.limit && !sessions.by_node.contains_key(node) {
+            return None;
+        }
         sessions.generation += 1;
         let entry = Entry { generation: sessions.generation, orders, stop, ended: Stop::new() };
         let previous = sessions.by_node.insert(node.clone(), entry.clone());
@@ -74,7 +78,7 @@ impl Registry {
         self.links.send_modify(|links| {
             links.insert(node.clone(), link);
         });
-        (entry, previous)
+        Some((entry, previous))
     }
 
     /// Whether this session is still the node's present one.
@@ -140,10 +144,10 @@ mod tests {
     #[test]
     fn an_old_session_cannot_remove_a_new_one() {
         let (links, seen) = watch::channel(BTreeMap::new());
-        let registry = Registry::new(links);
+        let registry = Registry::new(links, 1);
         let node = NodeName::new("n1").unwrap();
         let link = NodeLink { remote: String::new(), since: 0, queued: 0, digests: false };
-        let enter = || registry.enter(&node, mpsc::channel(1).0, Stop::new(), link.clone());
+        let enter = || registry.enter(&node, mpsc::channel(1).0, Stop::new(), link.clone()).unwrap();
         let (old, none) = enter();
         let (new, previous) = enter();
         assert!(none.is_none());
@@ -151,8 +155,11 @@ mod tests {
         registry.leave(&node, old.generation);
         assert!(registry.is_present(&node, new.generation));
         assert_eq!(seen.borrow().len(), 1);
+        let other = NodeName::new("n2").unwrap();
+        assert!(registry.has_room(&node) && !registry.has_room(&other));
+        assert!(registry.enter(&other, mpsc::channel(1).0, Stop::new(), link.clone()).is_none());
         registry.leave(&node, new.generation);
-        assert!(!registry.has(&node));
+        assert!(registry.has_room(&NodeName::new("n2").unwrap()));
         assert!(seen.borrow().is_empty());
     }
 }

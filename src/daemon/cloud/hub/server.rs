@@ -1,12 +1,14 @@
 //! The hub as a module: binds its two ports, lets nodes in, starts their sessions, carries out orders.
 
+use super::refusals::Refusals;
 use super::registry::Registry;
-use super::session::{self, Guest, Shared};
+use super::session::{self, Guest, NODE_LIMIT, Shared};
 use super::{Addresses, Arrival, Config, Order, Trust, authz, certs, comeback};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
+use crate::model::NodeName;
 use crate::pki::{Clients, LiveTls, server_config};
 use crate::wire::DIGEST_HEADER;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -38,8 +40,7 @@ impl HubModule {
     pub fn bind(
         config: Config,
         orders: mpsc::Receiver<Order>,
-        registry: Registry,
-        arrivals: mpsc::Sender<Arrival>,
+        shared: Shared,
     ) -> Result<(HubModule, Addresses), Failure> {
         let websocket = bind(config.websocket, "the hub for edge nodes")?;
         let https = bind(config.https, "the certificate service for nodes")?;
@@ -48,7 +49,6 @@ impl HubModule {
             websocket: address(&websocket, config.websocket),
             https: address(&https, config.https),
         };
-        let shared = Shared { registry, arrivals, keepalive: config.keepalive };
         let listeners = Listeners { websocket, https };
         Ok((HubModule { config: Arc::new(config), listeners, orders, shared }, addresses))
     }
@@ -121,8 +121,8 @@ impl HubModule {
         guests: mpsc::Sender<Guest>,
         stop: &Stop,
     ) -> Result<(), Failure> {
-        let door =
-            Door { registry: self.shared.registry.clone(), node_limit: self.config.node_limit, guests };
+        let (registry, refusals) = (self.shared.registry.clone(), self.shared.refusals.clone());
+        let door = Door { registry, refusals, guests };
         let handler = move |request: Request<Incoming>, caller: Arc<Caller>| {
             let door = door.clone();
             async move { door.let_in(request, &caller).unwrap_or_else(|refusal| refusal) }
@@ -183,7 +183,7 @@ fn later(mut response: Response<Body>, wait: Duration) -> Response<Body> {
 #[derive(Clone)]
 struct Door {
     registry: Registry,
-    node_limit: usize,
+    refusals: Refusals,
     guests: mpsc::Sender<Guest>,
 }
 
@@ -193,26 +193,37 @@ impl Door {
         mut request: Request<Incoming>,
         caller: &Caller,
     ) -> Result<Response<Body>, Response<Body>> {
-        let refuse = |status, why: &'static str| {
-            tracing::warn!(remote = %caller.remote, reason = why, "a connection was refused");
-            text(status, why)
-        };
-        let node = caller.peer.as_ref().and_then(authz::node_of);
-        let Some(node) = node else {
-            return Err(refuse(StatusCode::FORBIDDEN, "the certificate is not a node's"));
-        };
         let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-        if header("node_id") != Some(node.as_str()) {
-            return Err(refuse(StatusCode::FORBIDDEN, "the header node_id differs from the certificate"));
+        let shown = caller.peer.as_ref().map_or("", |peer| peer.common_name.as_str());
+        let note = |why, held| self.refusals.refuse_connection(shown, why, caller.remote, held);
+        let refuse = |status, why: &'static str| {
+            note(why, true);
+            let mut refusal = text(status, why);
+            let close = http::HeaderValue::from_static("close");
+            refusal.headers_mut().insert(http::header::CONNECTION, close);
+            refusal
+        };
+        let said = header("node_id").and_then(|name| NodeName::new(name).ok());
+        let problem = match (caller.peer.as_ref().and_then(authz::node_of), &said) {
+            (None, _) => Some("the certificate is not a node's"),
+            (Some(node), Some(said)) if node == *said => None,
+            (Some(_), _) => Some("the header node_id differs from the certificate"),
+        };
+        match problem {
+            Some(why) if self.refusals.enforced() => return Err(refuse(StatusCode::FORBIDDEN, why)),
+            Some(why) => note(why, false),
+            None => {}
         }
-        if header("connectionuse").is_some_and(|usage| usage != "msg") {
+        let Some(node) = said else {
+            return Err(refuse(StatusCode::BAD_REQUEST, "the header node_id names no node"));
+        };
+        if header("connectionuse") != Some("msg") {
             return Err(refuse(StatusCode::BAD_REQUEST, "only connections for messages are served"));
         }
         let windowed = header(VERSION_HEADER).is_some();
         let digests = header(DIGEST_HEADER.0) == Some(DIGEST_HEADER.1);
-        if self.registry.len() >= self.node_limit && !self.registry.has(&node) {
-            let response = refuse(StatusCode::SERVICE_UNAVAILABLE, "the limit of nodes is reached");
-            return Err(later(response, comeback::when_full()));
+        if !self.registry.has_room(&node) {
+            return Err(later(refuse(StatusCode::SERVICE_UNAVAILABLE, NODE_LIMIT), comeback::when_full()));
         }
         let (response, pending) = ws::upgrade(&mut request)?;
         let guest = Guest { node, remote: caller.remote, windowed, digests, pending };

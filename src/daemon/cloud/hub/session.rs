@@ -2,10 +2,11 @@
 //! or fails to read can hold another node up, and only an oversized message or silence ends its connection.
 
 use super::delivery::{Delivery, Stored, WINDOW};
+use super::refusals::Refusals;
 use super::registry::{Entry, ORDERS, Registry};
 use super::{Arrival, NodeLink, authz, comeback};
 use crate::base::{Crew, Stop, now_ms};
-use crate::link::ws::{Outgoing, Pending, Reader, Received, Writer, WsError};
+use crate::link::ws::{Outgoing, Pending, Reader, Received, WRITE_LIMIT, Writer, WsError};
 use crate::model::{NodeName, Status};
 use crate::wire;
 use crate::wire::envelope::MESSAGE_LIMIT;
@@ -22,11 +23,16 @@ use tokio::sync::mpsc;
 const AHEAD: usize = 8;
 /// Answers and other messages that are sent once and may wait; beyond that, orders wait.
 const ONCE: usize = 1024;
+/// Objects that are too large and are told apart in the log.
+const TOO_LARGE: usize = 256;
 /// How long a new session waits for the end of the one it replaces.
 const EVICTION: Duration = Duration::from_secs(5);
 
 /// How long a message that is being written may hold up the end of its session.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a node is not let in though it is who it says.
+pub(super) const NODE_LIMIT: &str = "the limit of nodes is reached";
 
 /// A connection that was granted.
 pub(super) struct Guest {
@@ -43,6 +49,7 @@ pub(super) struct Shared {
     pub registry: Registry,
     pub arrivals: mpsc::Sender<Arrival>,
     pub keepalive: Duration,
+    pub refusals: Refusals,
 }
 
 /// Why a session is over.
@@ -72,7 +79,7 @@ impl End {
 /// Serves a node until its connection ends.
 pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
     let Guest { node, remote, windowed, digests, pending } = guest;
-    let (writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
+    let (mut writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
         Ok(halves) => halves,
         Err(error) => {
             tracing::debug!(%node, %error, "the upgrade was not completed");
@@ -81,7 +88,12 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
     };
     let (orders, ordered) = mpsc::channel(ORDERS);
     let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0, digests };
-    let (entry, previous) = shared.registry.enter(&node, orders, stop.child(), link);
+    let Some((entry, previous)) = shared.registry.enter(&node, orders, stop.child(), link) else {
+        // Many were let in at once; a node that has gone meanwhile makes room for the next attempt.
+        shared.refusals.refuse_connection(node.as_str(), NODE_LIMIT, remote, true);
+        writer.turn_away(NODE_LIMIT).await;
+        return;
+    };
     if let Some(previous) = previous {
         previous.stop.raise();
         // An old session that hangs is not waited for: its generation keeps it from doing harm.
@@ -99,6 +111,7 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         heard: Instant::now(),
         complaints: HashSet::new(),
         malformed: 0,
+        too_large: HashSet::new(),
     };
     let end = session.serve(writer, reader, ordered).await;
     tracing::info!(%node, reason = end.reason(), malformed = session.malformed, "the node is disconnected");
@@ -125,6 +138,8 @@ struct Session {
     /// Kinds of bad messages that were logged.
     complaints: HashSet<&'static str>,
     malformed: u64,
+    /// Objects that no message can hold and that were told.
+    too_large: HashSet<String>,
 }
 
 impl Session {
@@ -159,6 +174,7 @@ impl Session {
                         if let Some(text) = self.once.pop_front().or_else(|| self.delivery.next(now)) {
                             permit.send(text);
                         }
+                        self.tell_too_large();
                         if self.delivery.has_resent() {
                             self.warn_once("the node does not acknowledge");
                         }
@@ -206,7 +222,20 @@ impl Session {
             Down::Reply { to: Question { up: Up::Query { key }, .. }, .. } => Some(key.clone()),
             _ => None,
         };
+        let question = match (&down, &asked) {
+            (Down::Reply { to, .. }, Some(key)) => {
+                let up = Up::Query { key: key.clone() };
+                Some(Question { id: to.id.clone(), resource: to.resource.clone(), up })
+            }
+            _ => None,
+        };
         let Some(envelope) = encode_down(down) else { return };
+        let text = envelope.encode();
+        if let (Some(question), true) = (question, text.len() > WRITE_LIMIT) {
+            self.shared.refusals.undelivered(self.node.as_str());
+            let status = Status::failure(413, "RequestEntityTooLarge", "no message can hold the object");
+            return self.tell_once(Down::Reply { to: question, result: Err(status) });
+        }
         if let (Some(key), Class::Acknowledged) = (asked, class_of(&envelope)) {
             let metadata = |field: &str| {
                 let value = envelope.content.get("metadata").and_then(|metadata| metadata.get(field));
@@ -216,7 +245,17 @@ impl Session {
             let stored = Stored { key, uid: metadata("uid"), revision, deleted: false };
             self.delivery.note(envelope.header.msg_id.clone(), stored);
         }
-        self.once.push_back(envelope.encode());
+        self.once.push_back(text);
+    }
+
+    /// An object that no message can hold is told once.
+    fn tell_too_large(&mut self) {
+        for key in self.delivery.take_too_large() {
+            self.shared.refusals.undelivered(self.node.as_str());
+            if self.too_large.len() < TOO_LARGE && self.too_large.insert(key.clone()) {
+                tracing::warn!(node = %self.node, object = key, "an object is too large for a message and is not sent");
+            }
+        }
     }
 
     /// Takes a message from the node. The socket is not read while nobody takes arrivals.
@@ -270,9 +309,15 @@ impl Session {
                 None
             }
             up if !authz::permits(&node, up) => {
-                self.complain("the node spoke for another node");
-                let status = Status::failure(403, "Forbidden", "a node acts only as itself");
-                self.refuse(question, status);
+                let refused = self.shared.refusals.refuse(
+                    node.as_str(),
+                    "impersonation",
+                    "the node spoke for another node",
+                );
+                match refused {
+                    Ok(()) => return Some(Arrival::Message { node, question }),
+                    Err(status) => self.refuse(question, status),
+                }
                 None
             }
             _ => Some(Arrival::Message { node, question }),

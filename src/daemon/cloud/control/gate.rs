@@ -1,0 +1,290 @@
+//! Admits what nodes ask, before `answers` carries it out: the rule is `permit`'s, the facts are the index of pods. The index
+//! lags behind the API, so a claim it does not bear out is looked up there before it is refused, a bounded number of times.
+
+use super::super::kubernetes::Resource;
+use super::permit::{Claim, is_certificate_of};
+use super::pod_index::PodIndex;
+use super::references;
+use super::shared::Shared;
+use crate::model::{DeviceId, Kind, NodeName, ObjectKey, Status};
+use crate::wire::Up;
+use serde_json::Value;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A claim that was refused is not looked up again for so long; once the index bears it out it is admitted at once.
+const REMEMBERED: Duration = Duration::from_secs(3);
+/// Look-ups that a node may cause at once.
+const BURST: f64 = 128.0;
+/// Look-ups that a node may cause per second in the long run.
+const PER_SECOND: f64 = 8.0;
+/// Claims of a node whose volumes are searched for a Secret.
+const VOLUMES: usize = 64;
+/// Nodes with a budget; those that have not asked for long are forgotten first.
+const NODES: usize = 4096;
+
+/// What one node may still look up.
+struct Budget {
+    left: f64,
+    at: Instant,
+    refused: HashMap<String, Instant>,
+}
+
+impl Budget {
+    fn new(now: Instant) -> Budget {
+        Budget { left: BURST, at: now, refused: HashMap::new() }
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * PER_SECOND).min(BURST);
+        self.at = now;
+        self.refused.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
+    }
+}
+
+/// The budgets of all nodes. Pure: time comes from outside.
+#[derive(Default)]
+struct Budgets(HashMap<NodeName, Budget>);
+
+impl Budgets {
+    /// Whether this may be looked up now; if so, it is paid for.
+    fn spend(&mut self, node: &NodeName, what: &str, now: Instant) -> bool {
+        if self.0.len() >= NODES && !self.0.contains_key(node) {
+            self.0.retain(|_, budget| {
+                budget.refill(now);
+                budget.left < BURST || !budget.refused.is_empty()
+            });
+        }
+        let budget = self.0.entry(node.clone()).or_insert_with(|| Budget::new(now));
+        budget.refill(now);
+        if budget.left < 1.0 || budget.refused.contains_key(what) {
+            return false;
+        }
+        budget.left -= 1.0;
+        true
+    }
+
+    /// The look-up did not bear the claim out. There are never more of these than were paid for.
+    fn refused(&mut self, node: &NodeName, what: String, now: Instant) {
+        if let Some(budget) = self.0.get_mut(node) {
+            budget.refused.insert(what, now);
+        }
+    }
+}
+
+/// Admits or refuses.
+pub(super) struct Gate {
+    shared: Arc<Shared>,
+    budgets: Mutex<Budgets>,
+}
+
+impl Gate {
+    pub(super) fn new(shared: Arc<Shared>) -> Gate {
+        Gate { shared, budgets: Mutex::default() }
+    }
+
+    fn budgets(&self) -> MutexGuard<'_, Budgets> {
+        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails with `Forbidden` for what is not the node's, or as the API fails; looks things up for `patience` at most.
+    pub(super) async fn admit(&self, node: &NodeName, up: &Up, patience: Duration) -> Result<(), Status> {
+        let claim = Claim::of(node, up);
+        if self.is_known(node, &claim) {
+            return Ok(());
+        }
+        if !matches!(claim, Claim::Denied { .. } | Claim::Device(_)) {
+            let what = format!("{claim:?}");
+            if self.budgets().spend(node, &what, Instant::now()) {
+                if self.shared.kube.insist(patience, || self.is_confirmed(node, &claim)).await? {
+                    return Ok(());
+                }
+                self.budgets().refused(node, what, Instant::now());
+            }
+        }
+        self.shared.hub.refusals().refuse(node.as_str(), claim.kind(), claim.why())
+    }
+
+    /// Whether the indexes bear the claim out.
+    fn is_known(&self, node: &NodeName, claim: &Claim) -> bool {
+        match claim {
+            Claim::Granted => true,
+            Claim::Referred(key) => self.shared.pods().refers(node, key),
+            Claim::Pods { namespace, names } => {
+                let pods = self.shared.pods();
+                names.iter().all(|name| pods.node_of(namespace, name).as_ref() == Some(node))
+            }
+            Claim::NotForeign { namespace, name } => {
+                self.shared.pods().node_of(namespace, name).is_none_or(|owner| owner == *node)
+            }
+            Claim::Account { namespace, account, pod, uid } => {
+                let pod = ObjectKey::namespaced(Kind::Pod, namespace, pod);
+                self.shared.pods().runs_as(node, &pod, uid, account)
+            }
+            Claim::Device(key) => {
+                let Some(namespace) = &key.namespace else { return false };
+                let id = DeviceId::new(namespace.clone(), key.name.clone());
+                let devices = self.shared.devices();
+                match key.kind {
+                    Kind::Device => {
+                        devices.device(&id).is_some_and(|entry| entry.node.as_ref() == Some(node))
+                    }
+                    _ => devices.models_of(node).contains(&id),
+                }
+            }
+            Claim::Denied { .. } | Claim::Volume(_) | Claim::Attachment(_) | Claim::Certificate(_) => false,
+        }
+    }
+
+    /// Whether the API bears the claim out.
+    async fn is_confirmed(&self, node: &NodeName, claim: &Claim) -> Result<bool, Status> {
+        let for_node =
+            |object: &Value| object.pointer("/spec/nodeName").and_then(Value::as_str) == Some(node.as_str());
+        Ok(match claim {
+            Claim::Granted => true,
+            Claim::Denied { .. } | Claim::Device(_) => false,
+            Claim::Referred(key) => {
+                let pods = self.pods_of(node, key.namespace.as_deref()).await?;
+                pods.refers(node, key)
+                    || (key.kind == Kind::Secret && self.is_of_volume(node, key, &pods).await?)
+            }
+            Claim::Volume(name) => {
+                let Some(volume) = self.find(Resource::PERSISTENT_VOLUME, None, name).await? else {
+                    return Ok(false);
+                };
+                match claim_of(&volume) {
+                    Some(claim) if self.shared.pods().refers(node, &claim) => true,
+                    Some(claim) => self.pods_of(node, claim.namespace.as_deref()).await?.refers(node, &claim),
+                    None => false,
+                }
+            }
+            Claim::Attachment(name) => {
+                self.find(Resource::VOLUME_ATTACHMENT, None, name).await?.is_some_and(|it| for_node(&it))
+            }
+            Claim::Certificate(name) => {
+                let found = self.find(Resource::CERTIFICATE_SIGNING_REQUEST, None, name).await?;
+                found.is_some_and(|request| is_certificate_of(node, &request))
+            }
+            Claim::Pods { namespace, names } => {
+                for name in names {
+                    if self.shared.pods().node_of(namespace, name).as_ref() == Some(node) {
+                        continue;
+                    }
+                    let found = self.find(Resource::POD, Some(namespace), name).await?;
+                    // What does not exist is nobody's: the node hears that it is gone.
+                    if found.is_some_and(|pod| !for_node(&pod)) {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            Claim::NotForeign { namespace, name } => {
+                self.find(Resource::POD, Some(namespace), name).await?.is_none_or(|pod| for_node(&pod))
+            }
+            Claim::Account { namespace, account, pod, uid } => {
+                let key = ObjectKey::namespaced(Kind::Pod, namespace, pod);
+                let mut fresh = PodIndex::default();
+                if let Some(found) = self.find(Resource::POD, Some(namespace), pod).await? {
+                    fresh.apply(&found);
+                }
+                fresh.runs_as(node, &key, uid, account)
+            }
+        })
+    }
+
+    /// A Secret that the volumes of the node's pods need.
+    async fn is_of_volume(
+        &self,
+        node: &NodeName,
+        secret: &ObjectKey,
+        fresh: &PodIndex,
+    ) -> Result<bool, Status> {
+        let mut claims: BTreeSet<ObjectKey> = fresh.claims_of(node);
+        claims.extend(self.shared.pods().claims_of(node));
+        for claim in claims.into_iter().take(VOLUMES) {
+            let namespace = claim.namespace.as_deref();
+            let found = self.find(Resource::PERSISTENT_VOLUME_CLAIM, namespace, &claim.name).await?;
+            let Some(name) = found.as_ref().and_then(|it| it.pointer("/spec/volumeName")?.as_str()) else {
+                continue;
+            };
+            let volume = self.find(Resource::PERSISTENT_VOLUME, None, name).await?;
+            // The volume has the last word on whose it is: anybody may write a volume's name into a claim.
+            let bound = volume.filter(|volume| claim_of(volume).as_ref() == Some(&claim));
+            if bound.is_some_and(|volume| references::secrets_of_volume(&volume).contains(secret)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn find(
+        &self,
+        resource: Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Value>, Status> {
+        match self.shared.kube.get(resource, namespace, name).await {
+            Ok(object) => Ok(Some(object)),
+            Err(status) if status.is_not_found() => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// The node's pods in a namespace as the API has them now.
+    async fn pods_of(&self, node: &NodeName, namespace: Option<&str>) -> Result<PodIndex, Status> {
+        let mut pods = PodIndex::default();
+        let selector = format!("fieldSelector=spec.nodeName%3D{node}");
+        let listed = self.shared.kube.list(Resource::POD, namespace, &selector, |pod| {
+            pods.apply(&pod);
+        });
+        listed.await?;
+        Ok(pods)
+    }
+}
+
+fn claim_of(volume: &Value) -> Option<ObjectKey> {
+    let text = |field: &str| volume.pointer(&format!("/spec/claimRef/{field}")).and_then(Value::as_str);
+    Some(ObjectKey::namespaced(Kind::PersistentVolumeClaim, text("namespace")?, text("name")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str) -> NodeName {
+        NodeName::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_refused_claim_is_not_looked_up_again_at_once() {
+        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        assert!(budgets.spend(&node("n1"), "a", now));
+        budgets.refused(&node("n1"), "a".to_owned(), now);
+        assert!(!budgets.spend(&node("n1"), "a", now));
+        assert!(budgets.spend(&node("n1"), "b", now) && budgets.spend(&node("n2"), "a", now));
+        assert!(budgets.spend(&node("n1"), "a", now + REMEMBERED));
+    }
+
+    #[test]
+    fn a_node_that_asks_for_ever_new_names_runs_out() {
+        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        let mut spend = |node: &NodeName, count: usize, now| {
+            (0..count).filter(|n| budgets.spend(node, &format!("{n}"), now)).count()
+        };
+        assert_eq!(spend(&node("n1"), 1000, now), 128);
+        assert_eq!(spend(&node("n2"), 1000, now), 128);
+        assert_eq!(spend(&node("n1"), 1000, now + Duration::from_secs(1)), 8);
+    }
+
+    #[test]
+    fn idle_nodes_are_forgotten() {
+        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        for n in 0..NODES {
+            budgets.spend(&node(&format!("n{n}")), "a", now);
+        }
+        budgets.spend(&node("other"), "a", now + Duration::from_secs(60));
+        assert_eq!(budgets.0.len(), 1);
+    }
+}

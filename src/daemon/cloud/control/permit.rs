@@ -1,0 +1,386 @@
+//! What a node must have for what it asks: Kubernetes' node authorizer and node restriction as one pure rule. `gate` checks
+//! the claim against the pods; identity itself (a node acts as itself) is judged by the hub's session before.
+
+use super::references;
+use crate::model::{Kind, NodeName, ObjectKey};
+use crate::pki::{Peer, csr_peer};
+use crate::wire::Blob;
+use crate::wire::Up;
+use serde_json::Value;
+
+const LEASES: &str = "kube-node-lease";
+/// Labels of this domain tell nodes apart for scheduling, so nodes never set them.
+const GUARDED_LABELS: &str = "node-restriction.kubernetes.io";
+const SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+
+/// What has to be true before the message is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nothing more.
+    Granted,
+    /// It never is.
+    Denied { kind: &'static str, why: &'static str },
+    /// A pod on the node refers to this ConfigMap, Secret or PersistentVolumeClaim.
+    Referred(ObjectKey),
+    /// A pod on the node claims this PersistentVolume.
+    Volume(String),
+    /// The VolumeAttachment is for this node.
+    Attachment(String),
+    /// The CertificateSigningRequest is in this node's name.
+    Certificate(String),
+    /// The device, or a device that uses the model, is on the node.
+    Device(ObjectKey),
+    /// The pods are on the node, or do not exist.
+    Pods { namespace: String, names: Vec<String> },
+    /// The pod is not known to be on another node.
+    NotForeign { namespace: String, name: String },
+    /// The pod is on the node, has this uid and runs as this service account.
+    Account { namespace: String, account: String, pod: String, uid: String },
+}
+
+fn denied(kind: &'static str, why: &'static str) -> Claim {
+    Claim::Denied { kind, why }
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+impl Claim {
+    /// The claim that a message of `node` makes.
+    pub(super) fn of(node: &NodeName, up: &Up) -> Claim {
+        match up {
+            Up::NodeInsert { node: object, .. } => node_object(node, object),
+            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => Claim::Granted,
+            Up::NodeStatus { status, .. } => node_object(node, status),
+            Up::NodeUpdate { node: object, .. } => node_labels(object),
+            Up::NodePatch { patch, .. } => match serde_json::from_str(patch) {
+                Ok(patch) => node_labels(&patch),
+                Err(_) => Claim::Granted,
+            },
+            Up::PodPatch { namespace, name, patch } => pod_patch(namespace, name, patch),
+            Up::PodStatus { namespace, pods, .. } => Claim::Pods {
+                namespace: namespace.clone(),
+                names: pods.iter().map(|pod| pod.name.clone()).collect(),
+            },
+            Up::PodDelete { namespace, name, .. } => one_pod(namespace, name),
+            Up::PodInsert { namespace, name, pod } => mirror_pod(node, namespace, name, pod),
+            Up::TokenRequest { namespace, service_account, request } => {
+                token(namespace, service_account, request)
+            }
+            Up::Lease { namespace, lease, .. } => {
+                if namespace != LEASES || text(lease, "/metadata/name") != node.as_str() {
+                    return denied("lease", "a node keeps its own Lease only");
+                }
+                Claim::Granted
+            }
+            Up::CertificateRequest { request, .. } => {
+                let signer = text(request, "/spec/signerName");
+                if !SIGNERS.contains(&signer) || !is_certificate_of(node, request) {
+                    return denied(
+                        "certificatesigningrequest",
+                        "a node asks for a kubelet's certificate in its own name only",
+                    );
+                }
+                Claim::Granted
+            }
+            Up::Event { event, .. } | Up::EventPatch { event, .. } => event_about(node, event),
+            Up::Query { key } => query(key),
+            Up::Keepalive
+            | Up::Acknowledge { .. }
+            | Up::ClusterCa
+            | Up::Application(_)
+            | Up::WatchSync(_)
+            | Up::VolumeResult(_)
+            | Up::Task(_)
+            | Up::TwinReport(_)
+            | Up::StateReport(_)
+            | Up::MembershipDetail { .. }
+            | Up::Upload { .. }
+            | Up::Holdings(_)
+            | Up::ServiceUpload { .. }
+            | Up::ServiceReply { .. }
+            | Up::Failed { .. }
+            | Up::Unknown { .. } => Claim::Granted,
+        }
+    }
+
+    /// How the refusal is counted.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Claim::Granted => "",
+            Claim::Denied { kind, .. } => kind,
+            Claim::Referred(key) => match key.kind {
+                Kind::ConfigMap => "configmap",
+                Kind::Secret => "secret",
+                _ => "persistentvolumeclaim",
+            },
+            Claim::Volume(_) => "persistentvolume",
+            Claim::Attachment(_) => "volumeattachment",
+            Claim::Certificate(_) => "certificatesigningrequest",
+            Claim::Device(_) => "device",
+            Claim::Pods { .. } => "pod",
+            Claim::NotForeign { .. } => "event",
+            Claim::Account { .. } => "serviceaccounttoken",
+        }
+    }
+
+    /// What the node is told; it never says whether the object exists.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Claim::Granted => "",
+            Claim::Denied { why, .. } => why,
+            Claim::Referred(_) => "no pod on this node refers to the object",
+            Claim::Volume(_) => "no pod on this node claims the volume",
+            Claim::Attachment(_) => "the attachment is not for this node",
+            Claim::Certificate(_) => "the request is not in this node's name",
+            Claim::Device(_) => "the device is not on this node",
+            Claim::Pods { .. } | Claim::NotForeign { .. } => "the pod belongs to another node",
+            Claim::Account { .. } => "no such pod on this node runs as the service account",
+        }
+    }
+}
+
+fn one_pod(namespace: &str, name: &str) -> Claim {
+    Claim::Pods { namespace: namespace.to_owned(), names: vec![name.to_owned()] }
+}
+
+fn query(key: &ObjectKey) -> Claim {
+    let named = || key.name.clone();
+    match key.kind {
+        Kind::ConfigMap | Kind::Secret | Kind::PersistentVolumeClaim => Claim::Referred(key.clone()),
+        Kind::PersistentVolume => Claim::Volume(named()),
+        Kind::VolumeAttachment => Claim::Attachment(named()),
+        Kind::CertificateSigningRequest => Claim::Certificate(named()),
+        Kind::Device | Kind::DeviceModel => Claim::Device(key.clone()),
+        Kind::Pod => one_pod(key.namespace.as_deref().unwrap_or_default(), &key.name),
+        Kind::Lease if key.namespace.as_deref() != Some(LEASES) => {
+            denied("lease", "a node keeps its own Lease only")
+        }
+        // Its own: the session has compared the name.
+        Kind::Node | Kind::Lease => Claim::Granted,
+        // These are not served to anybody.
+        Kind::DeviceMapper
+        | Kind::ServiceAccountAccess
+        | Kind::ServiceAccountToken
+        | Kind::Rule
+        | Kind::RuleEndpoint
+        | Kind::NodePatch
+        | Kind::PodPatch => Claim::Granted,
+    }
+}
+
+/// The path names this node; what is created takes its name from the object.
+fn node_object(node: &NodeName, object: &Value) -> Claim {
+    if text(object, "/metadata/name") != node.as_str() {
+        return denied("node", "a node registers itself only");
+    }
+    node_labels(object)
+}
+
+fn node_labels(object: &Value) -> Claim {
+    let guarded = |label: &String| {
+        let domain = label.split_once('/').map_or("", |(domain, _)| domain);
+        domain == GUARDED_LABELS || domain.ends_with(&format!(".{GUARDED_LABELS}")) || label.starts_with('$')
+    };
+    match object.pointer("/metadata/labels").and_then(Value::as_object) {
+        Some(labels) if labels.keys().any(guarded) => {
+            denied("node", "labels of node-restriction.kubernetes.io are not for nodes to set")
+        }
+        _ => Claim::Granted,
+    }
+}
+
+fn pod_patch(namespace: &str, name: &str, patch: &str) -> Claim {
+    let parsed: Option<Value> = serde_json::from_str(patch).ok();
+    if parsed.is_some_and(|patch| patch.pointer("/metadata/labels").is_some()) {
+        return denied("pod", "a node reports a pod's status, not its labels");
+    }
+    one_pod(namespace, name)
+}
+
+/// Else a node could refer to any Secret by a pod of its own making, and read it.
+fn mirror_pod(node: &NodeName, namespace: &str, name: &str, pod: &Value) -> Claim {
+    let own = text(pod, "/spec/nodeName") == node.as_str() && text(pod, "/metadata/name") == name;
+    let apart = matches!(text(pod, "/metadata/namespace"), "" | "default")
+        || text(pod, "/metadata/namespace") == namespace;
+    if !own || !apart || !references::is_mirror(pod) {
+        return denied("pod", "a node creates mirror pods of its own only");
+    }
+    let account = text(pod, "/spec/serviceAccountName");
+    if !references::named_in(pod).is_empty() || !account.is_empty() {
+        return denied("pod", "a mirror pod refers to nothing");
+    }
+    Claim::Granted
+}
+
+fn token(namespace: &str, account: &str, request: &Value) -> Claim {
+    let bound = |field: &str| text(request, &format!("/spec/boundObjectRef/{field}"));
+    if bound("kind") != "Pod" || bound("name").is_empty() || bound("uid").is_empty() {
+        return denied("serviceaccounttoken", "a node's token is bound to a pod by name and uid");
+    }
+    Claim::Account {
+        namespace: namespace.to_owned(),
+        account: account.to_owned(),
+        pod: bound("name").to_owned(),
+        uid: bound("uid").to_owned(),
+    }
+}
+
+fn event_about(node: &NodeName, event: &Value) -> Claim {
+    let about = |field: &str| text(event, &format!("/involvedObject/{field}"));
+    match about("kind") {
+        "Node" if about("name") != node.as_str() => {
+            denied("event", "a node tells events of itself and its pods only")
+        }
+        "Pod" => {
+            Claim::NotForeign { namespace: about("namespace").to_owned(), name: about("name").to_owned() }
+        }
+        _ => Claim::Granted,
+    }
+}
+
+/// Whether a CertificateSigningRequest asks for a certificate of this node.
+pub(super) fn is_certificate_of(node: &NodeName, request: &Value) -> bool {
+    let pem = Blob::parse(text(request, "/spec/request"));
+    let peer = pem.as_ref().and_then(|pem| csr_peer_of_pem(&pem.0));
+    peer.is_some_and(|peer| super::super::hub::is_node(&peer, node.as_str()))
+}
+
+fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
+    let pem = std::str::from_utf8(pem).ok()?;
+    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    csr_peer(&Blob::parse(&body)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{LeaseVerb, Verb};
+    use serde_json::json;
+
+    fn claim(up: &Up) -> Claim {
+        Claim::of(&NodeName::new("n1").unwrap(), up)
+    }
+
+    fn kind_of_denial(up: &Up) -> &'static str {
+        match claim(up) {
+            Claim::Denied { kind, .. } => kind,
+            _ => "",
+        }
+    }
+
+    fn query(kind: Kind, namespace: &str) -> Claim {
+        let namespace = Some(namespace.to_owned()).filter(|namespace| !namespace.is_empty());
+        claim(&Up::Query { key: ObjectKey { kind, namespace, name: "x".to_owned() } })
+    }
+
+    #[test]
+    fn what_is_read_has_to_be_referred_to() {
+        for kind in [Kind::Secret, Kind::ConfigMap, Kind::PersistentVolumeClaim] {
+            assert_eq!(query(kind, "a"), Claim::Referred(ObjectKey::namespaced(kind, "a", "x")));
+        }
+        let pods = Claim::Pods { namespace: "a".to_owned(), names: vec!["x".to_owned()] };
+        let device = Claim::Device(ObjectKey::namespaced(Kind::Device, "a", "x"));
+        for (kind, namespace, wanted) in [
+            (Kind::PersistentVolume, "", Claim::Volume("x".to_owned())),
+            (Kind::VolumeAttachment, "", Claim::Attachment("x".to_owned())),
+            (Kind::CertificateSigningRequest, "", Claim::Certificate("x".to_owned())),
+            (Kind::Pod, "a", pods),
+            (Kind::Device, "a", device),
+            (Kind::Lease, LEASES, Claim::Granted),
+            (Kind::Node, "", Claim::Granted),
+        ] {
+            assert_eq!(query(kind, namespace), wanted);
+        }
+        assert_eq!(query(Kind::Lease, "kube-system").kind(), "lease");
+    }
+
+    #[test]
+    fn what_is_created_is_the_node_itself() {
+        let insert = |object: Value| Up::NodeInsert { name: "n1".to_owned(), node: object };
+        assert_eq!(claim(&insert(json!({"metadata": {"name": "n1"}}))), Claim::Granted);
+        for object in [
+            json!({"metadata": {"name": "n2"}}),
+            json!({"metadata": {"generateName": "n"}}),
+            json!({"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/zone": "gold"}}}),
+        ] {
+            assert_eq!(kind_of_denial(&insert(object)), "node");
+        }
+        let patch = r#"{"metadata":{"labels":{"x.node-restriction.kubernetes.io/zone":null}}}"#;
+        assert_eq!(kind_of_denial(&Up::NodePatch { name: "n1".to_owned(), patch: patch.to_owned() }), "node");
+        let lease = |namespace: &str, name: &str| Up::Lease {
+            verb: LeaseVerb::Insert,
+            namespace: namespace.to_owned(),
+            name: "n1".to_owned(),
+            lease: json!({"metadata": {"name": name}}),
+        };
+        assert_eq!(claim(&lease(LEASES, "n1")), Claim::Granted);
+        assert_eq!(kind_of_denial(&lease(LEASES, "n2")), "lease");
+        assert_eq!(kind_of_denial(&lease("kube-system", "n1")), "lease");
+    }
+
+    #[test]
+    fn a_node_creates_mirror_pods_that_refer_to_nothing() {
+        let good = json!({"metadata": {"name": "p", "namespace": "a",
+            "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "n1"}});
+        let insert = |pod: Value| Up::PodInsert { namespace: "a".to_owned(), name: "p".to_owned(), pod };
+        assert_eq!(claim(&insert(good.clone())), Claim::Granted);
+        for (pointer, value) in [
+            ("/metadata/annotations", json!({})),
+            ("/metadata/name", json!("q")),
+            ("/metadata/namespace", json!("b")),
+            ("/spec", json!({"nodeName": "n2"})),
+            ("/spec", json!({"nodeName": "n1", "serviceAccountName": "sa"})),
+            ("/spec", json!({"nodeName": "n1", "volumes": [{"secret": {"secretName": "s"}}]})),
+            ("/spec", json!({"nodeName": "n1", "imagePullSecrets": [{"name": "s"}]})),
+        ] {
+            let mut pod = good.clone();
+            *pod.pointer_mut(pointer).unwrap() = value;
+            assert_eq!(kind_of_denial(&insert(pod)), "pod", "{pointer}");
+        }
+        let patch = |patch: &str| Up::PodPatch {
+            namespace: "a".to_owned(),
+            name: "p".to_owned(),
+            patch: patch.to_owned(),
+        };
+        assert_eq!(claim(&patch(r#"{"metadata":{"uid":"u"},"status":{}}"#)).kind(), "pod");
+        assert_eq!(kind_of_denial(&patch(r#"{"metadata":{"labels":{"app":"x"}}}"#)), "pod");
+    }
+
+    #[test]
+    fn tokens_are_bound_to_a_pod() {
+        let request = |reference: Value| Up::TokenRequest {
+            namespace: "a".to_owned(),
+            service_account: "sa".to_owned(),
+            request: json!({"spec": {"boundObjectRef": reference}}),
+        };
+        let text = str::to_owned;
+        assert_eq!(
+            claim(&request(json!({"kind": "Pod", "name": "p", "uid": "u"}))),
+            Claim::Account { namespace: text("a"), account: text("sa"), pod: text("p"), uid: text("u") }
+        );
+        for reference in [
+            Value::Null,
+            json!({"kind": "Pod", "name": "p"}),
+            json!({"kind": "Secret", "name": "p", "uid": "u"}),
+        ] {
+            assert_eq!(kind_of_denial(&request(reference)), "serviceaccounttoken");
+        }
+    }
+
+    #[test]
+    fn events_are_about_the_node_and_its_pods() {
+        let event = |about: Value| Up::Event {
+            verb: Verb::Insert,
+            namespace: "a".to_owned(),
+            name: "e".to_owned(),
+            event: json!({"involvedObject": about}),
+        };
+        assert_eq!(claim(&event(json!({"kind": "Node", "name": "n1"}))), Claim::Granted);
+        assert_eq!(kind_of_denial(&event(json!({"kind": "Node", "name": "n2"}))), "event");
+        let about = claim(&event(json!({"kind": "Pod", "namespace": "a", "name": "p"})));
+        assert_eq!(about, Claim::NotForeign { namespace: "a".to_owned(), name: "p".to_owned() });
+        assert_eq!(claim(&Up::Keepalive), Claim::Granted);
+    }
+}
