@@ -327,3 +327,13 @@ proptest! {
         drop(encode_down(Down::Reply { to: question, result: Err(Status::default()) }));
     }
 }
+
+#[test]
+fn numbers_pass_unchanged() {
+    let text =
+        r#"{"header":{"msg_id":"1","timestamp":1},"route":{},"content":[1.7951920765555555e+87,0.1,1e-320]}"#;
+    let envelope = Envelope::decode(text.as_bytes()).unwrap();
+    let again = Envelope::decode(envelope.encode().as_bytes()).unwrap();
+    assert_eq!(envelope.content, again.content);
+    assert_eq!(envelope.content[0].as_f64(), Some(1.795_192_076_555_555_5e87));
+}
