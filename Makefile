@@ -53,7 +53,7 @@ target/tools/bin/cargo-fuzz:
 	cargo install cargo-fuzz --version $(CARGO_FUZZ) --locked --debug --root target/tools
 
 bench: deps test-deps
-	cargo bench --locked --bench figures
+	cargo bench --locked --bench figures --bench fleet
 
 # Installs only what is missing, so that a prepared machine needs neither root nor a network.
 deps:

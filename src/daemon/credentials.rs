@@ -220,7 +220,7 @@ async fn the_certificate_service_gives_a_node_its_own_certificate_only() {
         (None, "", csr.clone(), 401),
         (Some(&own), "", request("n2", &[]), 401),
         (Some(&own), "", b"nonsense".to_vec(), 500),
-        (Some(&own), "", vec![0x30; 20 << 10], 500),
+        (Some(&own), "", vec![0x30; 20 << 10], 413),
         (Some(&own), "[2]", csr.clone(), 200),
         (Some(&own), "[1,2]", csr.clone(), 200),
         (Some(&own), "[1]", request("n1", &["169.254.30.10", "127.0.0.1", "localhost"]), 200),

@@ -176,8 +176,10 @@ mod tests {
             assert_eq!(seen.next().await.unwrap().1, "x");
             broker.publish("default/a", "1", false).await;
             assert_eq!(uploaded(&mut outgoing).await, (topic(), "1".to_owned()));
-            broker.publish("x/user/y", "2", false).await;
-            assert_eq!(uploaded(&mut outgoing).await.0, "x/user/y");
+            for topic in ["x/user/y", "$hw/events/upload/foo"] {
+                broker.publish(topic, "2", false).await;
+                assert_eq!(uploaded(&mut outgoing).await.0, topic);
+            }
             if restarted {
                 let (receipt, stored) = Receipt::new();
                 bus.put(Letter::Unsubscribe { topic: topic(), receipt }).await.unwrap();

@@ -68,7 +68,12 @@ impl Module for Configs {
                         secrets_listed |= listed;
                     }
                     Some(notice) = self.mail.recv(), if maps_listed && secrets_listed => {
-                        stop.or(self.restate(&notice)).await.unwrap_or(Ok(())).map_err(gone)?;
+                        // What a node needs is what its pods refer to: without all pods it would be told too little.
+                        let told = async {
+                            self.shared.listed(Listed::Pods).await;
+                            self.restate(&notice).await
+                        };
+                        stop.or(told).await.unwrap_or(Ok(())).map_err(gone)?;
                     }
                 }
                 if maps_listed && secrets_listed {

@@ -32,6 +32,27 @@ struct Known {
     at: Moment,
 }
 
+/// Which of the two kinds a record is of; each is listed and watched on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Realm {
+    Namespaced,
+    Cluster,
+}
+
+impl Realm {
+    fn of(key: &ObjectKey) -> Realm {
+        if key.namespace.is_some() { Realm::Namespaced } else { Realm::Cluster }
+    }
+}
+
+/// The last list of one kind.
+#[derive(Clone, Copy, Default)]
+struct Listing {
+    number: u64,
+    /// The newest version in it.
+    newest: Revision,
+}
+
 /// A record as the API holds it.
 struct Written {
     /// Says where the record stands.
@@ -50,9 +71,17 @@ struct State {
     dirty: BTreeSet<Place>,
     /// Counts acknowledgements.
     now: Moment,
-    listing: u64,
-    /// The newest version in the list that is being read.
-    listed: Revision,
+    namespaced: Listing,
+    cluster: Listing,
+}
+
+impl State {
+    fn listing(&mut self, realm: Realm) -> &mut Listing {
+        match realm {
+            Realm::Namespaced => &mut self.namespaced,
+            Realm::Cluster => &mut self.cluster,
+        }
+    }
 }
 
 type Place = (NodeName, String);
@@ -70,17 +99,19 @@ impl Records {
     }
 
     /// A list of what the API holds begins.
-    pub(super) fn begin_list(&self) {
+    pub(super) fn begin_list(&self, realm: Realm) {
         let mut state = self.state();
-        state.listing += 1;
-        state.listed = Revision::default();
+        let listing = state.listing(realm);
+        *listing = Listing { number: listing.number + 1, newest: Revision::default() };
     }
 
     /// Takes over a record of the API, which another cloud may have written; `version` is the record's own.
     pub(super) fn load(&self, node: NodeName, uid: &str, record: Record, version: Revision) {
         let mut state = self.state();
-        let (place, listing) = ((node, uid.to_owned()), state.listing);
-        state.listed = state.listed.max(version);
+        let place = (node, uid.to_owned());
+        let current = state.listing(Realm::of(&record.key));
+        current.newest = current.newest.max(version);
+        let listing = current.number;
         if let Some(known) = state.written.get_mut(&place)
             && known.version >= version
         {
@@ -116,13 +147,15 @@ impl Records {
     }
 
     /// The list has ended: older records that were not in it are gone.
-    pub(super) fn end_list(&self) {
+    pub(super) fn end_list(&self, realm: Realm) {
         let (gone, version) = {
-            let state = self.state();
-            let is_gone =
-                |written: &Written| written.listing != state.listing && written.version <= state.listed;
+            let mut state = self.state();
+            let Listing { number, newest } = *state.listing(realm);
+            let is_gone = |written: &Written| {
+                Realm::of(&written.key) == realm && written.listing != number && written.version <= newest
+            };
             let gone = state.written.iter().filter(|(_, written)| is_gone(written));
-            (gone.map(|(place, _)| place.clone()).collect::<Vec<Place>>(), state.listed)
+            (gone.map(|(place, _)| place.clone()).collect::<Vec<Place>>(), newest)
         };
         for (node, uid) in gone {
             self.unload(node, &uid, version);
@@ -236,7 +269,8 @@ impl Records {
         let mut state = self.state();
         match change {
             Change::Create(record) | Change::Update(record) => {
-                let (key, listing) = (record.key.clone(), state.listing);
+                let key = record.key.clone();
+                let listing = state.listing(Realm::of(&key)).number;
                 let known = state.written.get(&(node.clone(), uid.clone()));
                 let version = known.map_or(version, |known| known.version.max(version));
                 state.written.insert((node, uid), Written { key, version, listing });
@@ -296,17 +330,20 @@ mod tests {
     #[test]
     fn a_new_list_takes_away_what_is_gone_and_nothing_younger() {
         let records = Records::default();
-        records.begin_list();
+        records.begin_list(Realm::Namespaced);
         for (uid, version) in [("u1", 1), ("u2", 2)] {
             records.load(node(), uid, record(5), Revision(version));
         }
-        records.end_list();
+        records.end_list(Realm::Namespaced);
         records.stored(&node(), "u3", key(), Revision(5));
         let (_, _, change) = records.take_changes(1).remove(0);
         records.written(node(), "u3".to_owned(), &change, Revision(9));
-        records.begin_list();
+        records.begin_list(Realm::Namespaced);
         records.load(node(), "u2", record(5), Revision(2));
-        records.end_list();
+        // The other kind's list comes between and takes nothing away.
+        records.begin_list(Realm::Cluster);
+        records.end_list(Realm::Cluster);
+        records.end_list(Realm::Namespaced);
         let left: Vec<String> = records.of(&node()).into_keys().collect();
         assert_eq!(left, ["u2", "u3"]);
     }

@@ -102,6 +102,12 @@ impl Shared {
         });
     }
 
+    /// Waits until the index of one module is complete; cancel-safe.
+    pub(super) async fn listed(&self, module: Listed) {
+        let bit = module as u8;
+        drop(self.listed.subscribe().wait_for(|listed| listed & bit != 0).await);
+    }
+
     /// Waits until every index is complete; cancel-safe.
     pub(super) async fn all_listed(&self) {
         // The sender is this very struct, so it cannot be gone.

@@ -2,7 +2,7 @@
 //! never in their way: changes wait in `Records`, at most one per object, and are written a few at a time.
 
 use super::super::kubernetes::{Event, Kube, Patch, Resource, Scope, follow, is_temporary, meta, revision};
-use super::records::{Change, Record};
+use super::records::{Change, Realm, Record};
 use super::shared::Shared;
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::model::{Kind, NodeName, ObjectKey, Revision, Status};
@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 /// Acknowledgements of one object often come in bursts; one write is enough for all of them.
 const GATHER: Duration = Duration::from_millis(500);
-const RESOURCES: [Resource; 2] = [Resource::OBJECT_SYNC, Resource::CLUSTER_OBJECT_SYNC];
+const RESOURCES: [(Resource, Realm); 2] =
+    [(Resource::OBJECT_SYNC, Realm::Namespaced), (Resource::CLUSTER_OBJECT_SYNC, Realm::Cluster)];
 const EVENTS: usize = 64;
 const AT_ONCE: usize = 4;
 const BATCH: usize = 64;
@@ -29,8 +30,8 @@ pub(super) struct Sync {
 
 /// Reads all records; the caller does so before nodes may connect.
 pub(super) async fn load(shared: &Shared) -> Result<(), Status> {
-    shared.records.begin_list();
-    for resource in RESOURCES {
+    for (resource, realm) in RESOURCES {
+        shared.records.begin_list(realm);
         let mut found = Vec::new();
         shared.kube.list(resource, None, "", |object| found.extend(read(&object))).await?;
         for Found { node, uid, record, version } in found {
@@ -41,9 +42,9 @@ pub(super) async fn load(shared: &Shared) -> Result<(), Status> {
 }
 
 /// What another cloud writes or takes away, so that a node that comes over from it is told only what it lacks.
-fn heard(shared: &Shared, event: Event) {
+fn heard(shared: &Shared, realm: Realm, event: Event) {
     match event {
-        Event::Listing => shared.records.begin_list(),
+        Event::Listing => shared.records.begin_list(realm),
         Event::Applied { object, .. } => {
             if let Some(Found { node, uid, record, version }) = read(&object) {
                 shared.records.load(node, &uid, record, version);
@@ -54,16 +55,16 @@ fn heard(shared: &Shared, event: Event) {
                 shared.records.unload(node, &uid, version);
             }
         }
-        Event::Listed => shared.records.end_list(),
+        Event::Listed => shared.records.end_list(realm),
     }
 }
 
-async fn listen(shared: Arc<Shared>, resource: Resource) {
+async fn listen(shared: Arc<Shared>, resource: Resource, realm: Realm) {
     let (sender, mut events) = mpsc::channel(EVENTS);
     let scope = Scope { resource, selector: "" };
     let hearing = async {
         while let Some(event) = events.recv().await {
-            heard(&shared, event);
+            heard(&shared, realm, event);
         }
     };
     let (followed, ()) = tokio::join!(follow(shared.kube.clone(), scope, sender), hearing);
@@ -78,8 +79,8 @@ impl Module for Sync {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let mut crew = Crew::new();
-            for resource in RESOURCES {
-                crew.spawn(listen(self.shared.clone(), resource));
+            for (resource, realm) in RESOURCES {
+                crew.spawn(listen(self.shared.clone(), resource, realm));
             }
             ready.set();
             while stop.or(self.shared.records.changed()).await.is_some() {

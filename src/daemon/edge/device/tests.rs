@@ -250,26 +250,6 @@ async fn a_report_that_the_cloud_refuses_for_good_is_not_repeated() {
 }
 
 #[tokio::test]
-async fn user_messages_go_up_while_the_link_is_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut world = start(dir.path()).await;
-    world.broker.publish("x/user/y", "lost", false).await;
-    world.link.send_replace(Link::Up);
-    world.broker.publish("$hw/events/upload/foo", "hello", false).await;
-    loop {
-        match world.cloud.recv().await.unwrap() {
-            Outgoing::Report { up: Up::Upload { topic, payload }, .. } if payload == "hello" => {
-                assert_eq!(topic, "$hw/events/upload/foo");
-                break;
-            }
-            Outgoing::Report { up: Up::Upload { .. }, .. } => {}
-            other => panic!("{other:?}"),
-        }
-    }
-    world.end().await;
-}
-
-#[tokio::test]
 async fn an_uplink_that_takes_nothing_does_not_hold_up_devices() {
     let dir = tempfile::tempdir().unwrap();
     let mut world = start(dir.path()).await;
