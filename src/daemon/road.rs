@@ -35,8 +35,16 @@ pub(super) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     done.unwrap_or_else(|_| panic!("it takes too long: {what}"))
 }
 
+/// A port below those that the kernel gives to outgoing connections, so that none of them takes it meanwhile.
 pub(super) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(64);
+    let candidates = std::iter::repeat_with(|| {
+        let step = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        15_000 + u16::try_from(first.wrapping_add(step) % 15_000).unwrap()
+    });
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    candidates.take(15_000).find(is_free).unwrap()
 }
 
 pub(super) fn run(crew: &mut Crew, stop: &Stop, mut module: impl Module) {

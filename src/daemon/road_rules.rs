@@ -4,7 +4,7 @@
 use super::apiserver::local::Collection;
 use super::cloud::TokenDesk;
 use super::edge::{Edge, mqtt::Client};
-use super::road::{Road, name, soon};
+use super::road::{Road, free_port, name, soon};
 use crate::base::{Crew, Stop};
 use crate::config::edge::{Containerd, EdgeConfig, UpEdge};
 use crate::link::http::{Limits, full, serve_plain};
@@ -16,10 +16,6 @@ use std::time::Duration;
 
 const RULES: Collection = Collection::of("rules.kubeedge.io", "rules");
 const ENDPOINTS: Collection = Collection::of("rules.kubeedge.io", "ruleendpoints");
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
 
