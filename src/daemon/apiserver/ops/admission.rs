@@ -1,5 +1,5 @@
 //! What the API adds to or refuses in an object because of other objects: Service addresses, service account tokens
-//! in Pods, names of custom resources, protected namespaces.
+//! in Pods, names of custom resources.
 
 use super::ServiceNetwork;
 use super::services;

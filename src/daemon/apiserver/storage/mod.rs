@@ -2,7 +2,8 @@
 //! `ops` changes it through [`Store::commit`]; `rest` and [`super::local`] read it.
 //!
 //! A change goes: closure on the writer thread (decides, sees earlier changes of its batch) -> one SQLite transaction
-//! per batch -> memory and history -> watchers wake -> callers get their answers. Nothing is visible before it is on disk.
+//! per batch -> memory and history -> watchers wake -> callers get their answers. Nothing is visible before it is committed;
+//! a commit that changes more than statuses, leases and events has also reached the disk.
 
 mod disk;
 mod feed;

@@ -1,7 +1,7 @@
 //! The garbage collector: removes objects whose owners are gone, and holds owners back that wait for their dependents.
 //!
 //! It follows every collection but keeps only an index from owners to dependents; whether an owner exists is read
-//! from the API at the moment of the decision, so nothing is collected on stale knowledge.
+//! from the API at the moment of the decision. Who depends on an owner is read from the index, which may lag.
 
 use crate::daemon::apiserver::controllers::read::{
     deleting, has_finalizer, list, name, namespace, text, uid,
