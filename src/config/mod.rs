@@ -1,4 +1,5 @@
-//! cloudcore.yaml and edgecore.yaml: KubeEdge's schema plus a `kedge:` section, typed and checked, all problems at once.
+//! cloudcore.yaml and edgecore.yaml: KubeEdge's schema plus a `kedge:` section; the join file. Typed and checked, all
+//! problems at once.
 //! The default document is the schema: a key it does not have is a warning, a value of another type is a problem.
 //! Commands load files here; daemons receive the typed result and never read a file themselves.
 
@@ -6,6 +7,7 @@ mod check;
 pub mod cloud;
 pub mod edge;
 mod edge_raw;
+pub mod join_file;
 mod merge;
 
 pub use check::go_duration;

@@ -4,6 +4,7 @@
 mod data;
 pub mod digest;
 mod key;
+mod label;
 mod quantity;
 pub mod resources;
 mod status;
@@ -11,5 +12,6 @@ pub mod twin;
 
 pub use data::{DATA_LIMIT, data_size};
 pub use key::{DeviceId, Kind, NodeName, ObjectKey, Revision};
+pub use label::{check_label, parse_label};
 pub use quantity::Quantity;
 pub use status::Status;
