@@ -13,6 +13,16 @@ pub enum Exit {
     Configuration,
     Unreachable,
     TimedOut,
+    /// A join found the machine unfit, and changed nothing.
+    Preflight,
+    /// A join could not reach the cloud.
+    Network,
+    /// A join was refused: token, certificate or name.
+    Identity,
+    /// A join found no container runtime that works.
+    Runtime,
+    /// A join waited too long for Ready and undid what it had done.
+    RolledBack,
     Interrupted,
 }
 
@@ -26,6 +36,11 @@ impl Exit {
             Exit::Configuration => 3,
             Exit::Unreachable => 4,
             Exit::TimedOut => 5,
+            Exit::Preflight => 10,
+            Exit::Network => 11,
+            Exit::Identity => 12,
+            Exit::Runtime => 13,
+            Exit::RolledBack => 14,
             Exit::Interrupted => 130,
         }
     }

@@ -1,4 +1,5 @@
-//! This machine: the container runtime's process and configuration, CNI, images, facts, ports.
+//! This machine: the container runtime's process and configuration, CNI, images, facts, ports, and the journal of what
+//! kedge changed on it.
 
 pub mod capabilities;
 pub mod cni;
@@ -6,6 +7,7 @@ pub mod containerd;
 mod descriptor;
 pub mod facts;
 pub mod images;
+pub mod journal;
 pub mod notice;
 pub mod ports;
 mod process;

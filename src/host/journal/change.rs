@@ -1,0 +1,369 @@
+//! One change of this machine: how it is made, how it is told, what was there before and how that comes back. Making and
+//! restoring can be repeated after a crash at any point. Only the journal makes and restores.
+
+use super::{Entry, Manner};
+use crate::base::{Failure, read_limited};
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is kept before it is replaced.
+const KEPT_LIMIT: u64 = 256 << 20;
+
+/// What may be changed on a machine. Paths are absolute; missing parents are made, and recorded too.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A file with this content and mode, whole or absent.
+    File {
+        path: PathBuf,
+        content: Vec<u8>,
+        mode: u32,
+    },
+    Directory {
+        path: PathBuf,
+        mode: u32,
+        kind: Directory,
+    },
+    /// A symbolic link, switched in one step.
+    Link {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    /// A file or link that shall not be there; it is kept for the undo.
+    Remove {
+        path: PathBuf,
+    },
+}
+
+/// What an undo does with a directory that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Directory {
+    /// It stays: others may keep files in it.
+    Shared,
+    /// It goes with everything in it; nobody but kedge writes there.
+    Owned,
+}
+
+/// A change as it is recorded: without content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Told {
+    File { path: PathBuf, sha256: String },
+    Directory { path: PathBuf, kind: Directory },
+    Link { path: PathBuf, target: PathBuf },
+    Remove { path: PathBuf },
+}
+
+/// What stood at the path before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Before {
+    Absent,
+    /// A file or a link, kept in the journal.
+    Kept {
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    /// A directory, whose content is nobody's business here.
+    Directory {
+        mode: u32,
+    },
+}
+
+impl Change {
+    pub(super) fn directory(path: PathBuf, mode: u32) -> Change {
+        Change::Directory { path, mode, kind: Directory::Shared }
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Change::File { path, .. }
+            | Change::Directory { path, .. }
+            | Change::Link { path, .. }
+            | Change::Remove { path } => Some(path),
+        }
+    }
+
+    pub(super) fn told(&self) -> Told {
+        match self.clone() {
+            Change::File { path, content, .. } => Told::File { path, sha256: sha256(&content) },
+            Change::Directory { path, kind, .. } => Told::Directory { path, kind },
+            Change::Link { path, target } => Told::Link { path, target },
+            Change::Remove { path } => Told::Remove { path },
+        }
+    }
+
+    /// Whether the machine is already as the change would make it.
+    pub(super) fn holds(&self) -> Result<bool, Failure> {
+        let Some(path) = self.path() else { return Ok(false) };
+        let Some(now) = look(path)? else { return Ok(matches!(self, Change::Remove { .. })) };
+        Ok(match self {
+            Change::File { content, mode, .. } => {
+                now.is_file()
+                    && now.mode() & 0o7777 == *mode
+                    && now.len() == content.len() as u64
+                    && read_limited(path, now.len())? == *content
+            }
+            Change::Directory { .. } => now.is_dir(),
+            Change::Link { target, .. } => fs::read_link(path).is_ok_and(|present| present == *target),
+            Change::Remove { .. } => false,
+        })
+    }
+
+    /// Makes the change; `id` names what is written beside its place.
+    pub(super) fn make(&self, id: u64) -> Result<(), Failure> {
+        match self {
+            Change::File { path, content, mode } => {
+                swap(path, id, |beside| write_synced(beside, content, *mode))
+                    .map_err(|error| unmade(path, &error))
+            }
+            Change::Directory { path, mode, .. } => {
+                let made = DirBuilder::new().mode(*mode).create(path);
+                // The process's umask must not decide who may enter.
+                let made = made.and_then(|()| fs::set_permissions(path, Permissions::from_mode(*mode)));
+                made.and_then(|()| sync_parent(path)).map_err(|error| unmade(path, &error))
+            }
+            Change::Link { path, target } => {
+                swap(path, id, |beside| std::os::unix::fs::symlink(target, beside))
+                    .map_err(|error| unmade(path, &error))
+            }
+            Change::Remove { path } => {
+                fs::remove_file(path).and_then(|()| sync_parent(path)).map_err(|e| unmade(path, &e))
+            }
+        }
+    }
+}
+
+impl Before {
+    /// Looks at the place of a change, and keeps what is there.
+    pub(super) fn of(change: &Change, kept: &Path) -> Result<Before, Failure> {
+        let Some(path) = change.path() else { return Ok(Before::Absent) };
+        match look(path)? {
+            None => Ok(Before::Absent),
+            Some(now) if now.is_dir() => match change {
+                Change::Directory { .. } => Ok(Before::Directory { mode: now.mode() & 0o7777 }),
+                _ => Err(unmade(path, &io::Error::from(ErrorKind::IsADirectory))),
+            },
+            Some(now) => {
+                keep(path, &now, kept).map_err(|error| unmade(path, &error))?;
+                Ok(Before::Kept { mode: now.mode() & 0o7777, uid: now.uid(), gid: now.gid() })
+            }
+        }
+    }
+}
+
+impl Before {
+    /// Whether the change was never made: a crash came between its record and its deed, or an undo was cut short.
+    fn stands(self, path: &Path, kept: &Path) -> Result<bool, Failure> {
+        let (now, then) = (look(path)?, look(kept)?);
+        Ok(match (self, now, then) {
+            (Before::Absent, now, _) => now.is_none(),
+            (Before::Directory { .. }, now, _) => now.is_some_and(|now| now.is_dir()),
+            (Before::Kept { .. }, Some(now), Some(then)) if now.is_symlink() || then.is_symlink() => {
+                fs::read_link(path).ok().is_some_and(|target| fs::read_link(kept).ok() == Some(target))
+            }
+            (Before::Kept { .. }, Some(now), Some(then)) => {
+                now.is_file()
+                    && now.len() == then.len()
+                    && read_limited(path, KEPT_LIMIT)? == read_limited(kept, KEPT_LIMIT)?
+            }
+            (Before::Kept { .. }, _, _) => false,
+        })
+    }
+}
+
+impl Told {
+    pub(super) fn path(&self) -> Option<&Path> {
+        match self {
+            Told::File { path, .. }
+            | Told::Directory { path, .. }
+            | Told::Link { path, .. }
+            | Told::Remove { path } => Some(path),
+        }
+    }
+
+    /// Whether the machine is still as the change left it.
+    fn stands(&self) -> Result<bool, Failure> {
+        let Some(path) = self.path() else { return Ok(true) };
+        let now = look(path)?;
+        Ok(match self {
+            Told::File { sha256: left, .. } => match now {
+                Some(now) if now.is_file() => sha256(&read_limited(path, KEPT_LIMIT)?) == *left,
+                Some(_) => false,
+                None => true,
+            },
+            Told::Directory { .. } => now.is_none_or(|now| now.is_dir()),
+            Told::Link { target, .. } => {
+                now.is_none() || fs::read_link(path).is_ok_and(|present| present == *target)
+            }
+            Told::Remove { .. } => now.is_none(),
+        })
+    }
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Told::File { path, .. } => write!(f, "wrote {}", path.display()),
+            Told::Directory { path, .. } => write!(f, "made the directory {}", path.display()),
+            Told::Link { path, target } => write!(f, "linked {} to {}", path.display(), target.display()),
+            Told::Remove { path } => write!(f, "removed {}", path.display()),
+        }
+    }
+}
+
+impl Entry {
+    /// Puts back what was there before the change.
+    pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
+        let Some(path) = self.told.path() else { return Ok(()) };
+        drop(fs::remove_file(beside(path, self.id)));
+        if manner == Manner::Careful && !self.told.stands()? && !self.before.stands(path, kept)? {
+            return Err(Failure::new("KE-JOURNAL-005", format!("{} has been changed since", path.display()))
+                .because(format!(
+                    "kedge {} it at {}, and somebody else wrote it later",
+                    self.told.verb(),
+                    self.at
+                ))
+                .fix("undo it by hand, or say --force"));
+        }
+        let restored = match (&self.told, self.before) {
+            (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),
+            (Told::Directory { .. }, _) => Ok(()),
+            (_, Before::Absent) => absent(fs::remove_file(path)),
+            (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, mode, (uid, gid)),
+            (_, Before::Directory { .. }) => Ok(()),
+        };
+        restored.map_err(|error| {
+            Failure::new("KE-JOURNAL-004", format!("cannot put {} back", path.display()))
+                .because(error)
+                .fix("mend the cause and run it again; what is done already stays done")
+        })
+    }
+}
+
+impl Told {
+    fn verb(&self) -> &'static str {
+        match self {
+            Told::File { .. } => "wrote",
+            Told::Directory { .. } => "made",
+            Told::Link { .. } => "linked",
+            Told::Remove { .. } => "removed",
+        }
+    }
+}
+
+/// What stands at a path, links not followed.
+fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(unmade(path, &error)),
+    }
+}
+
+/// The name that a file has until it is whole; an undo after a crash removes it.
+fn beside(path: &Path, id: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".kedge-{id}"));
+    PathBuf::from(name)
+}
+
+/// Makes something beside its place and moves it there in one step.
+fn swap(path: &Path, id: u64, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let beside = beside(path, id);
+    absent(fs::remove_file(&beside))?;
+    let swapped = make(&beside).and_then(|()| fs::rename(&beside, path)).and_then(|()| sync_parent(path));
+    if swapped.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    swapped
+}
+
+fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+/// Copies a file, or a link's target, into the journal.
+fn keep(path: &Path, now: &Metadata, kept: &Path) -> io::Result<()> {
+    absent(fs::remove_file(kept))?;
+    if now.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(path)?, kept)?;
+        return sync_parent(kept);
+    }
+    if now.len() > KEPT_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {KEPT_LIMIT} bytes")));
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(kept)?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    copy.sync_all()?;
+    sync_parent(kept)
+}
+
+fn put_back(path: &Path, id: u64, kept: &Path, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let link = fs::symlink_metadata(kept)?.is_symlink();
+    swap(path, id, |beside| {
+        if link {
+            return std::os::unix::fs::symlink(fs::read_link(kept)?, beside);
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+        io::copy(&mut File::open(kept)?, &mut file)?;
+        std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    })
+}
+
+fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
+    match kind {
+        Directory::Owned => {
+            if let Some(mount) = mount_below(path) {
+                return Err(io::Error::other(format!("{} is mounted", mount.display())));
+            }
+            absent(fs::remove_dir_all(path))
+        }
+        Directory::Shared => match fs::remove_dir(path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => absent(other),
+        },
+    }
+}
+
+/// The first mount at or below a path: removing a tree must never reach into another file system.
+fn mount_below(path: &Path) -> Option<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(point.replace("\\040", " ")));
+    points.into_iter().find(|point| point.starts_with(path))
+}
+
+fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn unmade(path: &Path, error: &io::Error) -> Failure {
+    Failure::new("KE-JOURNAL-006", format!("cannot change {}", path.display()))
+        .because(error)
+        .fix("run as root, and check that the file system is writable and has free space")
+}
+
+fn sha256(content: &[u8]) -> String {
+    digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

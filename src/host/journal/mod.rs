@@ -1,0 +1,168 @@
+//! The install journal: what kedge changed on this machine. Each change is written down with the state before it, and
+//! synced, before it is done; undone from the newest to the oldest, a machine is as it was found.
+//! Join, init, doctor's repairs, upgrade and reset work through it. It never records a secret: contents are told by digest,
+//! and what was there before is kept in files that only root can read.
+
+mod change;
+mod ledger;
+mod tests;
+
+pub use change::{Change, Directory};
+pub use ledger::{Deed, Entry, Role};
+
+use crate::base::{Failure, LockError, PidLock, create_private_dir};
+use change::Before;
+use ledger::Ledger;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a machine's journal lies.
+pub const DIR: &str = "/var/lib/kedge/journal";
+
+/// How undoing meets what somebody else has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Leaves it and reports it.
+    Careful,
+    /// Puts the old state back all the same.
+    Thorough,
+}
+
+/// What an undo came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// Changes that are gone, newest first.
+    pub done: Vec<String>,
+    /// What could not be undone, and why.
+    pub leftovers: Vec<Failure>,
+}
+
+/// The open journal; no other kedge changes this machine while it is held.
+pub struct Journal {
+    dir: PathBuf,
+    deed: Deed,
+    ledger: Ledger,
+    _lock: PidLock,
+}
+
+impl Journal {
+    /// Opens the journal below `dir` for one deed; fails with KE-JOURNAL-001 while another process holds it.
+    pub fn open(dir: &Path, deed: Deed) -> Result<Journal, Failure> {
+        let made = missing_ancestors(dir);
+        create_private_dir(dir)?;
+        let lock = PidLock::take(&dir.join("lock")).map_err(|error| refused(dir, error))?;
+        let mut ledger = Ledger::open(dir)?;
+        for path in made {
+            ledger.append(Deed::Journal, Change::directory(path, 0o755).told(), Before::Absent)?;
+        }
+        Ok(Journal { dir: dir.to_owned(), deed, ledger, _lock: lock })
+    }
+
+    /// What is recorded and not undone, oldest first; empty where there is no journal. Takes no lock.
+    pub fn read(dir: &Path) -> Result<Vec<Entry>, Failure> {
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(Ledger::read(dir)?.live)
+    }
+
+    /// Deeds that began and neither ended nor were undone.
+    pub fn unfinished(dir: &Path) -> Result<Vec<Deed>, Failure> {
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(Ledger::read(dir)?.unfinished())
+    }
+
+    /// What is recorded and not undone, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.ledger.live
+    }
+
+    /// Makes a change; what is already so is left alone and not recorded.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Failure> {
+        if change.holds()? {
+            return Ok(());
+        }
+        for path in change.path().map(missing_ancestors).unwrap_or_default() {
+            self.record_and_do(&Change::directory(path, 0o755))?;
+        }
+        self.record_and_do(change)
+    }
+
+    fn record_and_do(&mut self, change: &Change) -> Result<(), Failure> {
+        let id = self.ledger.next_id();
+        let before = Before::of(change, &self.kept(id))?;
+        self.ledger.append(self.deed, change.told(), before)?;
+        change.make(id)
+    }
+
+    /// Marks the deed as ended: what it did stays.
+    pub fn finish(&mut self) -> Result<(), Failure> {
+        self.ledger.finish(self.deed)
+    }
+
+    /// Undoes the chosen changes, newest first, and carries on past those that cannot be. When nothing is left, the
+    /// journal removes itself.
+    pub fn undo(mut self, manner: Manner, chosen: impl Fn(&Entry) -> bool) -> Undone {
+        let mut undone = Undone::default();
+        let entries: Vec<Entry> = self.ledger.live.iter().rev().cloned().collect();
+        for entry in entries.iter().filter(|entry| entry.deed != Deed::Journal && chosen(entry)) {
+            let restored =
+                entry.restore(manner, &self.kept(entry.id)).and_then(|()| self.ledger.undone(entry.id));
+            match restored {
+                Ok(()) => {
+                    // What was kept is only of use to an undo; a file that stays behind goes with the journal.
+                    drop(fs::remove_file(self.kept(entry.id)));
+                    undone.done.push(entry.told.to_string());
+                }
+                Err(failure) => undone.leftovers.push(failure),
+            }
+        }
+        if self.ledger.live.iter().all(|entry| entry.deed == Deed::Journal) {
+            self.remove(&mut undone);
+        }
+        undone
+    }
+
+    fn remove(self, undone: &mut Undone) {
+        let made: Vec<PathBuf> =
+            self.ledger.live.iter().filter_map(|entry| entry.path().map(Path::to_owned)).collect();
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            undone.leftovers.push(
+                Failure::new("KE-JOURNAL-004", format!("cannot remove {}", self.dir.display()))
+                    .because(error)
+                    .fix("remove it by hand"),
+            );
+        }
+        for path in made.iter().rev().filter(|path| **path != self.dir) {
+            // Somebody else's files keep a directory; that is no leftover of ours.
+            drop(fs::remove_dir(path));
+        }
+    }
+
+    fn kept(&self, id: u64) -> PathBuf {
+        self.dir.join(format!("kept-{id}"))
+    }
+}
+
+/// Directories that do not exist on the way to `path`, outermost first, without `path` itself.
+fn missing_ancestors(path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().skip(1).take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+    let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    missing.reverse();
+    missing
+}
+
+fn refused(dir: &Path, error: LockError) -> Failure {
+    match error {
+        LockError::Held(pid) => Failure::new("KE-JOURNAL-001", "another kedge is changing this machine")
+            .because(format!("process {pid} holds {}", dir.join("lock").display()))
+            .fix(format!("wait until it has ended, or end it with `kill {pid}`")),
+        LockError::Io(error) => {
+            Failure::new("KE-JOURNAL-002", format!("cannot open the install journal in {}", dir.display()))
+                .because(error)
+                .fix("run as root, and check that the directory is writable and has free space")
+        }
+    }
+}

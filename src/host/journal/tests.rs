@@ -1,0 +1,182 @@
+//! The journal on real directories: everything done is undone, after a crash at any line too.
+
+#![cfg(test)]
+
+use super::*;
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+/// Every path below a directory with its kind, mode and content.
+fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let data = fs::symlink_metadata(&path).unwrap();
+            let content = if data.is_dir() {
+                waiting.push(path.clone());
+                Vec::new()
+            } else if data.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            found.insert(path, (data.mode(), content));
+        }
+    }
+    found
+}
+
+fn changes(root: &Path) -> Vec<Change> {
+    let etc = root.join("etc/kubeedge");
+    vec![
+        Change::Directory { path: root.join("lib/kubeedge"), mode: 0o700, kind: Directory::Owned },
+        Change::File { path: etc.join("config/edgecore.yaml"), content: b"new".to_vec(), mode: 0o600 },
+        Change::File { path: root.join("present"), content: b"changed".to_vec(), mode: 0o644 },
+        Change::Link { path: root.join("link"), target: "/b".into() },
+        Change::Remove { path: root.join("old") },
+        Change::Link { path: root.join("fresh"), target: "present".into() },
+    ]
+}
+
+fn prepared() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("present"), "as it was").unwrap();
+    fs::set_permissions(root.join("present"), fs::Permissions::from_mode(0o640)).unwrap();
+    fs::write(root.join("old"), "old").unwrap();
+    std::os::unix::fs::symlink("/a", root.join("link")).unwrap();
+    (dir, root)
+}
+
+fn all(_: &Entry) -> bool {
+    true
+}
+
+#[test]
+fn a_machine_is_as_it_was_found_when_all_is_undone() {
+    let (_dir, root) = prepared();
+    let before = tree(&root);
+    let place = root.join("var/kedge/journal");
+    let mut journal = Journal::open(&place, Deed::Join).unwrap();
+    for change in changes(&root) {
+        journal.apply(&change).unwrap();
+    }
+    assert_eq!(Journal::unfinished(&place).unwrap(), [Deed::Join]);
+    journal.finish().unwrap();
+    assert_eq!(Journal::unfinished(&place).unwrap(), []);
+    fs::write(root.join("lib/kubeedge/edgecore.db"), "rows").unwrap();
+    assert_eq!(fs::read(root.join("present")).unwrap(), b"changed");
+    assert!(!root.join("old").exists());
+    let text = fs::read_to_string(place.join("journal.jsonl")).unwrap();
+    assert!(!text.contains("changed") && text.contains("\"sha256\""), "contents are not recorded: {text}");
+
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!(undone.leftovers, []);
+    assert_eq!(undone.done.first().unwrap(), &format!("linked {} to present", root.join("fresh").display()));
+    assert_eq!(tree(&root), before);
+}
+
+#[test]
+fn a_crash_after_any_number_of_lines_is_undone_as_well() {
+    let (dir, root) = prepared();
+    let before = tree(&root);
+    let place = dir.path().join("journal");
+    let mut whole = Journal::open(&place, Deed::Join).unwrap();
+    for change in changes(&root) {
+        whole.apply(&change).unwrap();
+    }
+    let lines = fs::read_to_string(place.join("journal.jsonl")).unwrap().lines().count();
+    assert_eq!(whole.undo(Manner::Careful, all).leftovers, []);
+
+    for crashed in 0..lines {
+        let mut journal = Journal::open(&place, Deed::Join).unwrap();
+        let mut left = crashed;
+        'crash: for change in changes(&root) {
+            let parents = change.path().map(missing_ancestors).unwrap_or_default();
+            for change in parents.into_iter().map(|path| Change::directory(path, 0o755)).chain([change]) {
+                if left == 0 {
+                    // Recorded, and half of the file beside its place.
+                    let id = journal.ledger.next_id();
+                    let kept = Before::of(&change, &journal.kept(id)).unwrap();
+                    journal.ledger.append(Deed::Join, change.told(), kept).unwrap();
+                    fs::write(format!("{}.kedge-{id}", change.path().unwrap().display()), "ha").unwrap();
+                    break 'crash;
+                }
+                left -= 1;
+                journal.record_and_do(&change).unwrap();
+            }
+        }
+        drop(journal);
+        let torn = fs::OpenOptions::new().append(true).open(place.join("journal.jsonl"));
+        std::io::Write::write_all(&mut torn.unwrap(), b"{\"change\":{\"id\":9").unwrap();
+        let undone = Journal::open(&place, Deed::Join).unwrap().undo(Manner::Careful, all);
+        assert_eq!((undone.leftovers, tree(&root)), (vec![], before.clone()), "crash at line {crashed}");
+    }
+}
+
+#[test]
+fn what_is_so_already_is_neither_recorded_nor_undone() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let same = Change::File { path: root.join("present"), content: b"as it was".to_vec(), mode: 0o640 };
+    journal.apply(&same).unwrap();
+    journal.apply(&Change::Remove { path: root.join("nothing") }).unwrap();
+    assert!(journal.entries().is_empty());
+    journal.undo(Manner::Thorough, all);
+    assert!(root.join("present").exists() && !place.exists());
+}
+
+#[test]
+fn what_somebody_changed_since_is_left_unless_forced() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    let path = root.join("present");
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    journal.apply(&Change::File { path: path.clone(), content: b"ours".to_vec(), mode: 0o644 }).unwrap();
+    fs::write(&path, "theirs").unwrap();
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!(undone.leftovers.iter().map(|failure| failure.code).collect::<Vec<_>>(), ["KE-JOURNAL-005"]);
+    assert_eq!(fs::read(&path).unwrap(), b"theirs");
+
+    let undone = Journal::open(&place, Deed::Fix).unwrap().undo(Manner::Thorough, all);
+    assert_eq!((undone.leftovers, fs::read(&path).unwrap()), (vec![], b"as it was".to_vec()));
+}
+
+#[test]
+fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("journal");
+    let held = Journal::open(&place, Deed::Join).unwrap();
+    let Err(failure) = Journal::open(&place, Deed::Init) else { panic!("two at once") };
+    assert_eq!(failure.code, "KE-JOURNAL-001");
+    assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
+    drop(held);
+
+    fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
+    assert_eq!(Journal::read(&place).unwrap_err().code, "KE-JOURNAL-003");
+    let Err(failure) = Journal::open(Path::new("/proc/kedge"), Deed::Join) else { panic!("opened in /proc") };
+    assert_eq!(failure.code, "KE-FILE-003");
+    assert_eq!(refused(&place, LockError::Io(std::io::Error::other("disk"))).code, "KE-JOURNAL-002");
+}
+
+#[test]
+fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    let mut journal = Journal::open(&place, Deed::Join).unwrap();
+    fs::create_dir(root.join("dir")).unwrap();
+    let over = Change::File { path: root.join("dir"), content: Vec::new(), mode: 0o600 };
+    assert_eq!(journal.apply(&over).unwrap_err().code, "KE-JOURNAL-006");
+
+    journal.apply(&Change::Remove { path: root.join("old") }).unwrap();
+    journal.apply(&Change::Link { path: root.join("link"), target: "/b".into() }).unwrap();
+    let kept = journal.kept(journal.entries().last().unwrap().id);
+    fs::remove_file(kept).unwrap();
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!(undone.leftovers.iter().map(|failure| failure.code).collect::<Vec<_>>(), ["KE-JOURNAL-004"]);
+    assert!(root.join("old").exists());
+}
