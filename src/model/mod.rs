@@ -3,15 +3,19 @@
 
 mod data;
 pub mod digest;
+pub mod image;
 mod key;
 mod label;
 mod quantity;
+mod release;
 pub mod resources;
 mod status;
 pub mod twin;
 
 pub use data::{DATA_LIMIT, data_size};
+pub use image::ImageRef;
 pub use key::{DeviceId, Kind, NodeName, ObjectKey, Revision};
 pub use label::{check_label, parse_label};
 pub use quantity::Quantity;
+pub use release::Release;
 pub use status::Status;

@@ -5,6 +5,7 @@ use super::down::parsed;
 use super::envelope::{Envelope, MessageId};
 use super::names::*;
 use super::parts::Parts;
+use super::upgrade::shown;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -22,6 +23,10 @@ pub const CHECK: &str = "Check";
 pub const PULL: &str = "Pull";
 /// The action that keeps what an update is about to change.
 pub const BACK_UP: &str = "BackUp";
+/// The action that stops until somebody agrees on the node, where a job asks for it.
+pub const CONFIRM: &str = "WaitingConfirmation";
+/// The action that changes the node's binary.
+pub const UPGRADE: &str = "Upgrade";
 /// The action that changes the configuration.
 pub const UPDATE_CONFIG: &str = "Update";
 /// The action that follows a failed change.
@@ -47,7 +52,7 @@ impl JobKind {
     /// The actions in the order in which a node runs them when each succeeds.
     pub fn flow(self) -> &'static [&'static str] {
         match self {
-            JobKind::NodeUpgrade => &[CHECK, "WaitingConfirmation", BACK_UP, "Upgrade"],
+            JobKind::NodeUpgrade => &[CHECK, CONFIRM, BACK_UP, UPGRADE],
             JobKind::ImagePrePull => &[CHECK, PULL],
             JobKind::ConfigUpdate => &[CHECK, BACK_UP, UPDATE_CONFIG],
         }
@@ -319,6 +324,20 @@ pub enum CheckItem {
     Disk,
 }
 
+impl CheckItem {
+    /// Reads KubeEdge's word; the error is a sentence.
+    pub fn parse(word: &str) -> Result<CheckItem, String> {
+        match word {
+            "cpu" => Ok(CheckItem::Cpu),
+            "mem" => Ok(CheckItem::Memory),
+            "disk" => Ok(CheckItem::Disk),
+            other => {
+                Err(format!("check item {} is not supported: there are cpu, mem and disk", shown(other)))
+            }
+        }
+    }
+}
+
 /// Images that a node is to pull ahead of need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullSpec {
@@ -341,12 +360,6 @@ impl PullSpec {
             let list = field(names).and_then(Value::as_array).into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let check = |item: &String| match item.as_str() {
-            "cpu" => Ok(CheckItem::Cpu),
-            "mem" => Ok(CheckItem::Memory),
-            "disk" => Ok(CheckItem::Disk),
-            other => Err(format!("check item {other} is not supported")),
-        };
         let secret =
             field(["imageSecrets", "Secret"]).and_then(Value::as_str).filter(|text| !text.is_empty());
         let secret = match secret.map(|text| text.split_once('/')) {
@@ -361,7 +374,10 @@ impl PullSpec {
             images: texts(["images", "Images"]),
             secret,
             retries: u32::try_from(retries).unwrap_or(u32::MAX),
-            checks: texts(["checkItems", "CheckItems"]).iter().map(check).collect::<Result<_, _>>()?,
+            checks: texts(["checkItems", "CheckItems"])
+                .iter()
+                .map(|item| CheckItem::parse(item))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
