@@ -46,6 +46,8 @@ struct Inner {
     writer: Worker,
     // Released after both workers have ended: fields are dropped in this order.
     _lock: lock::Lock,
+    // And then whoever waits hears that all of it is closed.
+    open: watch::Sender<()>,
 }
 
 impl Store {
@@ -63,7 +65,24 @@ impl Store {
         let (noted, trouble) = watch::channel(None);
         let writer = Worker::writer(write, path.clone(), changes.clone(), noted)?;
         let reader = Worker::reader(read, path.clone())?;
-        Ok(Store { inner: Arc::new(Inner { path, changes, trouble, reader, writer, _lock: lock }) })
+        Ok(Store {
+            inner: Arc::new(Inner {
+                path,
+                changes,
+                trouble,
+                reader,
+                writer,
+                _lock: lock,
+                open: watch::channel(()).0,
+            }),
+        })
+    }
+
+    /// Waits until the last clone is dropped, what was queued is written and the lock is released. Does not itself keep
+    /// the store open.
+    pub fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut open = self.inner.open.subscribe();
+        async move { while open.changed().await.is_ok() {} }
     }
 
     /// The file that holds the database.

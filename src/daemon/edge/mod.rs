@@ -18,17 +18,22 @@ pub mod stream;
 mod switchboard;
 pub mod uplink;
 
-use crate::base::{Failure, Stop, Supervisor, SupervisorHandle};
+use crate::base::{BoxFuture, Failure, Stop, Supervisor, SupervisorHandle};
 use crate::config::edge::EdgeConfig;
 use crate::daemon::status::StatusSocket;
 use crate::store::Store;
 use meta::Meta;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long what is queued for the store may hold up the end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The edge daemon, put together and not yet running.
 pub struct Edge {
     supervisor: Supervisor,
     runtime: Option<FoundRuntime>,
+    store_closed: BoxFuture<'static, ()>,
 }
 
 /// Which container runtime the pods of this node get.
@@ -89,11 +94,12 @@ impl Edge {
         if let (true, Some(pods)) = (config.stream.enabled, &pods) {
             supervisor.add(rooms.stream(pods.clone()));
         }
+        let store_closed = Box::pin(store.closed());
         let facts = facts::of(facts::Sources {
             name: config.node.to_string(),
             certificate: config.hub.cert_file.clone(),
-            store: store.clone(),
-            uplink: uplink.clone(),
+            store,
+            uplink,
             broker,
             node,
             pods,
@@ -102,7 +108,7 @@ impl Edge {
         if let Some(path) = config.status_socket {
             supervisor.add(StatusSocket::new(path, facts));
         }
-        Ok(Edge { supervisor, runtime: found })
+        Ok(Edge { supervisor, runtime: found, store_closed })
     }
 
     /// The container runtime that was found or started; `None` when there is none yet.
@@ -115,8 +121,15 @@ impl Edge {
         self.supervisor.handle()
     }
 
-    /// Runs until `stop` is raised or a module is given up.
+    /// Runs until `stop` is raised or a module is given up; then all that was to be stored is, and the data directory is
+    /// free for another.
     pub async fn run(self, stop: Stop) -> Result<(), Failure> {
-        self.supervisor.run(stop).await
+        let Edge { supervisor, runtime: _, store_closed } = self;
+        let outcome = supervisor.run(stop).await;
+        // Tasks that were ended let go of the store a moment later.
+        if tokio::time::timeout(FAREWELL, store_closed).await.is_err() {
+            tracing::warn!("the store is still in use at the end");
+        }
+        outcome
     }
 }
