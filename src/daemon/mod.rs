@@ -16,6 +16,8 @@ mod joint;
 #[cfg(test)]
 mod replicas;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod road;
 #[cfg(test)]
 mod road_catalogue;

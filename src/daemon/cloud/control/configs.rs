@@ -1,7 +1,9 @@
-//! ConfigMaps and Secrets to the nodes that need them: a pod refers to them, or the node has asked for them.
+//! ConfigMaps and Secrets to the nodes that need them: a pod there refers to them, or a volume of such a pod needs them.
+//! What a node still holds of a pod that has gone it may keep, and hears of its end; of its changes it hears nothing.
 //! Keeps a uid and a revision of each object, never its content.
 
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
+use super::gate::may_read;
 use super::pods::{gone, watch_ended};
 use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
@@ -105,8 +107,14 @@ impl Configs {
             Event::Deleted(object) => {
                 let key = key(kind, &object);
                 self.shared.configs().remove(&key);
-                for node in self.interested(&key, meta(&object, "uid")) {
-                    self.shared.push_gone(&node, kind, object.clone()).await?;
+                let uid = meta(&object, "uid");
+                for node in self.interested(&key, uid) {
+                    // The last form may hold more than the node has read.
+                    if self.shared.pods().refers(&node, &key) {
+                        self.shared.push_gone(&node, kind, object.clone()).await?;
+                    } else {
+                        self.shared.push_lost(&node, &key, uid).await?;
+                    }
                 }
             }
             Event::Listed => {
@@ -141,7 +149,8 @@ impl Configs {
         let verb = if before.is_some() || kind == Kind::Secret { Verb::Update } else { Verb::Insert };
         for node in self.interested(&key, &uid) {
             // After a restart the list brings everything once more: what the node has is not sent again.
-            if self.shared.records.revision(&node, &uid).is_none_or(|stored| stored < current) {
+            let lacks = self.shared.records.revision(&node, &uid).is_none_or(|stored| stored < current);
+            if lacks && self.shared.is_connected(&node) && may_read(&self.shared, &node, &key).await {
                 self.shared.push(&node, verb, kind, object.clone()).await?;
             }
         }
@@ -164,10 +173,10 @@ impl Configs {
                 continue;
             }
             let kept = self.shared.configs().get(&record.key).is_some_and(|entry| entry.uid == uid);
-            if kept {
-                owed.insert(record.key);
-            } else {
+            if !kept {
                 self.shared.push_lost(node, &record.key, &uid).await?;
+            } else if may_read(&self.shared, node, &record.key).await {
+                owed.insert(record.key);
             }
         }
         for key in owed {

@@ -4,6 +4,7 @@
 //! `pods`, `configs`, `nodes` and `devices` from the records instead. It never sends what the node is known to have.
 
 use super::super::kubernetes::{Resource, meta, revision};
+use super::gate::{may_read, might_read};
 use super::lanes::Lanes;
 use super::pods::gone;
 use super::records::Moment;
@@ -179,7 +180,8 @@ async fn ask(shared: &Shared, node: &NodeName) -> Option<Asked> {
     Some(Asked { round, moment })
 }
 
-/// What a node should hold: itself, its pods, what these refer to or the node has asked for, its devices.
+/// What a node should hold: itself, its pods, what these refer to, what it has asked for and may still read, its devices.
+/// A ConfigMap or Secret of a pod that has gone is none of it: the node drops its copy.
 fn expected(shared: &Shared, node: &NodeName) -> Facts {
     let mut facts = Facts::new();
     if let Some(entry) = shared.node_index().get(node) {
@@ -191,7 +193,8 @@ fn expected(shared: &Shared, node: &NodeName) -> Facts {
         facts.insert(key, Fact { uid: pod.uid, content: pod.content, revision: pod.revision });
     }
     let held = shared.records.of(node).into_values().map(|record| record.key);
-    configs.extend(held.filter(|key| matches!(key.kind, Kind::ConfigMap | Kind::Secret)));
+    let held = held.filter(|key| matches!(key.kind, Kind::ConfigMap | Kind::Secret));
+    configs.extend(held.filter(|key| might_read(shared, node, key)));
     {
         let index = shared.configs();
         for key in configs {
@@ -317,6 +320,9 @@ async fn give(
     let uid = meta(&object, "uid");
     if expected(shared, node).get(key).is_none_or(|fact| fact.uid != uid) {
         return Ok(());
+    }
+    if matches!(key.kind, Kind::ConfigMap | Kind::Secret) && !may_read(shared, node, key).await {
+        return shared.push_lost(node, key, uid).await;
     }
     let acknowledged = shared.records.acknowledged_since(node, uid, moment);
     if acknowledged.is_some_and(|acknowledged| acknowledged >= revision(&object)) {

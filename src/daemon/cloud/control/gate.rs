@@ -148,10 +148,10 @@ impl Gate {
             Claim::Referred(key) => {
                 let pods = self.pods_of(node, key.namespace.as_deref()).await?;
                 pods.refers(node, key)
-                    || (key.kind == Kind::Secret && self.is_of_volume(node, key, &pods).await?)
+                    || (key.kind == Kind::Secret && is_of_volume(&self.shared, node, key, &pods).await?)
             }
             Claim::Volume(name) => {
-                let Some(volume) = self.find(Resource::PERSISTENT_VOLUME, None, name).await? else {
+                let Some(volume) = find(&self.shared, Resource::PERSISTENT_VOLUME, None, name).await? else {
                     return Ok(false);
                 };
                 match claim_of(&volume) {
@@ -160,11 +160,11 @@ impl Gate {
                     None => false,
                 }
             }
-            Claim::Attachment(name) => {
-                self.find(Resource::VOLUME_ATTACHMENT, None, name).await?.is_some_and(|it| for_node(&it))
-            }
+            Claim::Attachment(name) => find(&self.shared, Resource::VOLUME_ATTACHMENT, None, name)
+                .await?
+                .is_some_and(|it| for_node(&it)),
             Claim::Certificate(name) => {
-                let found = self.find(Resource::CERTIFICATE_SIGNING_REQUEST, None, name).await?;
+                let found = find(&self.shared, Resource::CERTIFICATE_SIGNING_REQUEST, None, name).await?;
                 found.is_some_and(|request| is_certificate_of(node, &request))
             }
             Claim::Pods { namespace, names } => {
@@ -172,7 +172,7 @@ impl Gate {
                     if self.shared.pods().node_of(namespace, name).as_ref() == Some(node) {
                         continue;
                     }
-                    let found = self.find(Resource::POD, Some(namespace), name).await?;
+                    let found = find(&self.shared, Resource::POD, Some(namespace), name).await?;
                     // What does not exist is nobody's: the node hears that it is gone.
                     if found.is_some_and(|pod| !for_node(&pod)) {
                         return Ok(false);
@@ -180,56 +180,18 @@ impl Gate {
                 }
                 true
             }
-            Claim::NotForeign { namespace, name } => {
-                self.find(Resource::POD, Some(namespace), name).await?.is_none_or(|pod| for_node(&pod))
-            }
+            Claim::NotForeign { namespace, name } => find(&self.shared, Resource::POD, Some(namespace), name)
+                .await?
+                .is_none_or(|pod| for_node(&pod)),
             Claim::Account { namespace, account, pod, uid } => {
                 let key = ObjectKey::namespaced(Kind::Pod, namespace, pod);
                 let mut fresh = PodIndex::default();
-                if let Some(found) = self.find(Resource::POD, Some(namespace), pod).await? {
+                if let Some(found) = find(&self.shared, Resource::POD, Some(namespace), pod).await? {
                     fresh.apply(&found);
                 }
                 fresh.runs_as(node, &key, uid, account)
             }
         })
-    }
-
-    /// A Secret that the volumes of the node's pods need.
-    async fn is_of_volume(
-        &self,
-        node: &NodeName,
-        secret: &ObjectKey,
-        fresh: &PodIndex,
-    ) -> Result<bool, Status> {
-        let mut claims: BTreeSet<ObjectKey> = fresh.claims_of(node);
-        claims.extend(self.shared.pods().claims_of(node));
-        for claim in claims.into_iter().take(VOLUMES) {
-            let namespace = claim.namespace.as_deref();
-            let found = self.find(Resource::PERSISTENT_VOLUME_CLAIM, namespace, &claim.name).await?;
-            let Some(name) = found.as_ref().and_then(|it| it.pointer("/spec/volumeName")?.as_str()) else {
-                continue;
-            };
-            let volume = self.find(Resource::PERSISTENT_VOLUME, None, name).await?;
-            // The volume has the last word on whose it is: anybody may write a volume's name into a claim.
-            let bound = volume.filter(|volume| claim_of(volume).as_ref() == Some(&claim));
-            if bound.is_some_and(|volume| references::secrets_of_volume(&volume).contains(secret)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn find(
-        &self,
-        resource: Resource,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Option<Value>, Status> {
-        match self.shared.kube.get(resource, namespace, name).await {
-            Ok(object) => Ok(Some(object)),
-            Err(status) if status.is_not_found() => Ok(None),
-            Err(status) => Err(status),
-        }
     }
 
     /// The node's pods in a namespace as the API has them now.
@@ -242,6 +204,66 @@ impl Gate {
         listed.await?;
         Ok(pods)
     }
+}
+
+async fn find(
+    shared: &Shared,
+    resource: Resource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Option<Value>, Status> {
+    match shared.kube.get(resource, namespace, name).await {
+        Ok(object) => Ok(Some(object)),
+        Err(status) if status.is_not_found() => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// A Secret that the volumes of the node's pods need.
+async fn is_of_volume(
+    shared: &Shared,
+    node: &NodeName,
+    secret: &ObjectKey,
+    fresh: &PodIndex,
+) -> Result<bool, Status> {
+    let mut claims: BTreeSet<ObjectKey> = fresh.claims_of(node);
+    claims.extend(shared.pods().claims_of(node));
+    for claim in claims.into_iter().take(VOLUMES) {
+        let namespace = claim.namespace.as_deref();
+        let found = find(shared, Resource::PERSISTENT_VOLUME_CLAIM, namespace, &claim.name).await?;
+        let Some(name) = found.as_ref().and_then(|it| it.pointer("/spec/volumeName")?.as_str()) else {
+            continue;
+        };
+        let volume = find(shared, Resource::PERSISTENT_VOLUME, None, name).await?;
+        // The volume has the last word on whose it is: anybody may write a volume's name into a claim.
+        let bound = volume.filter(|volume| claim_of(volume).as_ref() == Some(&claim));
+        if bound.is_some_and(|volume| references::secrets_of_volume(&volume).contains(secret)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a node that holds this ConfigMap or Secret might still read it, by the indexes alone: a Secret may be one that
+/// the volume of a claim needs.
+pub(super) fn might_read(shared: &Shared, node: &NodeName, key: &ObjectKey) -> bool {
+    if !shared.hub.refusals().enforced() {
+        return true;
+    }
+    let pods = shared.pods();
+    pods.refers(node, key) || (key.kind == Kind::Secret && pods.has_claims(node))
+}
+
+/// Whether a node that holds this ConfigMap or Secret may still read it, so that it is told of changes; what cannot be
+/// learnt from the API now counts as no.
+pub(super) async fn may_read(shared: &Shared, node: &NodeName, key: &ObjectKey) -> bool {
+    if !might_read(shared, node, key) {
+        return false;
+    }
+    if !shared.hub.refusals().enforced() || shared.pods().refers(node, key) {
+        return true;
+    }
+    is_of_volume(shared, node, key, &PodIndex::default()).await.unwrap_or(false)
 }
 
 fn claim_of(volume: &Value) -> Option<ObjectKey> {

@@ -192,6 +192,11 @@ impl PodIndex {
         self.owned(node).flat_map(|(_, entry)| entry.claims.iter().cloned()).collect()
     }
 
+    /// Whether a pod of this node has a PersistentVolumeClaim.
+    pub(super) fn has_claims(&self, node: &NodeName) -> bool {
+        self.owned(node).any(|(_, entry)| !entry.claims.is_empty())
+    }
+
     /// Whether this pod is on the node, has this uid and runs as this service account.
     pub(super) fn runs_as(&self, node: &NodeName, pod: &ObjectKey, uid: &str, account: &str) -> bool {
         self.is_current(pod, uid, node)
