@@ -84,7 +84,7 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     }
     supervisor.add(Switchboard { control: controllers.control, arriving });
     if config.stream.enabled {
-        supervisor.add(stream_module(config.stream, &trust, &indexes).await?);
+        supervisor.add(stream_module(config.stream, &trust, &indexes, &hub).await?);
     }
     // Nodes are let in last, when everybody who has to tell them something runs.
     supervisor.add(hub_module);
@@ -117,8 +117,10 @@ async fn stream_module(
     config: StreamConfig,
     trust: &watch::Receiver<Trust>,
     indexes: &Indexes,
+    hub: &Hub,
 ) -> Result<impl Module, Failure> {
-    let config = stream::Config { stream: config, trust: trust.clone(), pods: indexes.pods.clone() };
+    let (pods, refusals) = (indexes.pods.clone(), hub.refusals().clone());
+    let config = stream::Config { stream: config, trust: trust.clone(), pods, refusals };
     trust::blocking(move || stream::new(config)).await
 }
 

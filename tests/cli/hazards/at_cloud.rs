@@ -294,7 +294,7 @@ fn a_certificate_without_an_organization_gets_no_other() {
     let (status, body) =
         enrol::get(scene.world.ports.cert, "/edge.crt", &tls, &[("NodeName", "good")], &request.csr_der);
     assert_eq!(status, 401, "{}", String::from_utf8_lossy(&body));
-    scene.unharmed(&["reason=the client certificate is not this node's"]);
+    scene.unharmed(&["reason=\"the client certificate is not this node's\""]);
 }
 
 #[test]

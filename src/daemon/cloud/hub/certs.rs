@@ -2,7 +2,7 @@
 //! or a certificate, and whether a node is known. Task reports go to `reports`.
 
 use super::reports::{self, Place};
-use super::{Arrival, Config, authz};
+use super::{Arrival, Config, Refusals, authz};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
 use crate::model::NodeName;
@@ -23,6 +23,7 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// Answers one request.
 pub(super) async fn handle(
     config: Arc<Config>,
+    refusals: Refusals,
     arrivals: mpsc::Sender<Arrival>,
     request: Request<Incoming>,
     caller: Arc<Caller>,
@@ -36,7 +37,7 @@ pub(super) async fn handle(
     }
     match path.as_str() {
         "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),
-        "/edge.crt" => certificate(config, request, caller).await,
+        "/edge.crt" => certificate(config, &refusals, request, caller).await,
         _ => match path.strip_prefix("/node/") {
             Some(name) if !name.is_empty() && !name.contains('/') => {
                 if (config.known_node)(name) {
@@ -54,14 +55,22 @@ fn der(bytes: Vec<u8>) -> Response<Body> {
     Response::new(full(bytes))
 }
 
-async fn certificate(config: Arc<Config>, request: Request<Incoming>, caller: Arc<Caller>) -> Response<Body> {
+async fn certificate(
+    config: Arc<Config>,
+    refusals: &Refusals,
+    request: Request<Incoming>,
+    caller: Arc<Caller>,
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let remote = caller.remote;
+    let said = parts.headers.get("NodeName").and_then(|value| value.to_str().ok());
+    let said = said.and_then(|name| NodeName::new(name).ok()).map_or_else(String::new, |n| n.to_string());
     let body = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, CSR_LIMIT).collect()).await;
     let body = match body {
         Ok(Ok(body)) => body,
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             let why = "the certificate signing request is larger than allowed";
-            tracing::warn!(remote = %caller.remote, reason = why, "a certificate was refused");
+            refusals.refuse_certificate(&said, why, why, remote);
             return text(StatusCode::PAYLOAD_TOO_LARGE, why);
         }
         _ => {
@@ -72,12 +81,12 @@ async fn certificate(config: Arc<Config>, request: Request<Incoming>, caller: Ar
     let issued = tokio::task::spawn_blocking(move || issue(&config, &parts.headers, &csr, &caller)).await;
     match issued {
         Ok(Ok(certificate)) => der(certificate),
-        Ok(Err(Refusal::Unauthorized(why))) => {
-            tracing::warn!(reason = %why, "a certificate was refused");
-            text(StatusCode::UNAUTHORIZED, why)
+        Ok(Err(Refusal::Unauthorized { why, detail })) => {
+            refusals.refuse_certificate(&said, why, &detail, remote);
+            text(StatusCode::UNAUTHORIZED, detail)
         }
         Ok(Err(Refusal::Failed(failure))) => {
-            tracing::warn!(code = failure.code, error = %failure, "a certificate could not be issued");
+            refusals.refuse_certificate(&said, failure.code, &failure.to_string(), remote);
             text(StatusCode::INTERNAL_SERVER_ERROR, failure.to_string())
         }
         Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the certificate could not be issued"),
@@ -85,12 +94,16 @@ async fn certificate(config: Arc<Config>, request: Request<Incoming>, caller: Ar
 }
 
 enum Refusal {
-    Unauthorized(String),
+    /// `why` names the kind by which it is counted.
+    Unauthorized {
+        why: &'static str,
+        detail: String,
+    },
     Failed(Failure),
 }
 
 fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> Result<Vec<u8>, Refusal> {
-    let unauthorized = |why: &str| Refusal::Unauthorized(why.to_owned());
+    let unauthorized = |why: &'static str| Refusal::Unauthorized { why, detail: why.to_owned() };
     let wanted = csr_peer(csr).ok_or_else(|| bad_request("it cannot be read"))?;
     let node = match headers.get("NodeName").map(|value| value.to_str()) {
         Some(Ok(name)) => name.to_owned(),
@@ -117,7 +130,10 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
                     "KE-TOKEN-010",
                     "the list of tokens cannot be read or written",
                 )),
-                other => Refusal::Unauthorized(format!("the token is not accepted: {other}")),
+                other => Refusal::Unauthorized {
+                    why: "the token is not accepted",
+                    detail: format!("the token is not accepted: {other}"),
+                },
             })?;
         }
     }

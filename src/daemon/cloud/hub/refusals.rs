@@ -1,5 +1,5 @@
 //! What nodes were refused: counted per node and kind, the first of each logged, shown by `kedge status`. The session, the
-//! door and `control` report here; whether a refusal holds or is only logged is decided in this one place.
+//! door, the certificate service, the tunnels and `control` report here; whether a refusal holds or is only logged is decided in this one place.
 
 use crate::model::Status;
 use serde_json::{Value, json};
@@ -23,6 +23,8 @@ pub struct Refusals {
 struct Counted {
     requests: Counts,
     connections: Counts,
+    certificates: Counts,
+    tunnels: Counts,
     undelivered: Counts,
 }
 
@@ -65,6 +67,26 @@ impl Refusals {
         }
     }
 
+    /// A certificate is not issued; `detail` says more of this very case and holds no secret.
+    pub fn refuse_certificate(
+        &self,
+        node: &str,
+        why: &'static str,
+        detail: &str,
+        remote: std::net::SocketAddr,
+    ) {
+        if count(&mut self.counted().certificates, node, why) {
+            tracing::warn!(node, %remote, reason = detail, "a certificate was refused");
+        }
+    }
+
+    /// A tunnel is not opened.
+    pub fn refuse_tunnel(&self, node: &str, why: &'static str, remote: std::net::SocketAddr) {
+        if count(&mut self.counted().tunnels, node, why) {
+            tracing::warn!(node, %remote, reason = why, "a tunnel was refused");
+        }
+    }
+
     /// An object is not sent to a node because no message can hold it.
     pub fn undelivered(&self, node: &str) {
         count(&mut self.counted().undelivered, node, "too large");
@@ -77,6 +99,8 @@ impl Refusals {
             "enforced": self.enforce,
             "requests": counted.requests,
             "connections": counted.connections,
+            "certificates": counted.certificates,
+            "tunnels": counted.tunnels,
             "undelivered": counted.undelivered,
         })
     }
@@ -100,7 +124,13 @@ mod tests {
         }
         refusals.refuse("n2", "pod", "not yours").unwrap_err();
         refusals.refuse_connection("n1", "no", ([127, 0, 0, 1], 1).into(), true);
+        for _ in 0..2 {
+            refusals.refuse_certificate("n1", "no", "no: never", ([127, 0, 0, 1], 1).into());
+            refusals.refuse_tunnel("n2", "no", ([127, 0, 0, 1], 1).into());
+        }
         let facts = refusals.facts();
+        assert_eq!(facts["certificates"], json!({"n1": {"no": 2}}));
+        assert_eq!(facts["tunnels"], json!({"n2": {"no": 2}}));
         assert_eq!(facts["requests"], json!({"n1": {"secret": 3}, "n2": {"pod": 1}}));
         assert_eq!(facts["connections"], json!({"n1": {"no": 1}}));
     }

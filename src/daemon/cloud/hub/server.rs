@@ -134,7 +134,10 @@ impl HubModule {
 
     fn start_https(&self, servers: &mut Crew, tls: LiveTls, stop: &Stop) -> Result<(), Failure> {
         let (config, arrivals) = (self.config.clone(), self.shared.arrivals.clone());
-        let handler = move |request, caller| certs::handle(config.clone(), arrivals.clone(), request, caller);
+        let refusals = self.shared.refusals.clone();
+        let handler = move |request, caller| {
+            certs::handle(config.clone(), refusals.clone(), arrivals.clone(), request, caller)
+        };
         servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
         Ok(())
     }

@@ -10,7 +10,7 @@ mod requests;
 mod tunnels;
 
 use super::control::PodIndex;
-use super::hub::Trust;
+use super::hub::{Refusals, Trust};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::StreamConfig;
 use crate::host::ports::bind_failure;
@@ -37,6 +37,7 @@ pub(super) struct Config {
     /// What nodes are shown and which are accepted.
     pub trust: watch::Receiver<Trust>,
     pub pods: Arc<Mutex<PodIndex>>,
+    pub refusals: Refusals,
 }
 
 pub(super) struct StreamModule {
@@ -48,6 +49,7 @@ pub(super) struct StreamModule {
     stream_tls: (TlsSender, LiveTls),
     tunnel_tls: (TlsSender, LiveTls),
     pods: Arc<Mutex<PodIndex>>,
+    refusals: Refusals,
 }
 
 fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
@@ -70,6 +72,7 @@ pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
         stream_tls,
         tunnel_tls,
         pods: config.pods,
+        refusals: config.refusals,
     })
 }
 
@@ -110,7 +113,10 @@ impl Module for StreamModule {
             let mut crew = Crew::new();
             let (sessions, waiting) = tokio::sync::mpsc::channel(64);
             crew.spawn(tunnels::serve_sessions(tunnels.clone(), waiting, stop.clone()));
-            let at_tunnel = move |request, caller| tunnels::enter(request, caller, sessions.clone());
+            let refusals = self.refusals.clone();
+            let at_tunnel = move |request, caller: Arc<http::Caller>| {
+                tunnels::enter(request, caller, refusals.clone(), sessions.clone())
+            };
             crew.spawn(http::serve(tunnel, self.tunnel_tls.1.clone(), stop.clone(), at_tunnel));
             let (pipes, to_run) = tokio::sync::mpsc::channel(64);
             crew.spawn(exec::serve(to_run, stop.clone()));

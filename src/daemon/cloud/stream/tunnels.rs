@@ -1,6 +1,7 @@
 //! Tunnels from nodes: who has one, which requests run in it. A node is what its certificate says, whatever its header
 //! says (KubeEdge trusts the header). A second tunnel of a node replaces the first.
 
+use super::super::hub::Refusals;
 use crate::base::{Crew, Stop};
 use crate::link::http::{Body, Caller, text};
 use crate::link::ws::{self, Outgoing, Pending, Reader, Received, Writer, WsError};
@@ -182,6 +183,7 @@ impl Drop for Running {
 pub(super) async fn enter(
     mut request: Request<Incoming>,
     caller: Arc<Caller>,
+    refusals: Refusals,
     sessions: mpsc::Sender<Entered>,
 ) -> Response<Body> {
     if request.uri().path().trim_end_matches('/') != CONNECT_PATH {
@@ -190,14 +192,17 @@ pub(super) async fn enter(
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let claimed = header("SessionHostNameOverride").unwrap_or_default().to_owned();
     let has_window = header(WINDOW_HEADER).is_some();
-    let certified = caller.peer.as_ref().and_then(|peer| peer.common_name.strip_prefix("system:node:"));
-    let Ok(node) = NodeName::new(claimed) else {
-        return text(StatusCode::BAD_REQUEST, "the node's name is missing or wrong");
+    let shown = caller.peer.as_ref().map_or("", |peer| peer.common_name.as_str());
+    let refuse = |status, why| {
+        // Counted for whom the certificate names: the header may say anything.
+        refusals.refuse_tunnel(shown, why, caller.remote);
+        text(status, why)
     };
-    if certified != Some(node.as_str()) {
-        let why = "the certificate belongs to another node";
-        tracing::warn!(remote = %caller.remote, reason = why, "a tunnel was refused");
-        return text(StatusCode::FORBIDDEN, why);
+    let Ok(node) = NodeName::new(claimed) else {
+        return refuse(StatusCode::BAD_REQUEST, "the node's name is missing or wrong");
+    };
+    if shown.strip_prefix("system:node:") != Some(node.as_str()) {
+        return refuse(StatusCode::FORBIDDEN, "the certificate belongs to another node");
     }
     match ws::upgrade(&mut request) {
         Ok((response, pending)) => match sessions.try_send(Entered { node, pending, has_window }) {
