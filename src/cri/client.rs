@@ -82,6 +82,17 @@ impl Runtime {
         self.call("Version", "/runtime.v1.RuntimeService/Version", request, QUICK).await
     }
 
+    /// Asks in the way that runtimes before CRI v1 understand: only to tell why one of them cannot be used.
+    pub async fn version_before_v1(&self) -> Result<VersionResponse, CallError> {
+        let request = VersionRequest { version: "v1alpha2".to_owned() };
+        self.call("Version", "/runtime.v1alpha2.RuntimeService/Version", request, QUICK).await
+    }
+
+    /// How the runtime is set up for control groups; older runtimes do not know the question.
+    pub async fn runtime_config(&self) -> Result<RuntimeConfigResponse, CallError> {
+        self.call("RuntimeConfig", "/runtime.v1.RuntimeService/RuntimeConfig", Empty {}, QUICK).await
+    }
+
     /// The runtime's conditions; with `verbose` also its configuration as JSON.
     pub async fn status(&self, verbose: bool) -> Result<StatusResponse, CallError> {
         self.call("Status", "/runtime.v1.RuntimeService/Status", StatusRequest { verbose }, QUICK).await

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Where the usual runtimes listen.
-const WELL_KNOWN: [&str; 4] = [
+pub(super) const WELL_KNOWN: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/crio/crio.sock",
@@ -132,16 +132,16 @@ fn cgroup_parent(systemd: bool) -> &'static str {
 }
 
 /// What a running containerd tells of its configuration.
-struct Facts {
-    network_ready: bool,
-    conf_dir: Option<PathBuf>,
+pub(super) struct Facts {
+    pub(super) network_ready: bool,
+    pub(super) conf_dir: Option<PathBuf>,
     sandbox_image: String,
     snapshotter: String,
-    systemd: bool,
+    pub(super) systemd: bool,
 }
 
 impl Facts {
-    fn read(status: &StatusResponse) -> Facts {
+    pub(super) fn read(status: &StatusResponse) -> Facts {
         let text = status.info.get("config").map_or("null", String::as_str);
         let config: Value = serde_json::from_str(text).unwrap_or_default();
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).filter(|t| !t.is_empty());
@@ -295,7 +295,7 @@ impl Own {
 
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn program(name: &str) -> Option<PathBuf> {
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     SEARCH_PATH.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }
 

@@ -1,7 +1,8 @@
-//! This machine: the container runtime's process and configuration, CNI, images, facts, ports, and the journal of what
-//! kedge changed on it.
+//! This machine: the container runtime's process and configuration, CNI, images, facts, ports, checks of all that, and
+//! the journal of what kedge changed on it.
 
 pub mod capabilities;
+pub mod check;
 pub mod cni;
 pub mod containerd;
 mod descriptor;
@@ -10,6 +11,7 @@ pub mod images;
 pub mod journal;
 pub mod notice;
 pub mod ports;
+pub mod preflight;
 mod process;
 mod programs;
 

@@ -11,6 +11,8 @@ pub struct Holder {
     pub pid: u32,
     /// The process's short name.
     pub name: String,
+    /// The systemd unit that runs it.
+    pub unit: Option<String>,
 }
 
 /// The process that listens on this TCP port, if it can be seen.
@@ -33,11 +35,24 @@ pub fn holder(port: u16) -> Option<Holder> {
             let Ok(target) = fs::read_link(file.path()) else { continue };
             if wanted.iter().any(|socket| target.as_os_str() == socket.as_str()) {
                 let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                return Some(Holder { pid, name: name.trim().to_owned() });
+                return Some(Holder { pid, name: name.trim().to_owned(), unit: unit_of(pid) });
             }
         }
     }
     None
+}
+
+/// The systemd unit of a process, as its control group names it.
+pub fn unit_of(pid: u32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    unit_in(&text)
+}
+
+/// The last service or scope in lines such as `0::/system.slice/mosquitto.service`.
+fn unit_in(cgroups: &str) -> Option<String> {
+    let names =
+        cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+    names.filter(|name| name.ends_with(".service")).last().map(str::to_owned)
 }
 
 /// The failure for an address that cannot be bound, naming the process that holds the port where that is the cause.
@@ -47,7 +62,7 @@ pub fn bind_failure(what: &str, address: SocketAddr, error: &std::io::Error) -> 
         return failure.because(error).fix("check the address and the permission to bind it");
     }
     match holder(address.port()) {
-        Some(Holder { pid, name }) => failure
+        Some(Holder { pid, name, .. }) => failure
             .because(format!("port {} is held by {name} (pid {pid})", address.port()))
             .fix(format!("stop {name} (pid {pid}), or choose another port")),
         None => failure
@@ -87,6 +102,13 @@ mod tests {
         let failure = bind_failure("the API", address, &refused);
         assert_eq!(failure.code, "KE-PORT-001");
         assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
+    }
+
+    #[test]
+    fn a_unit_is_read_from_the_control_group() {
+        assert_eq!(unit_in("0::/system.slice/mosquitto.service\n").as_deref(), Some("mosquitto.service"));
+        assert_eq!(unit_in("4:memory:/user.slice\n0::/init.scope"), None);
+        assert_eq!(unit_in("broken"), None);
     }
 
     #[test]

@@ -1,0 +1,217 @@
+//! Disks: free space, whether they can be written, how long one synced write takes.
+//! The trial writes into a file without a name, which is gone when it is closed.
+
+use super::Wanted;
+use super::machine::Machine;
+use crate::host::check::{Check, Cost, Finding, Group};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fsync, open, statvfs};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+/// The binary, the database, an upgrade beside it and one image of middling size.
+const LOW: u64 = 1024 * MIB;
+/// Below this the database cannot grow.
+const TOO_LITTLE: u64 = 200 * MIB;
+/// Ten commits a second must be possible; SD cards at their end take longer.
+const SLOW: Duration = Duration::from_millis(100);
+const VERY_SLOW: Duration = Duration::from_secs(1);
+const WRITES: usize = 5;
+
+pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
+    let (data, etc) = (here.path(&wanted.data_dir), here.path(&wanted.etc_dir));
+    let (space, writable, sync) = (data.clone(), [etc, data.clone()], data);
+    let shown = [wanted.etc_dir.clone(), wanted.data_dir.clone()];
+    let data_shown = wanted.data_dir.clone();
+    let sync_shown = wanted.data_dir.clone();
+    vec![
+        Check::blocking("KE-DISK-001", Group::Host, "free space", move || {
+            vec![judge_space(&data_shown, measure(&space))]
+        }),
+        Check::blocking("KE-DISK-002", Group::Host, "writable directories", move || {
+            shown
+                .iter()
+                .zip(&writable)
+                .map(|(shown, path)| judge_writable(shown, is_writable(path)))
+                .collect()
+        }),
+        Check::blocking("KE-DISK-003", Group::Host, "synced write", move || {
+            vec![judge_sync(&sync_shown, sync_time(&sync))]
+        })
+        .cost(Cost::Medium)
+        .after(&["KE-DISK-002", "KE-HOST-001"]),
+    ]
+}
+
+/// The directory itself, or the nearest one above that exists.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Space {
+    available: u64,
+    inodes_free: u64,
+    inodes: u64,
+}
+
+fn measure(path: &Path) -> Option<Space> {
+    let facts = statvfs(existing(path)).ok()?;
+    Some(Space {
+        available: facts.f_bavail.saturating_mul(facts.f_frsize),
+        inodes_free: facts.f_favail,
+        inodes: facts.f_files,
+    })
+}
+
+fn judge_space(path: &Path, space: Option<Space>) -> Finding {
+    let code = "KE-DISK-001";
+    let name = format!("free space for {}", path.display());
+    let Some(space) = space else {
+        return Finding::warning(code, name, "cannot be measured").fix(format!("df -h {}", path.display()));
+    };
+    let seen = format!("{} MiB", space.available / MIB);
+    let fix = format!("make room: du -xh {} | sort -h | tail", existing(path).display());
+    if space.inodes > 0 && space.inodes_free < 1000 {
+        return Finding::failed(code, name, format!("{seen}, {} inodes", space.inodes_free))
+            .because("no more files can be made")
+            .fix(fix);
+    }
+    match space.available {
+        0..TOO_LITTLE => {
+            Finding::failed(code, name, seen).because("the database and images need room").fix(fix)
+        }
+        TOO_LITTLE..LOW => {
+            Finding::warning(code, name, seen).because("images and an upgrade may not fit").fix(fix)
+        }
+        _ => Finding::fine(code, name, seen),
+    }
+}
+
+/// `Ok`, or in words what stands against it.
+fn is_writable(path: &Path) -> Result<(), &'static str> {
+    let place = existing(path);
+    if statvfs(&place).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Err("read-only");
+    }
+    accessat(CWD, &place, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS).map_err(|error| match error {
+        rustix::io::Errno::ROFS => "read-only",
+        _ => "not writable for this user",
+    })
+}
+
+fn judge_writable(path: &Path, outcome: Result<(), &'static str>) -> Finding {
+    let code = "KE-DISK-002";
+    let name = path.display().to_string();
+    match outcome {
+        Ok(()) => Finding::fine(code, name, "writable"),
+        Err(seen @ "read-only") => Finding::failed(code, name, seen)
+            .because("configuration, certificates and the database are written there")
+            .fix(format!("mount -o remount,rw \"$(findmnt -no TARGET -T {})\"", path.display())),
+        Err(seen) => Finding::failed(code, name, seen)
+            .because("configuration, certificates and the database are written there")
+            .fix("run the same command with sudo"),
+    }
+}
+
+/// The median of a few writes of one page, each synced.
+fn sync_time(path: &Path) -> Result<Duration, String> {
+    let place = existing(path);
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = match open(&place, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => file,
+        // Some file systems know no files without a name.
+        Err(_) => {
+            let path = place.join(format!(".kedge-doctor-{}", crate::base::random_suffix(8)));
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            let file = open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|error| error.to_string())?;
+            rustix::fs::unlink(&path).map_err(|error| error.to_string())?;
+            file
+        }
+    };
+    let mut times = Vec::with_capacity(WRITES);
+    for _ in 0..WRITES {
+        let started = Instant::now();
+        rustix::io::write(&file, &[0x6b; 4096]).map_err(|error| error.to_string())?;
+        fsync(&file).map_err(|error| error.to_string())?;
+        times.push(started.elapsed());
+        // A disk that is so slow has told enough.
+        if started.elapsed() > SLOW * 3 {
+            break;
+        }
+    }
+    times.sort();
+    times.get(times.len() / 2).copied().ok_or_else(|| "nothing was measured".to_owned())
+}
+
+fn judge_sync(path: &Path, measured: Result<Duration, String>) -> Finding {
+    let code = "KE-DISK-003";
+    let name = format!("synced write in {}", path.display());
+    let time = match measured {
+        Ok(time) => time,
+        Err(error) => {
+            return Finding::failed(code, name, error)
+                .because("the database must be written to")
+                .fix(format!("touch {}/x", existing(path).display()));
+        }
+    };
+    let seen = format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let fix = "move the data to a faster disk, or replace the card";
+    match time {
+        _ if time >= VERY_SLOW => Finding::failed(code, name, seen)
+            .because(
+                "every message of the cloud is committed before it is acknowledged; this disk is too slow",
+            )
+            .fix(fix),
+        _ if time >= SLOW => Finding::warning(code, name, seen)
+            .because("every message of the cloud is committed before it is acknowledged")
+            .fix(fix),
+        _ => Finding::fine(code, name, seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::check::State;
+
+    #[test]
+    fn space_is_judged_in_bytes_and_inodes() {
+        let path = Path::new("/x");
+        let space = |available, inodes_free| Some(Space { available, inodes_free, inodes: 1_000_000 });
+        assert_eq!(judge_space(path, space(5 * LOW, 500_000)).state, State::Fine);
+        assert_eq!(judge_space(path, space(LOW - 1, 500_000)).state, State::Warning);
+        assert_eq!(judge_space(path, space(10 * MIB, 500_000)).seen, "10 MiB");
+        assert_eq!(judge_space(path, space(10 * MIB, 500_000)).state, State::Failed);
+        assert_eq!(judge_space(path, space(5 * LOW, 3)).seen, "5120 MiB, 3 inodes");
+        // btrfs has no inode count.
+        let btrfs = Space { available: 5 * LOW, inodes_free: 0, inodes: 0 };
+        assert_eq!(judge_space(path, Some(btrfs)).state, State::Fine);
+        assert_eq!(judge_space(path, None).state, State::Warning);
+    }
+
+    #[test]
+    fn a_real_directory_is_measured_and_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("not/yet/there");
+        assert!(measure(&path).unwrap().available > 0);
+        assert_eq!(is_writable(&path), Ok(()));
+        assert!(sync_time(&path).unwrap() > Duration::ZERO);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_read_only_file_system_is_told_as_one() {
+        assert_eq!(is_writable(Path::new("/proc/sys/net/x")).is_ok(), false);
+        let finding = judge_writable(Path::new("/etc/kubeedge"), Err("read-only"));
+        assert!(finding.state == State::Failed && finding.fix.contains("remount,rw"), "{finding:?}");
+        assert!(judge_writable(Path::new("/x"), Err("not writable for this user")).fix.contains("sudo"));
+    }
+
+    #[test]
+    fn slow_disks_are_told_by_their_time() {
+        let state = |ms| judge_sync(Path::new("/x"), Ok(Duration::from_millis(ms))).state;
+        assert_eq!((state(3), state(150), state(1500)), (State::Fine, State::Warning, State::Failed));
+        assert_eq!(judge_sync(Path::new("/x"), Err("No space left".to_owned())).state, State::Failed);
+    }
+}

@@ -1,0 +1,399 @@
+//! What other agents have left or still run: kubelet and its kin, CNI and iptables remains, a genuine edgecore, a
+//! configuration that was never finished. Only processes in this machine's own namespaces count: a kubelet inside a
+//! container is not this machine's.
+
+use super::Wanted;
+use super::machine::Machine;
+use super::programs::output_within;
+use crate::config::edge::EdgeConfig;
+use crate::host::check::{Check, Cost, Finding, Group};
+use crate::host::ports::unit_of;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Agents that drive the container runtime for pods themselves.
+const KUBELETS: [&str; 4] = ["kubelet", "k3s-agent", "k3s-server", "kubelite"];
+/// Interfaces that pod networks leave behind.
+const INTERFACES: [&str; 8] =
+    ["cni0", "flannel.1", "kube-ipvs0", "nodelocaldns", "weave", "cilium_host", "vxlan.calico", "tunl0"];
+
+pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if wanted.edge {
+        let (agents, files, network) = (here.clone(), here.clone(), here.clone());
+        let own = has_edge_config(here, &wanted.etc_dir);
+        checks.push(Check::blocking("KE-KUBELET-001", Group::Host, "kubelet", move || {
+            vec![judge_kubelet(&running(&KUBELETS), &kubelet_units(&agents))]
+        }));
+        checks.push(Check::blocking("KE-KUBELET-002", Group::Host, "kubelet's files", move || {
+            vec![judge_files(&kubelet_mounts(&files), &kubelet_files(&files), own)]
+        }));
+        checks.push(
+            Check::asking("KE-KUBELET-003", Group::Host, "remains of pod networks", async move {
+                let limit = Duration::from_secs(2);
+                let rules = output_within("iptables", &["-w", "1", "-t", "nat", "-S"], limit).await;
+                let rules = rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+                let interfaces = network.names("/sys/class/net");
+                vec![judge_network(&interfaces, &rules.unwrap_or_default())]
+            })
+            .cost(Cost::Medium)
+            .root(),
+        );
+    }
+    let (takeover, name) = (wanted.takeover, if wanted.edge { "edgecore" } else { "cloudcore" });
+    let units = here.clone();
+    checks.push(Check::blocking("KE-EDGECORE-001", Group::Host, "KubeEdge's own daemon", move || {
+        let unit = format!("{name}.service");
+        let enabled = enabled_units(&units, &[unit.as_str()]).first().cloned();
+        vec![judge_edgecore(name, &running(&[name]), enabled, takeover)]
+    }));
+    if wanted.edge {
+        let (here, etc) = (here.clone(), wanted.etc_dir.clone());
+        checks.push(Check::blocking("KE-ETC-001", Group::Host, "configuration", move || {
+            vec![judge_etc(&etc, &read_etc(&here, &etc))]
+        }));
+    }
+    checks
+}
+
+/// A process in the namespaces of this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    name: String,
+    unit: Option<String>,
+}
+
+fn running(names: &[&str]) -> Vec<Process> {
+    let namespace = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+    let own = ["mnt", "net", "pid"].map(|kind| namespace("self", kind));
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut found = Vec::new();
+    for entry in entries {
+        let file = entry.file_name();
+        let Some(pid) = file.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if !names.contains(&name.trim()) {
+            continue;
+        }
+        let text = pid.to_string();
+        // Without root other users' namespaces cannot be read; the process then counts.
+        let theirs = ["mnt", "net", "pid"].map(|kind| namespace(&text, kind));
+        if theirs.iter().zip(&own).all(|(a, b)| a.is_none() || a == b) {
+            found.push(Process { pid, name: name.trim().to_owned(), unit: unit_of(pid) });
+        }
+    }
+    found.sort_by_key(|process| process.pid);
+    found
+}
+
+fn told(processes: &[Process]) -> String {
+    let one = |p: &Process| match &p.unit {
+        Some(unit) => format!("{} runs (pid {}, {unit})", p.name, p.pid),
+        None => format!("{} runs (pid {})", p.name, p.pid),
+    };
+    processes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn stop(processes: &[Process], enabled: Option<&String>) -> String {
+    let unit = enabled.cloned().or_else(|| processes.iter().find_map(|process| process.unit.clone()));
+    match (unit, processes.first()) {
+        (Some(unit), _) => format!("systemctl disable --now {unit}"),
+        (None, Some(process)) => format!("kill {}", process.pid),
+        (None, None) => String::new(),
+    }
+}
+
+/// Those of the units that systemd starts at boot.
+fn enabled_units(here: &Machine, units: &[&str]) -> Vec<String> {
+    let wants: Vec<String> = here.names("/etc/systemd/system");
+    let dirs = wants.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires"));
+    let enabled: Vec<String> =
+        dirs.flat_map(|dir| here.names(format!("/etc/systemd/system/{dir}"))).collect();
+    units
+        .iter()
+        .filter(|unit| enabled.iter().any(|name| name == *unit))
+        .map(|&unit| unit.to_owned())
+        .collect()
+}
+
+fn kubelet_units(here: &Machine) -> Vec<String> {
+    enabled_units(here, &["kubelet.service", "k3s.service", "k3s-agent.service"])
+}
+
+fn judge_kubelet(processes: &[Process], enabled: &[String]) -> Finding {
+    let (code, name) = ("KE-KUBELET-001", "kubelet");
+    if !processes.is_empty() {
+        return Finding::failed(code, name, told(processes))
+            .because("two agents would drive one container runtime, and each removes the other's pods")
+            .fix(stop(processes, enabled.first()));
+    }
+    if let Some(unit) = enabled.first() {
+        return Finding::warning(code, name, format!("{unit} is stopped and starts at boot"))
+            .because("after the next boot two agents would drive one container runtime")
+            .fix(format!("systemctl disable {unit}"));
+    }
+    Finding::fine(code, name, "none")
+}
+
+fn kubelet_mounts(here: &Machine) -> Vec<String> {
+    let mounts = here.text("/proc/self/mounts");
+    let point = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+    mounts.lines().filter_map(point).filter(|point| point.starts_with("/var/lib/kubelet/")).collect()
+}
+
+fn kubelet_files(here: &Machine) -> Vec<String> {
+    let files = [
+        "/var/lib/kubelet/config.yaml",
+        "/var/lib/kubelet/kubeadm-flags.env",
+        "/etc/kubernetes/kubelet.conf",
+    ];
+    files.into_iter().filter(|path| here.exists(path)).map(str::to_owned).collect()
+}
+
+/// With a configuration of edgecore or kedge the mounts are those of its own pods.
+fn judge_files(mounts: &[String], files: &[String], own: bool) -> Finding {
+    let (code, name) = ("KE-KUBELET-002", "kubelet's files");
+    if !mounts.is_empty() && !own {
+        let seen = format!("{} mounts below /var/lib/kubelet", mounts.len());
+        return Finding::warning(code, name, seen)
+            .because("they belong to pods of an agent that is gone, and keep their volumes busy")
+            .fix("grep -o ' /var/lib/kubelet/[^ ]*' /proc/mounts | sort -r | xargs -r umount");
+    }
+    if !files.is_empty() {
+        return Finding::warning(code, name, files.join(", "))
+            .because(
+                "a kubelet was set up here by kubeadm; started again, it would take the node's pods away",
+            )
+            .fix("kubeadm reset --force");
+    }
+    let seen = if mounts.is_empty() {
+        "none".to_owned()
+    } else {
+        format!("{} mounts of this node's pods", mounts.len())
+    };
+    Finding::fine(code, name, seen)
+}
+
+fn judge_network(interfaces: &[String], rules: &str) -> Finding {
+    let (code, name) = ("KE-KUBELET-003", "remains of pod networks");
+    let left: Vec<&str> =
+        INTERFACES.into_iter().filter(|wanted| interfaces.iter().any(|i| i == wanted)).collect();
+    // KubeEdge bends kube-apiserver's traffic to nodes with this chain; it outlives a reset.
+    let tunnel = rules.lines().filter(|line| line.contains("TUNNEL-PORT")).count();
+    let kube = rules.lines().filter(|line| line.starts_with("-N KUBE-")).count();
+    if tunnel > 0 {
+        return Finding::warning(code, name, format!("{tunnel} rules of the chain TUNNEL-PORT"))
+            .because("they send connections to port 10350 and 10351 to a cloud that may be gone")
+            .fix("iptables -t nat -D OUTPUT -p tcp -j TUNNEL-PORT; iptables -t nat -F TUNNEL-PORT; iptables -t nat -X TUNNEL-PORT");
+    }
+    if kube > 0 {
+        return Finding::warning(code, name, format!("{kube} chains of kube-proxy"))
+            .because("services of a cluster that this machine has left still catch connections")
+            .fix("iptables-save | grep -v KUBE- | iptables-restore");
+    }
+    if let Some(first) = left.first() {
+        return Finding::warning(code, name, format!("interfaces {}", left.join(", ")))
+            .because("an old pod network holds addresses and routes that the new one may want")
+            .fix(format!("ip link delete {first}"));
+    }
+    Finding::fine(code, name, "none")
+}
+
+fn judge_edgecore(name: &str, processes: &[Process], enabled: Option<String>, takeover: bool) -> Finding {
+    let (code, title) = ("KE-EDGECORE-001", "KubeEdge's own daemon");
+    let join = if name == "edgecore" { " (or `kedge join --takeover`)" } else { "" };
+    match (processes.is_empty(), &enabled) {
+        (true, None) => Finding::fine(code, title, "none"),
+        (false, _) if takeover => {
+            Finding::fine(code, title, told(processes) + " and gives its place to kedge")
+        }
+        (false, _) => Finding::failed(code, title, told(processes))
+            .because(format!("{name} and kedge would use the same files, ports and node name"))
+            .fix(stop(processes, enabled.as_ref()) + join),
+        (true, Some(unit)) if takeover => {
+            Finding::fine(code, title, format!("{unit} is stopped and gives its place to kedge"))
+        }
+        (true, Some(unit)) => Finding::warning(code, title, format!("{unit} is stopped and starts at boot"))
+            .because(format!("after the next boot {name} would take kedge's place"))
+            .fix(format!("systemctl disable {unit}{join}")),
+    }
+}
+
+fn has_edge_config(here: &Machine, etc: &Path) -> bool {
+    here.exists(etc.join("config/edgecore.yaml"))
+}
+
+/// What `/etc/kubeedge` holds of an edge node.
+#[derive(Debug, Default)]
+struct Etc {
+    /// `None`: no configuration; else what is wrong with it.
+    config: Option<Result<(), String>>,
+    certificate: bool,
+    key: bool,
+    authority: bool,
+    /// Files that a broken-off write has left.
+    unfinished: Vec<PathBuf>,
+}
+
+fn read_etc(here: &Machine, etc: &Path) -> Etc {
+    let path = etc.join("config/edgecore.yaml");
+    let config = here.exists(&path).then(|| {
+        let loaded = EdgeConfig::load(&here.path(&path));
+        loaded.map(drop).map_err(|failure| failure.why)
+    });
+    let mut unfinished = Vec::new();
+    for dir in ["config", "ca", "certs"] {
+        let left = here.names(etc.join(dir)).into_iter().filter(|name| name.contains(".tmp-"));
+        unfinished.extend(left.map(|name| etc.join(dir).join(name)));
+    }
+    Etc {
+        config,
+        certificate: here.exists(etc.join("certs/server.crt")),
+        key: here.exists(etc.join("certs/server.key")),
+        authority: here.exists(etc.join("ca/rootCA.crt")),
+        unfinished,
+    }
+}
+
+fn judge_etc(etc: &Path, found: &Etc) -> Finding {
+    let (code, name) = ("KE-ETC-001", format!("{}", etc.display()));
+    let file = etc.join("config/edgecore.yaml");
+    if let Some(Err(why)) = &found.config {
+        return Finding::failed(code, name, "edgecore.yaml cannot be used")
+            .because(why.clone())
+            .fix(format!("kedge config validate {}", file.display()));
+    }
+    if found.certificate != found.key {
+        let (there, missing) =
+            if found.key { ("key", "certs/server.crt") } else { ("certificate", "certs/server.key") };
+        return Finding::warning(code, name, format!("a {there} without {missing}"))
+            .because("an enrolment was broken off; a new one begins from the start")
+            .fix("kedge reset edge");
+    }
+    if let Some(first) = found.unfinished.first() {
+        return Finding::warning(code, name, format!("{} unfinished files", found.unfinished.len()))
+            .because("a write was broken off, by a power cut perhaps")
+            .fix(format!("rm {}", first.display()));
+    }
+    let seen = match (&found.config, found.certificate, found.authority) {
+        (None, false, false) => "empty".to_owned(),
+        (None, certificate, _) => {
+            format!("no edgecore.yaml, {}", if certificate { "a certificate" } else { "an authority" })
+        }
+        (Some(_), true, _) => "edgecore.yaml and a certificate".to_owned(),
+        (Some(_), false, _) => "edgecore.yaml, not enrolled yet".to_owned(),
+    };
+    Finding::fine(code, name, seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::check::State;
+
+    fn process(name: &str, unit: Option<&str>) -> Process {
+        Process { pid: 7, name: name.to_owned(), unit: unit.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_kubelet_is_named_with_its_process_and_unit() {
+        let finding = judge_kubelet(&[process("kubelet", Some("kubelet.service"))], &[]);
+        assert_eq!(
+            (finding.state, finding.seen.as_str()),
+            (State::Failed, "kubelet runs (pid 7, kubelet.service)")
+        );
+        assert_eq!(finding.fix, "systemctl disable --now kubelet.service");
+        assert_eq!(judge_kubelet(&[process("kubelet", None)], &[]).fix, "kill 7");
+        let stopped = judge_kubelet(&[], &["kubelet.service".to_owned()]);
+        assert_eq!(
+            (stopped.state, stopped.fix.as_str()),
+            (State::Warning, "systemctl disable kubelet.service")
+        );
+        assert_eq!(judge_kubelet(&[], &[]).state, State::Fine);
+    }
+
+    #[test]
+    fn a_real_process_is_found_in_our_namespaces() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let found = running(&["sleep"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.iter().any(|process| process.pid == child.id()), "{found:?}");
+    }
+
+    #[test]
+    fn units_that_start_at_boot_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::below(dir.path());
+        assert!(kubelet_units(&machine).is_empty());
+        machine.put("/etc/systemd/system/multi-user.target.wants/kubelet.service", "");
+        assert_eq!(kubelet_units(&machine), ["kubelet.service"]);
+    }
+
+    #[test]
+    fn mounts_and_files_of_an_agent_that_is_gone_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::below(dir.path());
+        machine.put(
+            "/proc/self/mounts",
+            "tmpfs /var/lib/kubelet/pods/u/volumes/kubernetes.io~secret/t tmpfs rw 0 0\nproc /proc proc rw 0 0\n",
+        );
+        let mounts = kubelet_mounts(&machine);
+        assert_eq!(mounts.len(), 1);
+        assert_eq!(judge_files(&mounts, &[], false).state, State::Warning);
+        assert_eq!(judge_files(&mounts, &[], true).seen, "1 mounts of this node's pods");
+        machine.put("/var/lib/kubelet/kubeadm-flags.env", "");
+        assert_eq!(judge_files(&[], &kubelet_files(&machine), true).fix, "kubeadm reset --force");
+        assert_eq!(judge_files(&[], &[], false).state, State::Fine);
+    }
+
+    #[test]
+    fn rules_and_interfaces_are_told_with_their_command() {
+        let rules = "-P PREROUTING ACCEPT\n-N TUNNEL-PORT\n-A OUTPUT -p tcp -j TUNNEL-PORT\n";
+        assert_eq!(judge_network(&[], rules).seen, "2 rules of the chain TUNNEL-PORT");
+        assert_eq!(
+            judge_network(&[], "-N KUBE-SERVICES\n-N CNI-HOSTPORT-DNAT\n").seen,
+            "1 chains of kube-proxy"
+        );
+        let interfaces = ["lo".to_owned(), "cni0".to_owned()];
+        assert_eq!(judge_network(&interfaces, "").fix, "ip link delete cni0");
+        assert_eq!(judge_network(&["lo".to_owned()], "-P OUTPUT ACCEPT").state, State::Fine);
+    }
+
+    #[test]
+    fn a_genuine_edgecore_is_told_unless_it_gives_its_place() {
+        let running = [process("edgecore", Some("edgecore.service"))];
+        let finding = judge_edgecore("edgecore", &running, None, false);
+        assert_eq!(finding.state, State::Failed);
+        assert_eq!(finding.fix, "systemctl disable --now edgecore.service (or `kedge join --takeover`)");
+        assert_eq!(judge_edgecore("edgecore", &running, None, true).state, State::Fine);
+        let unit = Some("edgecore.service".to_owned());
+        assert_eq!(judge_edgecore("edgecore", &[], unit.clone(), false).state, State::Warning);
+        assert_eq!(judge_edgecore("edgecore", &[], unit, true).state, State::Fine);
+        assert_eq!(judge_edgecore("cloudcore", &[], None, false).seen, "none");
+    }
+
+    #[test]
+    fn a_half_written_configuration_is_told_with_its_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::below(dir.path());
+        let etc = Path::new("/etc/kubeedge");
+        let judged = || judge_etc(etc, &read_etc(&machine, etc));
+        assert_eq!(judged().seen, "empty");
+        machine.put(
+            "/etc/kubeedge/config/edgecore.yaml",
+            "apiVersion: edgecore.config.kubeedge.io/v1alpha2\nmodules:\n  edgeHub: [",
+        );
+        let broken = judged();
+        assert!(broken.state == State::Failed && !broken.why.is_empty(), "{broken:?}");
+        machine.put("/etc/kubeedge/config/edgecore.yaml", "modules: {edged: {hostnameOverride: n1}}");
+        assert_eq!(judged().seen, "edgecore.yaml, not enrolled yet");
+        machine.put("/etc/kubeedge/certs/server.key", "");
+        assert_eq!(judged().seen, "a key without certs/server.crt");
+        machine.put("/etc/kubeedge/certs/server.crt", "");
+        assert_eq!(judged().seen, "edgecore.yaml and a certificate");
+        machine.put("/etc/kubeedge/ca/rootCA.crt.tmp-bcdf2456", "");
+        assert_eq!(judged().fix, "rm /etc/kubeedge/ca/rootCA.crt.tmp-bcdf2456");
+    }
+}
