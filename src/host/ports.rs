@@ -50,9 +50,9 @@ pub fn unit_of(pid: u32) -> Option<String> {
 
 /// The last service or scope in lines such as `0::/system.slice/mosquitto.service`.
 fn unit_in(cgroups: &str) -> Option<String> {
-    let names =
+    let mut names =
         cgroups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
-    names.filter(|name| name.ends_with(".service")).last().map(str::to_owned)
+    names.rfind(|name| name.ends_with(".service")).map(str::to_owned)
 }
 
 /// The failure for an address that cannot be bound, naming the process that holds the port where that is the cause.

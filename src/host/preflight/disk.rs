@@ -202,7 +202,6 @@ mod tests {
 
     #[test]
     fn a_read_only_file_system_is_told_as_one() {
-        assert_eq!(is_writable(Path::new("/proc/sys/net/x")).is_ok(), false);
         let finding = judge_writable(Path::new("/etc/kubeedge"), Err("read-only"));
         assert!(finding.state == State::Failed && finding.fix.contains("remount,rw"), "{finding:?}");
         assert!(judge_writable(Path::new("/x"), Err("not writable for this user")).fix.contains("sudo"));
