@@ -104,7 +104,8 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn nearest(key: &str, known: &[String]) -> Option<String> {
+/// The known key that looks like this one.
+pub(super) fn nearest(key: &str, known: &[String]) -> Option<String> {
     let key = key.to_lowercase();
     let distance = |name: &&String| edit_distance(&key, &name.to_lowercase());
     known.iter().min_by_key(distance).filter(|name| distance(name) <= 1 + key.len() / 4).cloned()

@@ -9,6 +9,7 @@ pub mod edge;
 mod edge_raw;
 pub mod join_file;
 mod merge;
+pub mod set;
 
 pub use check::go_duration;
 pub use merge::{Problem, overlay};
