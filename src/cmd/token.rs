@@ -6,7 +6,7 @@ use crate::base::{Exit, Failure, Output, Term, now, write_atomic};
 use crate::config::go_duration;
 use crate::daemon::cloud::TokenDesk;
 use crate::model::NodeName;
-use crate::pki::TokenEntry;
+use crate::pki::{Grant, TokenEntry};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,6 +48,9 @@ enum Deed {
         /// The only node that may join with it
         #[arg(long, value_name = "NAME", value_parser = node)]
         node: Option<String>,
+        /// Let another machine take this node's name with it
+        #[arg(long, requires = "node")]
+        takeover: bool,
         /// Write the token to this file, for its owner only, instead of printing it
         #[arg(long, value_name = "FILE")]
         join_file: Option<PathBuf>,
@@ -105,13 +108,13 @@ impl Api {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.deed {
-        Deed::Create { api, ttl, uses, node, join_file, dry_run } => {
+        Deed::Create { api, ttl, uses, node, takeover, join_file, dry_run } => {
             let token = super::block_on(async move {
                 let desk = api.desk().await?;
                 if dry_run {
                     return desk.list().await.map(|_| None);
                 }
-                desk.create(ttl, uses, node).await.map(Some)
+                desk.create(ttl, Grant { uses, node, takeover }).await.map(Some)
             })?;
             match (token, join_file) {
                 (None, _) => term.say("a token can be created; nothing was changed"),

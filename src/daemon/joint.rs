@@ -3,10 +3,12 @@
 use super::cloud::hub::{self, Addresses, Arrival, Hub, Trust};
 use super::edge::uplink::{self, Enrolled, Files, Inbound, Link, ReportKey, Uplink};
 use crate::base::{Crew, Failure, Module, Ready, Stop};
+use crate::host::facts::System;
 use crate::link::ws::{Outgoing, Reader, Received, Writer, WsError, connect};
 use crate::link::{DialError, Endpoint};
+use crate::model::machine::fingerprint;
 use crate::model::{Kind, NodeName, ObjectKey, Revision, Status};
-use crate::pki::{Authority, Identity, Token, TokenBook, client_config};
+use crate::pki::{Authority, Grant, Identity, Token, TokenBook, client_config};
 use crate::wire::envelope::MESSAGE_LIMIT;
 use crate::wire::{Answer, Down, Envelope, MessageId, Origin, Question, Up, Verb, encode_up};
 use futures_util::SinkExt;
@@ -71,7 +73,11 @@ impl Cloud {
             keepalive,
             node_limit,
             certificate_life,
-            known_node: Arc::new(|name| name == "known"),
+            known_node: Arc::new(|name| match name {
+                "known" => Some(hub::KnownNode::default()),
+                "held" => Some(hub::KnownNode { machine: Some("0123456789abcdef".to_owned()) }),
+                _ => None,
+            }),
             ..hub::Config::new(trust, tokens.clone())
         };
         let (hub, arrivals, module) = hub::new(config).unwrap();
@@ -456,6 +462,39 @@ async fn a_link_without_cloud_says_why_and_questions_fail_at_once() {
     soon(uplink.info().wait_for(|info| info.code == Some("KE-TOKEN-001"))).await.unwrap();
     let asked = soon(uplink.ask(query("c"), PATIENCE)).await;
     assert_eq!(asked, Err(uplink::AskError::Offline));
+}
+
+#[tokio::test]
+async fn a_name_that_another_machine_holds_is_given_by_an_operators_token_only() {
+    let cloud = Cloud::start();
+    let here = System::read();
+    let Some(ours) = fingerprint(&here.machine_id, &here.system_uuid) else { return };
+    let make = |takeover| Grant { uses: Some(1), node: Some("held".to_owned()), takeover };
+    let grant = |takeover| cloud.tokens.grant(&cloud.authority, DAY, make(takeover)).unwrap();
+    let plain = grant(false);
+    for _ in 0..2 {
+        let failure = enrol(&cloud, "held", plain.clone()).await.unwrap_err();
+        assert_eq!(failure.code, "KE-DUP-001", "{failure}");
+        assert!(failure.why.contains("0123456789abcdef") && failure.why.contains(&ours), "{failure}");
+        assert!(failure.fix.contains("--takeover"), "{}", failure.fix);
+    }
+    let left: Vec<Option<u32>> = cloud.tokens.list().unwrap().values().map(|entry| entry.uses).collect();
+    assert_eq!(left, [Some(1)], "a refusal uses no token up");
+    assert_eq!(enrol(&cloud, "held", grant(true)).await, Ok(Enrolled::Issued));
+    // A Node that has not reported yet is nobody's.
+    assert_eq!(enrol(&cloud, "known", cloud.token()).await, Ok(Enrolled::Issued));
+}
+
+#[tokio::test]
+async fn a_counter_tells_the_clock_of_the_cloud() {
+    let cloud = Cloud::start();
+    let counter = uplink::Counter::at(&cloud.addresses.https.to_string()).unwrap();
+    counter.reach().await.unwrap();
+    counter.shake_hands().await.unwrap();
+    let clock = counter.look().await.unwrap().clock.unwrap();
+    assert!((clock.as_second() - crate::base::now().as_second()).abs() <= 2, "{clock}");
+    let nobody = uplink::Counter::at("127.0.0.1:1").unwrap();
+    assert_eq!(nobody.reach().await.unwrap_err().code, "KE-LINK-002");
 }
 
 #[tokio::test]

@@ -74,6 +74,13 @@ impl DialError {
     }
 }
 
+/// Connects without TLS: whether somebody listens there.
+pub async fn reach(endpoint: &Endpoint, limit: Duration) -> Result<TcpStream, DialError> {
+    let address = (endpoint.host.as_str(), endpoint.port);
+    let connected = tokio::time::timeout(limit, TcpStream::connect(address)).await;
+    connected.map_err(|_| DialError::TimedOut)?.map_err(DialError::Unreachable)
+}
+
 /// Connects; the time limit is for everything together.
 pub async fn dial(
     endpoint: &Endpoint,
@@ -82,8 +89,7 @@ pub async fn dial(
 ) -> Result<TlsStream<TcpStream>, DialError> {
     let connect = async {
         let name = endpoint.server_name().ok_or(DialError::BadName)?;
-        let address = (endpoint.host.as_str(), endpoint.port);
-        let socket = TcpStream::connect(address).await.map_err(DialError::Unreachable)?;
+        let socket = reach(endpoint, limit).await?;
         socket.set_nodelay(true).map_err(DialError::Unreachable)?;
         TlsConnector::from(tls).connect(name, socket).await.map_err(DialError::of_io)
     };

@@ -34,10 +34,22 @@ fn http(error: hyper::Error) -> FetchError {
 pub async fn fetch(
     endpoint: &Endpoint,
     tls: Arc<rustls::ClientConfig>,
-    mut request: http::Request<Full<Bytes>>,
+    request: http::Request<Full<Bytes>>,
     size: usize,
     time: Duration,
 ) -> Result<(http::StatusCode, Bytes), FetchError> {
+    let answer = fetch_whole(endpoint, tls, request, size, time).await?;
+    Ok((answer.status(), answer.into_body()))
+}
+
+/// Like [`fetch`], with the headers of the answer.
+pub async fn fetch_whole(
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    mut request: http::Request<Full<Bytes>>,
+    size: usize,
+    time: Duration,
+) -> Result<http::Response<Bytes>, FetchError> {
     let exchange = async {
         let stream = dial(endpoint, tls, time).await?;
         if let Ok(host) = http::HeaderValue::from_str(&endpoint.to_string()) {
@@ -46,10 +58,9 @@ pub async fn fetch(
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
         let answer = async {
             let response = sender.send_request(request).await.map_err(http)?;
-            let status = response.status();
-            let body =
-                Limited::new(response.into_body(), size).collect().await.map_err(|_| FetchError::Body)?;
-            Ok((status, body.to_bytes()))
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, size).collect().await.map_err(|_| FetchError::Body)?;
+            Ok(http::Response::from_parts(head, body.to_bytes()))
         };
         tokio::pin!(connection, answer);
         tokio::select! {

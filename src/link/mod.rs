@@ -7,5 +7,5 @@ mod fetch;
 pub mod http;
 pub mod ws;
 
-pub use dial::{DialError, Endpoint, dial};
-pub use fetch::{FetchError, fetch};
+pub use dial::{DialError, Endpoint, dial, reach};
+pub use fetch::{FetchError, fetch, fetch_whole};

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod image;
 mod key;
 mod label;
+pub mod machine;
 mod quantity;
 mod release;
 pub mod resources;

@@ -17,4 +17,4 @@ pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
     unverified_client_config,
 };
-pub use token::{Token, TokenBook, TokenEntry, TokenError};
+pub use token::{Grant, Token, TokenBook, TokenEntry, TokenError};

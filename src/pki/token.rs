@@ -5,7 +5,7 @@
 use super::Authority;
 use crate::base::{Failure, create_private_dir, now, random_suffix, read_limited, write_atomic};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ struct Claims {
     node: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uses: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    takeover: bool,
 }
 
 /// Lower-case hexadecimal SHA-256.
@@ -122,9 +124,20 @@ impl std::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads a token; neither signature nor time are checked.
+    /// Reads a token, or the base64 form that `kubectl get secret` shows; neither signature nor time are checked.
     pub fn parse(text: &str) -> Result<Token, TokenError> {
         let text = text.trim();
+        if text.len() > 2 * TOKEN_LIMIT {
+            return Err(TokenError::Malformed);
+        }
+        let decoded;
+        let text = match text.contains('.') {
+            true => text,
+            false => {
+                decoded = unwrapped(text).ok_or(TokenError::Malformed)?;
+                decoded.trim()
+            }
+        };
         if text.len() > TOKEN_LIMIT || text.split('.').count() != 4 {
             return Err(TokenError::Malformed);
         }
@@ -158,6 +171,13 @@ impl Token {
     }
 }
 
+/// The text behind base64, which may be broken into lines.
+fn unwrapped(text: &str) -> Option<String> {
+    let dense: String = text.split_whitespace().collect();
+    let bytes = STANDARD_NO_PAD.decode(dense.trim_end_matches('=')).ok()?;
+    String::from_utf8(bytes).ok()
+}
+
 fn deadline(ttl: Duration) -> i64 {
     now().as_second().saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
 }
@@ -173,6 +193,20 @@ pub struct TokenEntry {
     /// Uses left; `None` is without limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u32>,
+    /// Whether another machine may take its node's name with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takeover: bool,
+}
+
+/// What a token that is asked for allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// How often it may be used; `None` is without limit.
+    pub uses: Option<u32>,
+    /// The only node that may use it.
+    pub node: Option<String>,
+    /// Whether a machine may take the name of that node from another one with it.
+    pub takeover: bool,
 }
 
 /// The tokens that were given out, in a JSON file that the daemon and the command line share under a lock.
@@ -195,13 +229,26 @@ impl TokenBook {
         uses: Option<u32>,
         node: Option<&str>,
     ) -> Result<String, Failure> {
-        let entry = TokenEntry { expires: deadline(ttl), node: node.map(str::to_owned), uses };
+        self.grant(authority, ttl, Grant { uses, node: node.map(str::to_owned), takeover: false })
+    }
+
+    /// Makes a token that allows this. Does blocking file work.
+    pub fn grant(&self, authority: &Authority, ttl: Duration, grant: Grant) -> Result<String, Failure> {
+        let Grant { uses, node, takeover } = grant;
+        let entry = TokenEntry { expires: deadline(ttl), node, uses, takeover };
         let jti = random_suffix(10);
-        let claims = Claims { exp: entry.expires, jti: Some(jti.clone()), node: entry.node.clone(), uses };
+        let claims =
+            Claims { exp: entry.expires, jti: Some(jti.clone()), node: entry.node.clone(), uses, takeover };
         self.change(|book| {
             book.insert(jti, entry);
         })?;
         Ok(sign(authority, &claims))
+    }
+
+    /// Whether this token lets its bearer take the node's name from another machine; counts no use.
+    pub fn allows_takeover(&self, authority: &Authority, text: &str, node: &str) -> Result<bool, TokenError> {
+        let claims = check(authority, text)?;
+        Ok(claims.takeover && claims.jti.is_some() && claims.node.is_some_and(|only| only == node))
     }
 
     /// Accepts a token (or its JWT alone) for this node and counts the use. Does blocking file work.
@@ -322,6 +369,31 @@ mod tests {
         assert_eq!(book.verify(&authority, &token, "n2"), Err(TokenError::OtherNode));
         assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
         assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+    }
+
+    #[test]
+    fn a_token_in_base64_is_the_same_token() {
+        let (authority, _book, _dir) = book();
+        let token = Token::create(&authority, HOUR);
+        let wrapped = base64::engine::general_purpose::STANDARD.encode(format!("{token}\n"));
+        let (head, tail) = wrapped.split_at(60);
+        assert_eq!(Token::parse(&format!(" {head}\n{tail} ")), Token::parse(&token));
+        assert_eq!(Token::parse("bm9uc2Vuc2U="), Err(TokenError::Malformed));
+    }
+
+    #[test]
+    fn only_a_token_for_one_node_allows_it_to_take_a_name_over() {
+        let (authority, book, _dir) = book();
+        let grant =
+            |node: Option<&str>, takeover| Grant { uses: None, node: node.map(str::to_owned), takeover };
+        let make = |grant| book.grant(&authority, HOUR, grant).unwrap();
+        let allows = |token: &str| book.allows_takeover(&authority, token, "n1");
+        assert_eq!(allows(&make(grant(Some("n1"), true))), Ok(true));
+        assert_eq!(allows(&make(grant(Some("n2"), true))), Ok(false));
+        assert_eq!(allows(&make(grant(None, true))), Ok(false));
+        assert_eq!(allows(&make(grant(Some("n1"), false))), Ok(false));
+        assert_eq!(allows(&Token::create(&authority, HOUR)), Ok(false));
+        assert!(allows("nonsense").is_err());
     }
 
     #[test]

@@ -108,7 +108,9 @@ fn hub_config(
         node_limit: wanted.node_limit,
         authorize: wanted.authorize,
         keepalive: wanted.keepalive,
-        known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).contains(name)),
+        known_node: Arc::new(move |name| {
+            nodes.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        }),
         ..hub::Config::new(trust.clone(), book)
     }
 }

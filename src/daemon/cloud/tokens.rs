@@ -6,7 +6,7 @@ use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
 use super::trust::{self, NAMESPACE, blocking};
 use crate::base::{Backoff, BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
 use crate::model::Status;
-use crate::pki::{TokenBook, TokenEntry};
+use crate::pki::{Grant, TokenBook, TokenEntry};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -131,18 +131,13 @@ impl TokenDesk {
     }
 
     /// Makes a token with limits.
-    pub async fn create(
-        &self,
-        ttl: Duration,
-        uses: Option<u32>,
-        node: Option<String>,
-    ) -> Result<String, Failure> {
+    pub async fn create(&self, ttl: Duration, grant: Grant) -> Result<String, Failure> {
         let authority = trust::stored_authority(&self.kube).await?.ok_or_else(no_authority)?;
         let scratch = std::env::temp_dir().join(format!("kedge-token-{}", crate::base::uuid4()));
         let dir = scratch.clone();
         let made = blocking(move || {
             let book = TokenBook::at(dir.join("tokens.json"));
-            let token = book.create(&authority, ttl, uses, node.as_deref());
+            let token = book.grant(&authority, ttl, grant);
             let entries = book.list();
             drop(std::fs::remove_dir_all(&dir));
             Ok((token?, entries?))

@@ -24,7 +24,7 @@ mod shared;
 mod statuses;
 mod sync;
 
-use super::hub::Hub;
+use super::hub::{Hub, KnownNode};
 use super::kubernetes::Kube;
 use crate::base::{Failure, Mailbox, Module, mailbox};
 use crate::model::{NodeName, ObjectKey, Revision};
@@ -32,7 +32,7 @@ use crate::wire::task::TaskReport;
 use crate::wire::{Holdings, Question, Up};
 use answers::Asked;
 use shared::{Notice, Shared, told};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 pub(super) use pod_index::PodIndex;
@@ -41,11 +41,11 @@ pub(super) use rules::Config as RouterConfig;
 const NOTICES: usize = 256;
 const LETTERS: usize = 1024;
 
-/// What other rooms read: pods by name, and the names of Nodes.
+/// What other rooms read: pods by name, and Nodes by name.
 #[derive(Clone, Default)]
 pub(super) struct Indexes {
     pub pods: Arc<Mutex<PodIndex>>,
-    pub nodes: Arc<Mutex<BTreeSet<String>>>,
+    pub nodes: Arc<Mutex<BTreeMap<String, KnownNode>>>,
 }
 
 /// Takes what the hub hears.

@@ -1,13 +1,16 @@
 //! Nodes to themselves: each node is told its own Node object when it connects and when metadata or spec change.
 //! A deleted Node ends its session and its records.
 
+use super::super::hub::KnownNode;
 use super::super::kubernetes::{Event, Resource, Scope, follow, meta, revision};
 use super::pods::{gone, watch_ended};
 use super::shared::{Listed, Notice, Shared};
 use crate::base::{BoxFuture, Crew, Failure, Gone, Mail, Module, Ready, Stop};
 use crate::model::digest::ContentHash;
+use crate::model::machine::fingerprint;
 use crate::model::{Kind, NodeName, Revision};
 use crate::wire::Verb;
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +72,15 @@ impl Module for Nodes {
     }
 }
 
+/// What the hub has to know of a Node.
+fn known_of(node: &Value) -> KnownNode {
+    let text = |field: &str| {
+        let info = node.pointer("/status/nodeInfo");
+        info.and_then(|info| info.get(field)).and_then(Value::as_str).unwrap_or_default()
+    };
+    KnownNode { machine: fingerprint(text("machineID"), text("systemUUID")) }
+}
+
 impl Nodes {
     /// `known` once the first list is over: what that brings, nodes are told as they connect.
     async fn event(&self, event: Event, known: bool) -> Result<(), Gone> {
@@ -79,7 +91,7 @@ impl Nodes {
                 let content = ContentHash::of(&object);
                 let uid = meta(&object, "uid").to_owned();
                 let entry = Entry { uid, revision: revision(&object), content, seen: true };
-                self.shared.note_node(node.as_str(), true);
+                self.shared.note_node(node.as_str(), Some(known_of(&object)));
                 let before = self.shared.node_index().insert(node.clone(), entry);
                 if known && before.is_none_or(|old| old.content != content) {
                     self.shared.push(&node, Verb::Update, Kind::Node, object).await?;
@@ -108,7 +120,7 @@ impl Nodes {
     }
 
     async fn lost(&self, node: NodeName) -> Result<(), Gone> {
-        self.shared.note_node(node.as_str(), false);
+        self.shared.note_node(node.as_str(), None);
         self.shared.records.forget(&node);
         self.shared.hub.forget(node).await
     }

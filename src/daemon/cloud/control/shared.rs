@@ -1,6 +1,6 @@
 //! What the control modules share: the API, the hub, and small indexes. Locks are short and never held across an await.
 
-use super::super::hub::{Hub, NodeLink};
+use super::super::hub::{Hub, KnownNode, NodeLink};
 use super::super::kubernetes::{Kube, meta, revision};
 use super::devices::index::Index as DeviceIndex;
 use super::pod_index::PodIndex;
@@ -114,13 +114,18 @@ impl Shared {
         drop(self.listed.subscribe().wait_for(|listed| *listed == ALL_LISTED).await);
     }
 
-    /// Notes whether a Node of this name exists.
-    pub(super) fn note_node(&self, name: &str, exists: bool) {
+    /// Notes what is known of the Node of this name; `None`: there is none.
+    pub(super) fn note_node(&self, name: &str, known: Option<KnownNode>) {
         let mut nodes = self.indexes.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !exists {
-            nodes.remove(name);
-        } else if !nodes.contains(name) {
-            nodes.insert(name.to_owned());
+        match known {
+            None => {
+                nodes.remove(name);
+            }
+            Some(known) => {
+                if nodes.get(name) != Some(&known) {
+                    nodes.insert(name.to_owned(), known);
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use super::{Arrival, Config, Refusals, authz};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
 use crate::model::NodeName;
+use crate::model::machine::MACHINE_HEADER;
 use crate::pki::{TokenError, Usages, csr_names, csr_peer};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -40,7 +41,7 @@ pub(super) async fn handle(
         "/edge.crt" => certificate(config, &refusals, request, caller).await,
         _ => match path.strip_prefix("/node/") {
             Some(name) if !name.is_empty() && !name.contains('/') => {
-                if (config.known_node)(name) {
+                if (config.known_node)(name).is_some() {
                     text(StatusCode::OK, "Node founded")
                 } else {
                     text(StatusCode::NOT_FOUND, "Node not found")
@@ -85,6 +86,10 @@ async fn certificate(
             refusals.refuse_certificate(&said, why, &detail, remote);
             text(StatusCode::UNAUTHORIZED, detail)
         }
+        Ok(Err(Refusal::Taken(why))) => {
+            refusals.refuse_certificate(&said, "the name is another machine's", &why, remote);
+            text(StatusCode::CONFLICT, why)
+        }
         Ok(Err(Refusal::Failed(failure))) => {
             refusals.refuse_certificate(&said, failure.code, &failure.to_string(), remote);
             text(StatusCode::INTERNAL_SERVER_ERROR, failure.to_string())
@@ -99,6 +104,8 @@ enum Refusal {
         why: &'static str,
         detail: String,
     },
+    /// The name is another machine's.
+    Taken(String),
     Failed(Failure),
 }
 
@@ -125,16 +132,12 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             let Some(("Bearer" | "bearer", token)) = bearer.and_then(|value| value.split_once(' ')) else {
                 return Err(unauthorized("a token or a client certificate is needed"));
             };
-            config.tokens.verify(&authority, token, &node).map_err(|error| match error {
-                TokenError::BookUnreadable => Refusal::Failed(Failure::new(
-                    "KE-TOKEN-010",
-                    "the list of tokens cannot be read or written",
-                )),
-                other => Refusal::Unauthorized {
-                    why: "the token is not accepted",
-                    detail: format!("the token is not accepted: {other}"),
-                },
-            })?;
+            // A machine that may not have the name must not use a token up.
+            let may_take = config.tokens.allows_takeover(&authority, token, &node).map_err(not_accepted)?;
+            if let (Some(why), false) = (taken(config, headers, &node), may_take) {
+                return Err(Refusal::Taken(why));
+            }
+            config.tokens.verify(&authority, token, &node).map_err(not_accepted)?;
         }
     }
     let usages = usages(headers.get("ExtKeyUsages"))?;
@@ -144,6 +147,32 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
         ));
     }
     authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)
+}
+
+fn not_accepted(error: TokenError) -> Refusal {
+    match error {
+        TokenError::BookUnreadable => {
+            Refusal::Failed(Failure::new("KE-TOKEN-010", "the list of tokens cannot be read or written"))
+        }
+        other => Refusal::Unauthorized {
+            why: "the token is not accepted",
+            detail: format!("the token is not accepted: {other}"),
+        },
+    }
+}
+
+/// Why a node may not have its name: another machine has reported under it. Every replica sees that in the Node itself.
+/// An edgecore does not say which machine it is and is believed.
+fn taken(config: &Config, headers: &HeaderMap, node: &str) -> Option<String> {
+    let theirs = (config.known_node)(node)?.machine?;
+    let ours = headers.get(MACHINE_HEADER)?.to_str().ok()?;
+    let why =
+        || format!("the name {node} is held by the machine {theirs}, and this one is {}", shortened(ours));
+    (theirs != ours).then(why)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 
 fn bad_request(why: &str) -> Refusal {

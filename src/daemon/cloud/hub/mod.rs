@@ -46,6 +46,16 @@ impl Trust {
     }
 }
 
+/// What the hub has to know of a Node that exists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownNode {
+    /// The fingerprint of its machine; `None` until that has reported.
+    pub machine: Option<String>,
+}
+
+/// Finds the Node of a name; `None` when there is none.
+pub type NodeBook = Arc<dyn Fn(&str) -> Option<KnownNode> + Send + Sync>;
+
 /// What the hub is told once.
 pub struct Config {
     /// Where edges connect; KubeEdge's port is 10000.
@@ -62,8 +72,8 @@ pub struct Config {
     pub authorize: bool,
     /// A node that says nothing for so long is disconnected.
     pub keepalive: Duration,
-    /// Whether a Node of this name exists.
-    pub known_node: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// The Node of this name.
+    pub known_node: NodeBook,
 }
 
 impl Config {
@@ -79,7 +89,7 @@ impl Config {
             node_limit: 500,
             authorize: true,
             keepalive: Duration::from_secs(30),
-            known_node: Arc::new(|_| false),
+            known_node: Arc::new(|_| None),
         }
     }
 }

@@ -1,22 +1,13 @@
 //! How a node gets and renews its certificate (protocol.md §2.5): the authority's certificate is fetched unverified and
 //! compared with the hash in the token, everything after that is verified. Files appear whole or not at all.
 
+use super::counter::{Counter, FRESH_TOKEN, expired_token};
 use crate::base::{Exit, Failure, create_private_dir, now, read_limited, rfc3339, write_atomic};
-use crate::link::{DialError, Endpoint, FetchError, fetch};
 use crate::model::NodeName;
-use crate::pki::{
-    Facts, Identity, Request, Token, certificates_of, client_config, pem_certificate,
-    unverified_client_config,
-};
-use bytes::Bytes;
-use http::StatusCode;
-use http_body_util::Full;
+use crate::pki::{Facts, Identity, Token, certificates_of, client_config, pem_certificate};
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
-const TIME: Duration = Duration::from_secs(30);
 const SIZE: usize = 256 << 10;
 /// Authorities that a node trusts at most; more than one only while the cloud changes its own.
 const AUTHORITIES: usize = 4;
@@ -72,42 +63,22 @@ pub async fn enrol(wanted: &Enrolment) -> Result<Enrolled, Failure> {
     if token.has_expired() {
         return Err(expired_token(&token));
     }
-    let endpoint = endpoint(&wanted.https)?;
-    let ca = fetch_ca(&endpoint, &token).await?;
-    let ca_pem = pem_certificate(&ca);
-    let tls = client_config(&ca_pem, None)?;
-    let identity = apply(&wanted.node, &endpoint, tls, Some(&token.bearer)).await?;
+    let counter = Counter::at(&wanted.https)?;
+    let ca_pem = counter.recognise(&counter.look().await?, &token)?;
+    let identity = counter.certify(&wanted.node, &token, &ca_pem).await?;
     save(wanted.files.clone(), ca_pem, identity).await?;
     tracing::info!(node = %wanted.node, "the node has a certificate now");
     Ok(Enrolled::Issued)
 }
 
-const FRESH_TOKEN: &str = "get a fresh token in the cloud with: kedge token create";
-
-fn expired_token(token: &Token) -> Failure {
-    let since = Timestamp::from_second(token.expires).map(rfc3339).unwrap_or_default();
-    Failure::new("KE-TOKEN-002", "the join token has expired")
-        .because(format!("it was valid until {since}"))
-        .fix(FRESH_TOKEN)
-}
-
-pub(super) fn endpoint(address: &str) -> Result<Endpoint, Failure> {
-    Endpoint::parse(address, 10002).ok_or_else(|| {
-        Failure::new("KE-LINK-001", format!("the cloud's address {address:?} cannot be used"))
-            .because("it is not host:port")
-            .fix("write it as cloud.example:10002")
-            .exit(Exit::Configuration)
-    })
-}
-
 /// Gets the next certificate with the present one; no token is needed. It lies beside the present one until
 /// [`promote`] puts it in its place. A new authority of the cloud is trusted from then on, beside the present one.
 pub(super) async fn renew(wanted: &Enrolment, present: &Credentials) -> Result<(), Failure> {
-    let endpoint = endpoint(&wanted.https)?;
+    let counter = Counter::at(&wanted.https)?;
     let tls = client_config(&present.ca_pem, Some(&present.identity))?;
-    let identity = apply(&wanted.node, &endpoint, tls.clone(), None).await?;
+    let identity = counter.apply(&wanted.node, tls.clone(), None).await?;
     // The connection is verified, so the cloud's word on its authority counts.
-    let ca = match download_ca(&endpoint, tls).await {
+    let ca = match counter.authority(tls).await {
         Ok(ca) => extended(&present.ca_pem, &ca),
         Err(failure) => {
             tracing::debug!(code = failure.code, "the authority could not be looked at");
@@ -133,101 +104,6 @@ fn extended(ca_pem: &str, der: &[u8]) -> Option<String> {
     }
     let new = pem_certificate(der) + ca_pem;
     client_config(&new, None).is_ok().then_some(new)
-}
-
-async fn fetch_ca(endpoint: &Endpoint, token: &Token) -> Result<Bytes, Failure> {
-    let ca = download_ca(endpoint, unverified_client_config()?).await?;
-    if !token.fits(&ca) {
-        return Err(Failure::new("KE-TOKEN-001", "the join token belongs to another cloud")
-            .because(format!("the hash in the token is not that of the authority at {endpoint}"))
-            .fix("check the address, or get the token from this cloud with: kedge token create"));
-    }
-    Ok(ca)
-}
-
-async fn download_ca(endpoint: &Endpoint, tls: Arc<rustls::ClientConfig>) -> Result<Bytes, Failure> {
-    let request = http::Request::get("/ca.crt").body(Full::default()).map_err(no_request)?;
-    let answer = fetch(endpoint, tls, request, SIZE, TIME).await;
-    let (status, ca) = answer.map_err(|error| unreachable(endpoint, &error))?;
-    if status != StatusCode::OK {
-        return Err(Failure::new("KE-LINK-003", format!("{endpoint} does not serve /ca.crt"))
-            .because(format!("it answered with status {}", status.as_u16()))
-            .fix("check that the address is that of a kedge or KubeEdge cloud"));
-    }
-    Ok(ca)
-}
-
-async fn apply(
-    node: &NodeName,
-    endpoint: &Endpoint,
-    tls: Arc<rustls::ClientConfig>,
-    bearer: Option<&str>,
-) -> Result<Identity, Failure> {
-    let csr = Request::new(&format!("system:node:{node}"), &["system:nodes"])?;
-    let mut request = http::Request::get("/edge.crt").header("NodeName", node.as_str());
-    if let Some(bearer) = bearer {
-        request = request.header(http::header::AUTHORIZATION, format!("Bearer {bearer}"));
-    }
-    let request = request.body(Full::new(Bytes::from(csr.csr_der.clone()))).map_err(no_request)?;
-    let answer = fetch(endpoint, tls, request, SIZE, TIME).await;
-    let (status, body) = answer.map_err(|error| unreachable(endpoint, &error))?;
-    let said = || {
-        let text = String::from_utf8_lossy(&body);
-        let line: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
-        format!("{endpoint} answered {}: {line}", status.as_u16())
-    };
-    match status {
-        StatusCode::OK => csr.fulfil(&body),
-        StatusCode::UNAUTHORIZED if bearer.is_some() => {
-            let what = format!("the cloud refuses a certificate for {node}");
-            Err(Failure::new("KE-TOKEN-003", what).because(said()).fix(FRESH_TOKEN))
-        }
-        _ => Err(Failure::new("KE-CERT-004", format!("the cloud gives no certificate to {node}"))
-            .because(said())
-            .fix("see the cloud's log; join again with a fresh token if it does not know the node")),
-    }
-}
-
-fn no_request(error: http::Error) -> Failure {
-    Failure::new("KE-LINK-001", "the request to the cloud cannot be made").because(error)
-}
-
-fn unreachable(endpoint: &Endpoint, error: &FetchError) -> Failure {
-    match error {
-        FetchError::Dial(error) => dial_failure(endpoint, error),
-        other => Failure::new("KE-LINK-002", format!("cannot reach the cloud at {endpoint}"))
-            .because(other)
-            .fix("check the address, the network and that the cloud runs")
-            .exit(Exit::Unreachable),
-    }
-}
-
-/// Tells a broken trust from a broken network.
-pub(super) fn dial_failure(endpoint: &Endpoint, error: &DialError) -> Failure {
-    let DialError::Tls(tls) = error else {
-        return Failure::new("KE-LINK-002", format!("cannot reach the cloud at {endpoint}"))
-            .because(error)
-            .fix("check the address, the network and that the cloud runs")
-            .exit(Exit::Unreachable);
-    };
-    let what = format!("there is no trust between this node and the cloud at {endpoint}");
-    match tls {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForNameContext { .. })
-        | rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName) => Failure::new(
-            "KE-CERT-005",
-            what,
-        )
-        .because(format!("the cloud's certificate does not name {}", endpoint.host))
-        .fix(
-            "use an address that the certificate names, or add this one to the cloud's advertised addresses",
-        ),
-        rustls::Error::AlertReceived(alert) => Failure::new("KE-CERT-006", what)
-            .because(format!("the cloud refuses the node's certificate ({alert:?})"))
-            .fix("join again with a fresh token: kedge token create"),
-        other => Failure::new("KE-CERT-003", what)
-            .because(other)
-            .fix("check the clock; if the cloud was set up anew, join again with a token of it"),
-    }
 }
 
 /// A valid certificate and what the node trusts.

@@ -2,11 +2,13 @@
 //! Other edge modules hold an [`Uplink`]; the switchboard takes [`Inbound`] messages from it.
 
 mod book;
+mod counter;
 mod enrol;
 mod module;
 mod renewal;
 mod session;
 
+pub use counter::{Counter, Shown};
 pub use enrol::{Enrolled, Enrolment, Files, enrol};
 
 use crate::base::{Failure, Gone, Module, now_ms};

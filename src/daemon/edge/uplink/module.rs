@@ -1,7 +1,8 @@
 //! The uplink as a module: enrol, connect, serve, lose, again. Without a cloud it waits and the node works on.
 
 use super::book::Book;
-use super::enrol::{self, Credentials, Enrolment, dial_failure, enrol};
+use super::counter::dial_failure;
+use super::enrol::{self, Credentials, Enrolment, enrol};
 use super::renewal::Rotation;
 use super::session::{Desk, End, serve};
 use super::{Config, Inbound, Link, LinkState, Outgoing};
