@@ -21,6 +21,8 @@ pub(super) struct Sources {
     pub uplink: Uplink,
     pub broker: Broker,
     pub node: NodeHandle,
+    /// Name and version of the container runtime; empty while it is not known.
+    pub runtime: String,
     /// `None` when this node runs no pods.
     pub pods: Option<PodHandle>,
     pub modules: SupervisorHandle,
@@ -43,7 +45,9 @@ async fn collect(from: &Sources) -> Value {
         "role": "edge",
         "version": env!("CARGO_PKG_VERSION"),
         "kubeletVersion": KUBELET_VERSION,
-        "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason},
+        "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason,
+            "confirmed": node.confirmed},
+        "runtime": {"state": node.runtime, "version": from.runtime},
         "link": *from.uplink.info().borrow(),
         "modules": from.modules.modules(),
         "pods": from.pods.as_ref().map(PodHandle::summaries).unwrap_or_default(),

@@ -102,6 +102,7 @@ impl Edge {
             uplink,
             broker,
             node,
+            runtime: found.as_ref().map(|found| found.version.clone()).unwrap_or_default(),
             pods,
             modules: supervisor.handle(),
         });

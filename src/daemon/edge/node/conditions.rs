@@ -13,8 +13,10 @@ pub(super) enum RuntimeState {
     Ready,
     /// This node runs no pods by its configuration.
     Off,
-    /// The runtime, or its network, is not ready; the sentence says why.
+    /// The runtime is not ready; the sentence says why.
     NotReady(String),
+    /// The runtime is ready and the pods' network is not; the sentence says why.
+    NoNetwork(String),
 }
 
 /// Below these the node is under pressure.
@@ -109,7 +111,7 @@ pub(super) fn decide(
         RuntimeState::Off => {
             (true, "KubeletReady", "kubelet is posting ready status (no pods on this node)".to_owned())
         }
-        RuntimeState::NotReady(why) => (false, "KubeletNotReady", why.clone()),
+        RuntimeState::NotReady(why) | RuntimeState::NoNetwork(why) => (false, "KubeletNotReady", why.clone()),
     };
     let all = [
         (

@@ -58,6 +58,24 @@ pub struct NodeStatus {
     pub ready: bool,
     /// Why it is not ready; empty when it is.
     pub reason: String,
+    /// The cloud has confirmed that it is ready.
+    pub confirmed: bool,
+    pub runtime: RuntimePhase,
+}
+
+/// How far the container runtime is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RuntimePhase {
+    /// It was not asked yet.
+    #[default]
+    Unknown,
+    /// This node runs no pods.
+    Off,
+    Down,
+    /// It serves, and the pods' network is not ready.
+    NoNetwork,
+    Ready,
 }
 
 /// The current state of the node; read it, never queue on it.

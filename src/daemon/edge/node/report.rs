@@ -3,7 +3,7 @@
 
 use super::conditions::RuntimeState;
 use super::object::{self, Profile};
-use super::{LEASE_NAMESPACE, NodeStatus};
+use super::{LEASE_NAMESPACE, NodeStatus, RuntimePhase};
 use crate::base::{Backoff, Failure, Ready, Stop, now};
 use crate::cri::Runtime;
 use crate::daemon::edge::meta::Meta;
@@ -39,6 +39,7 @@ pub(super) struct Room {
 /// What is known while the module runs; all of it can be found again.
 struct Progress {
     registered: bool,
+    runtime: RuntimePhase,
     /// The status as measured last.
     status: Value,
     /// The status that the cloud has confirmed, and when.
@@ -70,6 +71,7 @@ impl Room {
         let mut link = self.uplink.link();
         let mut progress = Progress {
             registered: false,
+            runtime: RuntimePhase::Unknown,
             status: Value::Null,
             reported: None,
             lease: None,
@@ -118,7 +120,8 @@ impl Room {
             None => self.stored_conditions().await,
         };
         progress.status = object::status(&self.profile, &measured, &runtime, &version, &before, now());
-        let again = if matches!(runtime, RuntimeState::NotReady(_)) {
+        progress.runtime = phase(&runtime);
+        let again = if matches!(runtime, RuntimeState::NotReady(_) | RuntimeState::NoNetwork(_)) {
             RUNTIME_RETRY.min(self.status_update)
         } else {
             self.status_update
@@ -145,16 +148,14 @@ impl Room {
                 let conditions = answer.status.unwrap_or_default().conditions;
                 let broken = conditions.into_iter().find(|condition| !condition.status);
                 broken.map_or(RuntimeState::Ready, |condition| {
-                    let what = if condition.kind == "NetworkReady" {
-                        "container runtime network not ready"
-                    } else {
-                        "container runtime not ready"
+                    let network = condition.kind == "NetworkReady";
+                    let what = match network {
+                        true => "container runtime network not ready",
+                        false => "container runtime not ready",
                     };
                     let (kind, reason) = (condition.kind, condition.reason);
-                    RuntimeState::NotReady(format!(
-                        "{what}: {kind}=false reason:{reason} message:{}",
-                        condition.message
-                    ))
+                    let why = format!("{what}: {kind}=false reason:{reason} message:{}", condition.message);
+                    if network { RuntimeState::NoNetwork(why) } else { RuntimeState::NotReady(why) }
                 })
             }
             Err(error) => RuntimeState::NotReady(format!("container runtime is down: {error}")),
@@ -306,13 +307,31 @@ impl Room {
         let text = |field: &str| condition.and_then(|c| c.get(field)).and_then(Value::as_str).unwrap_or("");
         let ready = text("status") == "True";
         let reason = if ready { String::new() } else { text("message").to_owned() };
-        let told = NodeStatus { registered: progress.registered, ready, reason };
+        let (registered, runtime) = (progress.registered, progress.runtime);
+        let confirmed = progress.reported.as_ref().is_some_and(|(status, _)| is_ready(status));
+        let told = NodeStatus { registered, ready, reason, confirmed, runtime };
         self.state.send_if_modified(|state| {
             let changed = *state != told;
             *state = told;
             changed
         });
     }
+}
+
+fn phase(runtime: &RuntimeState) -> RuntimePhase {
+    match runtime {
+        RuntimeState::Ready => RuntimePhase::Ready,
+        RuntimeState::Off => RuntimePhase::Off,
+        RuntimeState::NotReady(_) => RuntimePhase::Down,
+        RuntimeState::NoNetwork(_) => RuntimePhase::NoNetwork,
+    }
+}
+
+fn is_ready(status: &Value) -> bool {
+    let conditions = status.get("conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|c| {
+        c.get("type").is_some_and(|kind| kind == "Ready") && c.get("status").is_some_and(|is| is == "True")
+    })
 }
 
 impl Progress {
