@@ -580,7 +580,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__token__subcmd__create)
-            opts="-q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --join-file --dry-run --quiet --plain --help"
+            opts="-q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --takeover --join-file --dry-run --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -175,6 +175,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many nodes may join with it [default: any number]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l node -d 'The only node that may join with it' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l join-file -d 'Write the token to this file, for its owner only, instead of printing it' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l takeover -d 'Let another machine take this node\'s name with it'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l dry-run -d 'Check, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l plain -d 'No colour and no spinner, even on a terminal'

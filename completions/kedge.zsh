@@ -314,6 +314,7 @@ _arguments "${_arguments_options[@]}" : \
 '--uses=[How many nodes may join with it \[default\: any number\]]:N:_default' \
 '--node=[The only node that may join with it]:NAME:_default' \
 '--join-file=[Write the token to this file, for its owner only, instead of printing it]:FILE:_files' \
+'--takeover[Let another machine take this node'\''s name with it]' \
 '--dry-run[Check, and change nothing]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
