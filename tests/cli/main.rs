@@ -14,6 +14,7 @@ mod full_disk;
 mod hazards;
 mod help;
 mod hostile;
+mod house;
 mod kubectl;
 mod offline;
 mod pods;

@@ -3,6 +3,7 @@
 pub mod cloudcore;
 pub mod edgecore;
 pub mod fleet;
+pub mod house;
 pub mod letter;
 pub mod machine;
 pub mod peer;

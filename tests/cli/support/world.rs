@@ -63,19 +63,9 @@ impl World {
 
     /// Starts the binary with these arguments; its output goes to `NAME.out` and `NAME.err`.
     pub fn start(&self, name: &str, args: &[String]) -> Daemon {
-        let out = self.dir.join(format!("{name}.out"));
-        let err = self.dir.join(format!("{name}.err"));
-        // What an earlier run of the same name has said does not count.
-        let skip = std::fs::metadata(&err).map_or(0, |file| file.len());
-        let child = Command::new(binary())
-            .args(args)
-            .env("KEDGE_LOG", "info,kedge=debug")
-            .stdin(Stdio::null())
-            .stdout(File::options().create(true).append(true).open(&out).unwrap())
-            .stderr(File::options().create(true).append(true).open(&err).unwrap())
-            .spawn()
-            .unwrap();
-        Daemon { child, err, skip, ended: false }
+        let mut command = Command::new(binary());
+        command.args(args);
+        Daemon::start(&self.dir, name, &mut command)
     }
 
     /// Starts `kedge up` and waits for its `ready`.
@@ -270,14 +260,39 @@ fn tail(path: &Path) -> String {
 /// A running daemon; ended when dropped.
 pub struct Daemon {
     child: Child,
+    /// The process that does the work, where the child only waits for it.
+    worker: Option<u32>,
     err: PathBuf,
     skip: u64,
     ended: bool,
 }
 
 impl Daemon {
+    /// Starts a program; its output goes to `NAME.out` and `NAME.err` in the directory.
+    pub fn start(dir: &Path, name: &str, command: &mut Command) -> Daemon {
+        let out = dir.join(format!("{name}.out"));
+        let err = dir.join(format!("{name}.err"));
+        // What an earlier run of the same name has said does not count.
+        let skip = std::fs::metadata(&err).map_or(0, |file| file.len());
+        let child = command
+            .env("KEDGE_LOG", "info,kedge=debug")
+            .stdin(Stdio::null())
+            .stdout(File::options().create(true).append(true).open(&out).unwrap())
+            .stderr(File::options().create(true).append(true).open(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Daemon { child, worker: None, err, skip, ended: false }
+    }
+
+    /// Names the process that does the work of the child.
+    #[must_use]
+    pub fn by(mut self, worker: u32) -> Daemon {
+        self.worker = Some(worker);
+        self
+    }
+
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.worker.unwrap_or_else(|| self.child.id())
     }
 
     /// Waits until the daemon's talk has a line that starts with these words.
@@ -318,6 +333,9 @@ impl Daemon {
 
     /// Kills the daemon without a warning.
     pub fn kill(&mut self) {
+        if let Some(worker) = self.worker {
+            signal(worker, "KILL");
+        }
         drop(self.child.kill());
         drop(self.child.wait());
         self.ended = true;
