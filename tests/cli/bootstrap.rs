@@ -2,91 +2,14 @@
 //! back to it, and are told why when they cannot.
 
 use crate::support::eventually;
-use crate::support::machine::{free_ports, memory};
-use crate::support::world::{Daemon, World};
+use crate::support::machine::memory;
+use crate::support::replica::{EdgeFile, Replica};
+use crate::support::world::World;
 use kedge::pki::{Authority, Token};
-use serde_json::{Value, json};
-use std::path::PathBuf;
+use serde_json::Value;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(40);
-
-/// A cloud of its own beside the world's.
-struct Second {
-    config: PathBuf,
-    hub: u16,
-    cert: u16,
-    mqtt: u16,
-}
-
-impl Second {
-    fn new(world: &World) -> Second {
-        let [hub, cert, stream, tunnel, mqtt] = free_ports();
-        let dir = world.dir.join("second");
-        let at = |path: &str| dir.join(path).display().to_string();
-        // What `keadm init` leaves for cloudcore, with places and ports of this world.
-        let config = json!({
-            "apiVersion": "cloudcore.config.kubeedge.io/v1alpha2",
-            "kind": "CloudCore",
-            "kubeAPIConfig": {"kubeConfig": world.kubeconfig(), "master": format!("https://127.0.0.1:{}", world.ports.api)},
-            "modules": {
-                "cloudHub": {
-                    "advertiseAddress": ["127.0.0.1"],
-                    "dnsNames": [""],
-                    "nodeLimit": 1000,
-                    "tlsCAFile": at("ca/rootCA.crt"),
-                    "tlsCAKeyFile": at("ca/rootCA.key"),
-                    "tlsCertFile": at("certs/server.crt"),
-                    "tlsPrivateKeyFile": at("certs/server.key"),
-                    "websocket": {"enable": true, "port": hub, "address": "127.0.0.1"},
-                    "https": {"enable": true, "port": cert, "address": "127.0.0.1"},
-                    "unixsocket": {"enable": true, "address": format!("unix://{}", at("kubeedge.sock"))},
-                },
-                "cloudStream": {"enable": false, "streamPort": stream, "tunnelPort": tunnel},
-            },
-            "kedge": {"dataDir": at("data")},
-        });
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("cloudcore.yaml");
-        std::fs::write(&path, config.to_string()).unwrap();
-        Second { config: path, hub, cert, mqtt }
-    }
-
-    fn start(&self, world: &World, name: &str) -> Daemon {
-        let args = ["cloud", "run", "--config", self.config.to_str().unwrap()].map(str::to_owned);
-        let mut cloud = world.start(name, &args);
-        cloud.wait_for("ready", SOON);
-        cloud
-    }
-
-    /// An edge of this cloud; it runs no pods.
-    fn edge(&self, world: &World, node: &str, token: Option<&str>) -> Daemon {
-        let dir = world.dir.join(node);
-        let at = |path: &str| dir.join(path).display().to_string();
-        let config = json!({
-            "apiVersion": "edgecore.config.kubeedge.io/v1alpha2",
-            "kind": "EdgeCore",
-            "database": {"dataSource": at("edgecore.db")},
-            "modules": {
-                "edgeHub": {
-                    "httpServer": format!("https://127.0.0.1:{}", self.cert),
-                    "token": token.unwrap_or_default(),
-                    "tlsCaFile": at("ca/rootCA.crt"),
-                    "tlsCertFile": at("certs/server.crt"),
-                    "tlsPrivateKeyFile": at("certs/server.key"),
-                    "websocket": {"enable": true, "server": format!("127.0.0.1:{}", self.hub)},
-                },
-                "edged": {"enable": false, "hostnameOverride": node},
-                "eventBus": {"mqttMode": 0, "mqttServerInternal": format!("tcp://127.0.0.1:{}", self.mqtt)},
-                "edgeStream": {"enable": false},
-            },
-        });
-        std::fs::create_dir_all(dir.join("config")).unwrap();
-        let path = dir.join("config/edgecore.yaml");
-        std::fs::write(&path, config.to_string()).unwrap();
-        world.start(node, &["edge", "run", "--config", path.to_str().unwrap()].map(str::to_owned))
-    }
-}
 
 fn is_ready(world: &World, node: &str) {
     eventually(&format!("{node} is Ready"), SOON, || {
@@ -107,10 +30,17 @@ fn secret(world: &World, name: &str, key: &str) -> Vec<u8> {
 fn a_cloud_works_against_an_api_by_its_kubeconfig_alone() {
     let world = World::new("bootstrap");
     let _api = world.cloud();
-    let second = Second::new(&world);
-    let mut cloud = second.start(&world, "second");
+    let second = Replica::new(&world, "second");
+    let mut cloud = second.start(&world);
     let token = world.kedge(&["gettoken"]).stdout.trim().to_owned();
-    let mut edge = second.edge(&world, "edge-2", Some(&token));
+    let file = |token| EdgeFile {
+        node: "edge-2",
+        hub: second.hub,
+        cert: second.cert,
+        mqtt: world.ports.mqtt,
+        token,
+    };
+    let mut edge = file(Some(&token)).start(&world);
     is_ready(&world, "edge-2");
     let memory = memory(cloud.pid());
     eprintln!(
@@ -122,9 +52,9 @@ fn a_cloud_works_against_an_api_by_its_kubeconfig_alone() {
     // The node keeps its certificate over restarts of either side.
     let cert = std::fs::read(world.dir.join("edge-2/certs/server.crt")).unwrap();
     cloud.interrupt();
-    let _cloud = second.start(&world, "second");
+    let _cloud = second.start(&world);
     edge.interrupt();
-    let _edge = second.edge(&world, "edge-2", None);
+    let _edge = file(None).start(&world);
     eventually("the node is connected again", SOON, || {
         let said = std::fs::read_to_string(world.dir.join("second.err")).unwrap();
         if said.matches("the node is connected").count() >= 2 { Ok(()) } else { Err(world.log("second.err")) }
@@ -140,7 +70,6 @@ fn a_node_that_cannot_join_is_told_why() {
         Authority::from_der(&secret(&world, "casecret", "cadata"), &secret(&world, "casecret", "cakeydata"))
             .unwrap();
     let p = world.ports;
-    let second = Second { config: PathBuf::new(), hub: p.hub, cert: p.cert, mqtt: p.mqtt };
     let for_another = world.kedge(&["token", "create", "--node", "edge-9"]).stdout.trim().to_owned();
     let stranger = Authority::generate("KubeEdge").unwrap();
     let mut node = 20;
@@ -148,7 +77,8 @@ fn a_node_that_cannot_join_is_told_why() {
         node += 1;
         let name = format!("edge-{node}");
         prepare(&name);
-        let mut edge = second.edge(&world, &name, Some(token));
+        let file = EdgeFile { node: &name, hub: p.hub, cert: p.cert, mqtt: p.mqtt, token: Some(token) };
+        let mut edge = file.start(&world);
         eventually(&format!("{name} is told with {code}"), SOON, || {
             let said = world.log(&format!("{name}.err"));
             if said.contains(code) && said.contains(words) { Ok(()) } else { Err(said) }

@@ -18,6 +18,7 @@ mod house;
 mod kubectl;
 mod offline;
 mod pods;
+mod replicas;
 mod sessions;
 mod support;
 mod takeover;

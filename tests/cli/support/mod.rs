@@ -7,6 +7,9 @@ pub mod house;
 pub mod letter;
 pub mod machine;
 pub mod peer;
+pub mod relay;
+pub mod replica;
+pub mod service;
 pub mod world;
 
 use std::fmt::Debug;

@@ -28,6 +28,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Before a node is asked again whose differences found no room.
 const CROWDED: Duration = Duration::from_secs(2);
 const GET_LIMIT: Duration = Duration::from_secs(60);
+/// Objects that the log of a repair names.
+const NAMED: usize = 8;
 
 /// What the module hears.
 #[derive(Debug)]
@@ -260,8 +262,10 @@ async fn mend(shared: &Shared, node: NodeName, holdings: Holdings, moment: Momen
     if repair == Repair::default() {
         return;
     }
+    let first: Vec<String> = repair.lacking.iter().take(NAMED).map(|(key, _)| key.to_string()).collect();
     tracing::debug!(
-        %node, lacking = repair.lacking.len(), surplus = repair.surplus.len(), "what the node holds is mended"
+        %node, lacking = repair.lacking.len(), surplus = repair.surplus.len(), first = first.join(" "),
+        "what the node holds is mended"
     );
     for holding in repair.surplus {
         told(remove(shared, &node, &holding).await);
