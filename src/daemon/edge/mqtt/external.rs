@@ -1,5 +1,5 @@
 //! The edge as a client of a foreign broker (protocol.md §5.1): one connection that listens and one that speaks, as
-//! KubeEdge has them, each opened again 5 s after it is lost. What in-process readers want is what the foreign broker is
+//! KubeEdge has them, each opened again 2 s after it is lost. What in-process readers want is what the foreign broker is
 //! asked for; what comes goes to them alone, so two brokers never feed each other. The module starts both.
 
 use super::codec::{Outbound, PublishHead};
@@ -22,8 +22,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Before a connection is opened again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Before a connection is opened again: a broker that was away for a moment has the edge back within 5 s.
+const AGAIN: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// Messages that may be on their way unacknowledged.
 const WINDOW: usize = 32;
