@@ -7,6 +7,7 @@ mod device;
 mod edge;
 mod edge_store;
 mod embedded;
+mod explain;
 mod gettoken;
 mod meta;
 mod pods;
@@ -44,6 +45,7 @@ enum Command {
     Completion(completion::Args),
     Device(device::Args),
     Edge(edge::Args),
+    Explain(explain::Args),
     Gettoken(gettoken::Args),
     Meta(meta::Args),
     Pods(pods::Args),
@@ -93,6 +95,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Completion(args) => completion::run(args, term),
         Command::Device(args) => device::run(args, term),
         Command::Edge(args) => edge::run(args, term),
+        Command::Explain(args) => explain::run(args, term),
         Command::Gettoken(args) => gettoken::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),

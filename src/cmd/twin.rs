@@ -5,7 +5,7 @@ mod cluster;
 mod local;
 
 use super::DataDir;
-use crate::base::{Exit, Failure, Output, Term, now_ms};
+use crate::base::{Exit, Failure, Output, Term, nearest, now_ms};
 use crate::model::DeviceId;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -268,30 +268,6 @@ fn hint<'a>(failure: Failure, name: &str, known: impl Iterator<Item = &'a str>, 
     }
 }
 
-/// The known name with the fewest edits, if it is near enough to be meant.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = name.chars().count() / 3 + 1;
-    known
-        .map(|other| (distance(name, other), other))
-        .filter(|(edits, _)| *edits <= allowed)
-        .min()
-        .map(|(_, other)| other)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((above_left, above), y) in row.iter().zip(row.iter().skip(1)).zip(&b) {
-            let left = next.last().copied().unwrap_or_default();
-            next.push((above_left + usize::from(x != *y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 fn show(properties: &[Property], form: Form, term: &Term) -> Result<(), Failure> {
     if form.output != Output::Text {
         return term
@@ -343,14 +319,6 @@ mod tests {
     fn columns_stand_below_each_other() {
         let rows = [["DEVICE", "AGE"], ["default/t1", "5s"]].map(|row| row.map(str::to_owned));
         assert_eq!(aligned(&rows), "DEVICE      AGE\ndefault/t1  5s");
-    }
-
-    #[test]
-    fn near_names_are_offered() {
-        let known = ["temperature", "target"];
-        assert_eq!(nearest("temprature", known.into_iter()), Some("temperature"));
-        assert_eq!(nearest("xyz", known.into_iter()), None);
-        assert_eq!(nearest("", known.into_iter()), None);
     }
 
     #[test]

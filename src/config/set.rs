@@ -1,8 +1,7 @@
 //! `--set path=value,…`: changes to a configuration document as they are typed, in keadm's grammar. The default document
 //! says which paths exist and of which kind their values are. Commands use it; it writes nothing.
 
-use super::merge::nearest;
-use crate::base::{Exit, Failure};
+use crate::base::{Exit, Failure, nearest};
 use serde_json::{Map, Value};
 
 /// Items and characters that one `--set` may have.
@@ -145,8 +144,7 @@ fn find<'a>(known: &'a Value, key: &str) -> Result<(String, &'a Value), String> 
             if let Some(name) = fields.keys().find(same) {
                 return Ok((name.clone(), fields.get(name).unwrap_or(&Value::Null)));
             }
-            let names: Vec<String> = fields.keys().cloned().collect();
-            let near = nearest(key, &names).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            let near = nearest(key, fields.keys().map(String::as_str)).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
             Err(format!("there is no key {key}{near}"))
         }
         Value::Object(_) | Value::Null => Ok((key.to_owned(), &Value::Null)),

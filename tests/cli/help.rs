@@ -2,7 +2,7 @@
 
 use crate::support::kedge;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "",
     "cloud",
     "cloud config",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 24] = [
     "edge",
     "edge config",
     "edge run",
+    "explain",
     "gettoken",
     "meta",
     "meta get",

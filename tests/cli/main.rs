@@ -24,4 +24,5 @@ mod router;
 mod sessions;
 mod support;
 mod takeover;
+mod toolbox;
 mod up;

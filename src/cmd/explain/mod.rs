@@ -1,0 +1,222 @@
+//! `kedge explain`: the page for a code, from inside the binary, in English or Chinese. One file of pages per area stands
+//! in `pages/`; a test demands a page for every code in the sources and a code for every page.
+
+mod page;
+
+use super::edge_store::table;
+use crate::base::{Exit, Failure, Output, Term, nearest};
+use page::{Page, Text, read};
+use serde::Serialize;
+use serde_json::json;
+
+/// Explain an error code, or list all of them
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  kedge explain KE-TOKEN-001\n  kedge explain --lang zh -o json")]
+pub struct Args {
+    /// The code; all are listed when it is left out
+    #[arg(value_name = "CODE")]
+    code: Option<String>,
+    /// Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out
+    #[arg(long, value_enum)]
+    lang: Option<Lang>,
+    /// Form of the output
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum Lang {
+    /// English
+    En,
+    /// Chinese
+    Zh,
+}
+
+impl Lang {
+    /// The first of the usual variables that is set decides, as it does for other programs.
+    fn of_environment(read: impl Fn(&str) -> Option<String>) -> Lang {
+        let set =
+            ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().filter_map(read).find(|text| !text.is_empty());
+        if set.is_some_and(|text| text.to_lowercase().starts_with("zh")) { Lang::Zh } else { Lang::En }
+    }
+}
+
+impl Page {
+    fn text(&self, lang: Lang) -> &Text {
+        match lang {
+            Lang::En => &self.en,
+            Lang::Zh => &self.zh,
+        }
+    }
+}
+
+/// What JSON and YAML show of a page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown<'a> {
+    code: &'a str,
+    lang: Lang,
+    #[serde(flatten)]
+    text: &'a Text,
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    let lang = args.lang.unwrap_or_else(|| Lang::of_environment(|name| std::env::var(name).ok()));
+    let pages = read(PAGES);
+    match args.code {
+        Some(code) => show(find(&pages, &code)?, lang, args.output, term)?,
+        None => list(&pages, lang, args.output, term)?,
+    }
+    Ok(Exit::Done)
+}
+
+fn find<'a>(pages: &'a [Page], code: &str) -> Result<&'a Page, Failure> {
+    let wanted = code.trim().to_uppercase();
+    pages.iter().find(|page| page.code == wanted).ok_or_else(|| {
+        let near = nearest(&wanted, pages.iter().map(|page| page.code.as_str()));
+        let fix = match near {
+            Some(near) => format!("did you mean {near}? `kedge explain` lists all codes"),
+            None => "`kedge explain` lists all codes".to_owned(),
+        };
+        Failure::new("KE-EXPLAIN-001", format!("there is no page for {code:?}")).fix(fix).exit(Exit::Usage)
+    })
+}
+
+fn show(page: &Page, lang: Lang, output: Output, term: &Term) -> Result<(), Failure> {
+    let text = page.text(lang);
+    if output != Output::Text {
+        let shown = Shown { code: &page.code, lang, text };
+        let mut value = json!({"apiVersion": "kedge.io/v1", "kind": "Explanation"});
+        if let (Some(all), Ok(serde_json::Value::Object(page))) =
+            (value.as_object_mut(), serde_json::to_value(shown))
+        {
+            all.extend(page);
+        }
+        return term.value(&value, output);
+    }
+    let [means, how, act] = match lang {
+        Lang::En => ["What it means", "How it comes about", "What to do"],
+        Lang::Zh => ["含义", "原因", "处理"],
+    };
+    term.data(&format!(
+        "{}  {}\n\n{means}\n  {}\n\n{how}\n  {}\n\n{act}\n  {}",
+        page.code, text.title, text.means, text.how, text.act
+    ));
+    Ok(())
+}
+
+fn list(pages: &[Page], lang: Lang, output: Output, term: &Term) -> Result<(), Failure> {
+    if output != Output::Text {
+        let items: Vec<Shown> =
+            pages.iter().map(|page| Shown { code: &page.code, lang, text: page.text(lang) }).collect();
+        let list = json!({"apiVersion": "kedge.io/v1", "kind": "ExplanationList", "items": items});
+        return term.value(&list, output);
+    }
+    let rows = pages.iter().map(|page| vec![page.code.clone(), page.text(lang).title.clone()]);
+    term.data(&table(&["CODE", "TITLE"], rows));
+    Ok(())
+}
+
+/// The pages of every area, in the order of their names.
+const PAGES: &[&str] = &[
+    include_str!("pages/api.md"),
+    include_str!("pages/cert.md"),
+    include_str!("pages/cloud.md"),
+    include_str!("pages/cni.md"),
+    include_str!("pages/config.md"),
+    include_str!("pages/device.md"),
+    include_str!("pages/explain.md"),
+    include_str!("pages/file.md"),
+    include_str!("pages/hub.md"),
+    include_str!("pages/image.md"),
+    include_str!("pages/kube.md"),
+    include_str!("pages/link.md"),
+    include_str!("pages/meta.md"),
+    include_str!("pages/module.md"),
+    include_str!("pages/mqtt.md"),
+    include_str!("pages/pki.md"),
+    include_str!("pages/pod.md"),
+    include_str!("pages/port.md"),
+    include_str!("pages/router.md"),
+    include_str!("pages/run.md"),
+    include_str!("pages/runtime.md"),
+    include_str!("pages/status.md"),
+    include_str!("pages/store.md"),
+    include_str!("pages/term.md"),
+    include_str!("pages/token.md"),
+    include_str!("pages/twin.md"),
+    include_str!("pages/up.md"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    fn place(below: &str) -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
+    }
+
+    /// Every `"KE-AREA-NNN"` in the sources; TEST and X are the areas of tests.
+    fn codes(dir: &Path, found: &mut BTreeSet<String>) {
+        let code = regex::Regex::new(r#""(KE-([A-Z0-9]+)-[0-9]{3})""#).unwrap();
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                codes(&path, found);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let of_product = |found: &regex::Captures| !["TEST", "X"].contains(&&found[2]);
+                found.extend(code.captures_iter(&text).filter(of_product).map(|found| found[1].to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_has_a_page_and_every_page_a_code() {
+        let mut used = BTreeSet::new();
+        codes(&place("src"), &mut used);
+        let told: BTreeSet<String> = read(PAGES).into_iter().map(|page| page.code).collect();
+        let untold: Vec<_> = used.difference(&told).collect();
+        let unused: Vec<_> = told.difference(&used).collect();
+        assert!(
+            untold.is_empty() && unused.is_empty(),
+            "codes without a page in src/cmd/explain/pages: {untold:?}; pages without a code: {unused:?}"
+        );
+    }
+
+    #[test]
+    fn every_page_is_well_formed_and_stands_in_its_areas_file() {
+        let mut listed = 0;
+        for entry in fs::read_dir(place("src/cmd/explain/pages")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(PAGES.contains(&text.as_str()), "{} is not in the list of pages", path.display());
+            listed += 1;
+            let pages = page::parse(&text).unwrap_or_else(|wrong| panic!("{}: {wrong}", path.display()));
+            let area = path.file_stem().unwrap().to_string_lossy().to_uppercase();
+            for page in pages {
+                assert!(page.code.starts_with(&format!("KE-{area}-")), "{} in {area}", page.code);
+            }
+        }
+        assert_eq!(listed, PAGES.len());
+        let codes: Vec<String> = read(PAGES).into_iter().map(|page| page.code).collect();
+        let unique: BTreeSet<&String> = codes.iter().collect();
+        assert_eq!(unique.len(), codes.len(), "a code has two pages");
+    }
+
+    #[test]
+    fn the_environment_chooses_the_language() {
+        let lang = |set: &[(&str, &str)]| {
+            let set: Vec<(String, String)> =
+                set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            Lang::of_environment(|name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
+        };
+        assert_eq!(lang(&[]), Lang::En);
+        assert_eq!(lang(&[("LANG", "zh_CN.UTF-8")]), Lang::Zh);
+        assert_eq!(lang(&[("LC_ALL", "C.UTF-8"), ("LANG", "zh_CN.UTF-8")]), Lang::En);
+    }
+}

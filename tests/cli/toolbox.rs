@@ -1,0 +1,3 @@
+//! The operator's smaller commands, from the outside.
+
+mod explain;
