@@ -28,6 +28,9 @@ _kedge() {
             kedge,edge)
                 cmd="kedge__subcmd__edge"
                 ;;
+            kedge,explain)
+                cmd="kedge__subcmd__explain"
+                ;;
             kedge,gettoken)
                 cmd="kedge__subcmd__gettoken"
                 ;;
@@ -104,7 +107,7 @@ _kedge() {
 
     case "${cmd}" in
         kedge)
-            opts="-q -h -V --quiet --plain --help --version cloud completion device edge gettoken meta pods status token twin up version"
+            opts="-q -h -V --quiet --plain --help --version cloud completion device edge explain gettoken meta pods status token twin up version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -368,6 +371,32 @@ _kedge() {
                     ;;
                 --log-level)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__explain)
+            opts="-o -q -h --lang --output --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --lang)
+                    COMPREPLY=($(compgen -W "en zh" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -32,6 +32,7 @@ complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the clou
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon or show its configuration'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "explain" -d 'Explain an error code, or list all of them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "meta" -d 'Show the objects that this node keeps'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "pods" -d 'Show the pods of this node'
@@ -116,6 +117,14 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand explain" -l lang -d 'Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out' -r -f -a "en\t'English'
+zh\t'Chinese'"
+complete -c kedge -n "__fish_kedge_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand explain" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand explain" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s q -l quiet -d 'Print nothing but data and errors'

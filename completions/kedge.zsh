@@ -195,6 +195,20 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'--lang=[Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out]:LANG:((en\:"English"
+zh\:"Chinese"))' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::code -- The code; all are listed when it is left out:_default' \
+&& ret=0
+;;
 (gettoken)
 _arguments "${_arguments_options[@]}" : \
 '--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
@@ -473,6 +487,7 @@ _kedge_commands() {
 'completion:Print the completion script of a shell' \
 'device:List devices, or play one' \
 'edge:Run the edge daemon or show its configuration' \
+'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
@@ -542,6 +557,11 @@ _kedge__subcmd__edge__subcmd__config_commands() {
 _kedge__subcmd__edge__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge run commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__explain_commands] )) ||
+_kedge__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge explain commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__gettoken_commands] )) ||
 _kedge__subcmd__gettoken_commands() {

@@ -144,7 +144,9 @@ fn find<'a>(known: &'a Value, key: &str) -> Result<(String, &'a Value), String> 
             if let Some(name) = fields.keys().find(same) {
                 return Ok((name.clone(), fields.get(name).unwrap_or(&Value::Null)));
             }
-            let near = nearest(key, fields.keys().map(String::as_str)).map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            let near = nearest(key, fields.keys().map(String::as_str))
+                .map(|name| format!("; did you mean {name}?"))
+                .unwrap_or_default();
             Err(format!("there is no key {key}{near}"))
         }
         Value::Object(_) | Value::Null => Ok((key.to_owned(), &Value::Null)),
