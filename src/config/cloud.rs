@@ -6,6 +6,7 @@ use super::{Loaded, Problem, merge, read_yaml, refuse};
 use crate::base::{Exit, Failure};
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,6 +36,10 @@ pub struct CloudConfig {
     pub install_crds: bool,
     /// Whether requests of nodes' local APIs are carried out.
     pub dynamic: bool,
+    /// Jobs are those of v1alpha1, as KubeEdge's feature gate disableNodeTaskV1alpha2 has it.
+    pub stage_jobs: bool,
+    /// Where the kedge binaries lie that nodes may upgrade to: `VERSION/ARCHITECTURE/kedge` and its `.sig`.
+    pub releases: PathBuf,
 }
 
 /// Where nodes connect, and what they get.
@@ -145,6 +150,7 @@ impl CloudConfig {
         config.data_dir.clone_from(&cloud);
         config.status_socket = cloud.join("kedge.sock");
         config.install_crds = true;
+        config.releases = data_dir.join("releases");
         config.api =
             ApiConfig { embedded: true, listen: loopback(ports.api), data_dir: data_dir.join("api") };
         let hub = &mut config.hub;
@@ -186,13 +192,14 @@ impl CloudConfig {
 }
 
 fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
-    let Raw { kube, modules, kedge } = raw;
+    let Raw { kube, modules, gates, kedge } = raw;
     let mut checker = Checker(problems);
     let kubeconfig = Some(kube.kube_config).filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = &kubeconfig {
         checker.absolute("kubeAPIConfig.kubeConfig", path);
     }
     checker.absolute("kedge.dataDir", &kedge.data_dir);
+    checker.absolute("kedge.releases", &kedge.releases);
     let hub = modules.cloud_hub;
     if !hub.enable || !hub.websocket.enable || !hub.https.enable {
         checker.wrong(
@@ -220,6 +227,8 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         status_socket: kedge.data_dir.join("kedge.sock"),
         install_crds: kedge.install_crds,
         dynamic: modules.dynamic_controller.enable,
+        stage_jobs: gates.get("disableNodeTaskV1alpha2") == Some(&Value::Bool(true)),
+        releases: kedge.releases,
         hub: HubConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
             https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
@@ -292,6 +301,8 @@ struct Raw {
     #[serde(rename = "kubeAPIConfig")]
     kube: RawKube,
     modules: RawModules,
+    #[serde(rename = "featureGates")]
+    gates: BTreeMap<String, Value>,
     kedge: RawKedge,
 }
 
@@ -382,6 +393,7 @@ struct RawStream {
 #[serde(rename_all = "camelCase")]
 struct RawKedge {
     data_dir: PathBuf,
+    releases: PathBuf,
     embedded: bool,
     api_listen: String,
     #[serde(rename = "installCRDs")]
@@ -429,6 +441,15 @@ mod tests {
         let modes = json!([{"node": {"enable": false}}]);
         assert_eq!(authorize(json!({"enable": false, "modes": modes})), Ok(false));
         assert_eq!(authorize(json!({"modes": modes})).unwrap_err().exit, Exit::Configuration);
+    }
+
+    #[test]
+    fn the_engine_of_jobs_is_chosen_by_kubeedges_feature_gate() {
+        let stages = |gates: Value| {
+            CloudConfig::from_value(&json!({"featureGates": gates}), "x").unwrap().config.stage_jobs
+        };
+        assert!(!stages(json!({})) && !stages(json!({"disableNodeTaskV1alpha2": false})));
+        assert!(stages(json!({"disableNodeTaskV1alpha2": true, "requireAuthorization": true})));
     }
 
     #[test]

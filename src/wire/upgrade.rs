@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// The image that KubeEdge's own installation files come in, where a job names none.
 pub const INSTALLATION_IMAGE: &str = "kubeedge/installation-package";
 
+/// Headers of a release that the cloud hands out: its signature in base64, its digest as `sha256:` and hexadecimal digits.
+pub const RELEASE_HEADERS: (&str, &str) = ("kedge-signature", "kedge-digest");
+
 /// An upgrade that can be asked of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeSpec {

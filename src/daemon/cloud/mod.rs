@@ -71,9 +71,9 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
         .router
         .enabled
         .then_some(control::RouterConfig { listen: config.router.listen, limit: config.router.limit });
-    let dynamic = config.dynamic;
-    let controllers =
-        control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, (dynamic, router)).await?;
+    let engine = if config.stage_jobs { control::JobEngine::Stages } else { control::JobEngine::Actions };
+    let wanted = (config.dynamic, router, engine);
+    let controllers = control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, wanted).await?;
     let mut supervisor = Supervisor::new();
     supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });
     let refresh = config.hub.token_refresh;
@@ -108,6 +108,7 @@ fn hub_config(
         node_limit: wanted.node_limit,
         authorize: wanted.authorize,
         keepalive: wanted.keepalive,
+        releases: config.releases.clone(),
         known_node: Arc::new(move |name| {
             nodes.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
         }),
@@ -140,6 +141,7 @@ fn facts(hub: Hub, modules: SupervisorHandle) -> Facts {
             "listen": hub.addresses(),
             "nodes": nodes,
             "refused": hub.refusals().facts(),
+            "releases": hub.releases().facts(),
         });
         Box::pin(async move { document })
     })

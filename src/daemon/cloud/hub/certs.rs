@@ -1,8 +1,8 @@
 //! HTTPS of the cloud for nodes that join (protocol.md §2.4): the authority's certificate, node certificates for a token
-//! or a certificate, and whether a node is known. Task reports go to `reports`.
+//! or a certificate, and whether a node is known. Task reports go to `reports`, releases come from `releases`.
 
 use super::reports::{self, Place};
-use super::{Arrival, Config, Refusals, authz};
+use super::{Arrival, Config, Refusals, Releases, authz, releases};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
 use crate::model::NodeName;
@@ -21,20 +21,27 @@ use tokio::sync::mpsc;
 const CSR_LIMIT: usize = 16 << 10;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// What requests are answered with.
+#[derive(Clone)]
+pub(super) struct Desk {
+    pub config: Arc<Config>,
+    pub refusals: Refusals,
+    pub arrivals: mpsc::Sender<Arrival>,
+    pub releases: Releases,
+}
+
 /// Answers one request.
-pub(super) async fn handle(
-    config: Arc<Config>,
-    refusals: Refusals,
-    arrivals: mpsc::Sender<Arrival>,
-    request: Request<Incoming>,
-    caller: Arc<Caller>,
-) -> Response<Body> {
+pub(super) async fn handle(desk: Desk, request: Request<Incoming>, caller: Arc<Caller>) -> Response<Body> {
+    let Desk { config, refusals, arrivals, releases } = desk;
     let path = request.uri().path().to_owned();
     let place = Place::of(&path);
     match (request.method(), place) {
         (&Method::POST, Some(place)) => return reports::take(place, request, &caller, &arrivals).await,
         (&Method::GET, None) => {}
         _ => return text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+    }
+    if let Some(asked) = releases::asked(&path) {
+        return releases.hand_out(config.releases.clone(), asked, &caller).await;
     }
     match path.as_str() {
         "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),

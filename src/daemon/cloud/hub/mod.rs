@@ -7,12 +7,14 @@ mod comeback;
 mod delivery;
 mod refusals;
 mod registry;
+mod releases;
 mod reports;
 mod server;
 mod session;
 
 pub use authz::is_node;
 pub use refusals::Refusals;
+pub use releases::Releases;
 
 use crate::base::{Failure, Gone, Module};
 use crate::model::{NodeName, ObjectKey, Revision, Status};
@@ -21,6 +23,7 @@ use crate::wire::{Down, Question};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -72,6 +75,8 @@ pub struct Config {
     pub authorize: bool,
     /// A node that says nothing for so long is disconnected.
     pub keepalive: Duration,
+    /// Where the binaries lie that nodes may upgrade to.
+    pub releases: PathBuf,
     /// The Node of this name.
     pub known_node: NodeBook,
 }
@@ -89,6 +94,7 @@ impl Config {
             node_limit: 500,
             authorize: true,
             keepalive: Duration::from_secs(30),
+            releases: PathBuf::from("/var/lib/kedge/releases"),
             known_node: Arc::new(|_| None),
         }
     }
@@ -109,7 +115,7 @@ pub fn new(config: Config) -> Result<(Hub, mpsc::Receiver<Arrival>, impl Module)
     hub.refusals = Refusals::new(config.authorize);
     let shared =
         session::Shared { registry, arrivals, keepalive: config.keepalive, refusals: hub.refusals.clone() };
-    let (module, addresses) = server::HubModule::bind(config, orders, shared)?;
+    let (module, addresses) = server::HubModule::bind(config, orders, shared, hub.releases.clone())?;
     hub.addresses = Some(addresses);
     Ok((hub, arriving, module))
 }
@@ -164,6 +170,7 @@ pub struct Hub {
     nodes: watch::Receiver<BTreeMap<NodeName, NodeLink>>,
     addresses: Option<Addresses>,
     refusals: Refusals,
+    releases: Releases,
 }
 
 impl Hub {
@@ -171,7 +178,17 @@ impl Hub {
     pub fn channel(room: usize) -> (Hub, mpsc::Receiver<Order>, watch::Sender<BTreeMap<NodeName, NodeLink>>) {
         let (orders, served) = mpsc::channel(room);
         let (state, nodes) = watch::channel(BTreeMap::new());
-        (Hub { orders, nodes, addresses: None, refusals: Refusals::default() }, served, state)
+        (
+            Hub {
+                orders,
+                nodes,
+                addresses: None,
+                refusals: Refusals::default(),
+                releases: Releases::default(),
+            },
+            served,
+            state,
+        )
     }
 
     /// Tells a node; nothing happens when it is not connected.
@@ -197,6 +214,11 @@ impl Hub {
     /// What nodes were refused.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// What nodes were given to upgrade to.
+    pub fn releases(&self) -> &Releases {
+        &self.releases
     }
 
     /// Where the hub listens; `None` for a handle without a hub.

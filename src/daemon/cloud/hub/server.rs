@@ -3,7 +3,7 @@
 use super::refusals::Refusals;
 use super::registry::Registry;
 use super::session::{self, Guest, NODE_LIMIT, Shared};
-use super::{Addresses, Arrival, Config, Order, Trust, authz, certs, comeback};
+use super::{Addresses, Arrival, Config, Order, Releases, Trust, authz, certs, comeback};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
@@ -28,6 +28,7 @@ pub(super) struct HubModule {
     listeners: Listeners,
     orders: mpsc::Receiver<Order>,
     shared: Shared,
+    releases: Releases,
 }
 
 struct Listeners {
@@ -41,6 +42,7 @@ impl HubModule {
         config: Config,
         orders: mpsc::Receiver<Order>,
         shared: Shared,
+        releases: Releases,
     ) -> Result<(HubModule, Addresses), Failure> {
         let websocket = bind(config.websocket, "the hub for edge nodes")?;
         let https = bind(config.https, "the certificate service for nodes")?;
@@ -50,7 +52,7 @@ impl HubModule {
             https: address(&https, config.https),
         };
         let listeners = Listeners { websocket, https };
-        Ok((HubModule { config: Arc::new(config), listeners, orders, shared }, addresses))
+        Ok((HubModule { config: Arc::new(config), listeners, orders, shared, releases }, addresses))
     }
 }
 
@@ -133,11 +135,13 @@ impl HubModule {
     }
 
     fn start_https(&self, servers: &mut Crew, tls: LiveTls, stop: &Stop) -> Result<(), Failure> {
-        let (config, arrivals) = (self.config.clone(), self.shared.arrivals.clone());
-        let refusals = self.shared.refusals.clone();
-        let handler = move |request, caller| {
-            certs::handle(config.clone(), refusals.clone(), arrivals.clone(), request, caller)
+        let desk = certs::Desk {
+            config: self.config.clone(),
+            refusals: self.shared.refusals.clone(),
+            arrivals: self.shared.arrivals.clone(),
+            releases: self.releases.clone(),
         };
+        let handler = move |request, caller| certs::handle(desk.clone(), request, caller);
         servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
         Ok(())
     }
