@@ -133,6 +133,11 @@ impl Shared {
         self.nodes.borrow().contains_key(node)
     }
 
+    /// When the node's present connection began, in milliseconds since the epoch.
+    pub(super) fn connected_since(&self, node: &NodeName) -> Option<i64> {
+        self.nodes.borrow().get(node).map(|link| link.since)
+    }
+
     /// Whether the node is connected and compares digests.
     pub(super) fn compares(&self, node: &NodeName) -> bool {
         self.nodes.borrow().get(node).is_some_and(|link| link.digests)

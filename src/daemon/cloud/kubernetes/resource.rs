@@ -61,6 +61,11 @@ impl Resource {
     pub const NODE_UPGRADE_JOB: Resource = job("NodeUpgradeJob", "nodeupgradejobs");
     pub const IMAGE_PRE_PULL_JOB: Resource = job("ImagePrePullJob", "imageprepulljobs");
     pub const CONFIG_UPDATE_JOB: Resource = job("ConfigUpdateJob", "configupdatejobs");
+    /// KubeEdge's older form of the two, which the same objects are read and written in.
+    pub const NODE_UPGRADE_JOB_V1ALPHA1: Resource =
+        Resource { version: "v1alpha1", ..Resource::NODE_UPGRADE_JOB };
+    pub const IMAGE_PRE_PULL_JOB_V1ALPHA1: Resource =
+        Resource { version: "v1alpha1", ..Resource::IMAGE_PRE_PULL_JOB };
     pub const OBJECT_SYNC: Resource = sync("ObjectSync", "objectsyncs", true);
     pub const CLUSTER_OBJECT_SYNC: Resource = sync("ClusterObjectSync", "clusterobjectsyncs", false);
 

@@ -1,23 +1,29 @@
-//! Jobs of operations.kubeedge.io: pre-pulls and configuration updates are handed to their nodes a few at a time, what
-//! nodes report goes into the job's status (protocol.md §4.8). Upgrades are recorded, not driven. `plan` decides.
+//! Jobs of operations.kubeedge.io: upgrades, pre-pulls and configuration updates are handed to their nodes a few at a
+//! time, what nodes report goes into the job's status (protocol.md §4.8). The API object is the truth: a restarted cloud
+//! goes on from it. `wanted` reads a job, `plan` (v1alpha2) or `stages` (v1alpha1) decides, this file does.
 //!
 //! watch --> plan --> hub        hub --> letters --> plan --> API
 
+mod candidates;
 mod plan;
+mod stages;
+mod wanted;
 
 use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, meta};
 use super::pods::watch_ended;
 use super::shared::{Shared, told};
-use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop};
+use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, rfc3339};
 use crate::model::{NodeName, Status};
 use crate::wire::Down;
-use crate::wire::task::{CHECK, JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
+use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
+use crate::wire::upgrade::INSTALLATION_IMAGE;
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use wanted::Wanted;
 
 const EVENTS: usize = 64;
 /// How often jobs are looked at: nodes come back, limits pass.
@@ -26,7 +32,44 @@ const LOOK: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often a report is written again after somebody else wrote the status meanwhile.
 const TRIES: usize = 8;
-const EDGE_NODES: &str = "labelSelector=node-role.kubernetes.io%2Fedge";
+const AWAY: &str = "waits: the node is not connected";
+
+/// Which of KubeEdge's two job engines this cloud is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::daemon::cloud) enum Engine {
+    /// v1alpha2: a node runs a job's actions by itself.
+    Actions,
+    /// v1alpha1: the cloud orders stage by stage (feature gate disableNodeTaskV1alpha2).
+    Stages,
+}
+
+impl Engine {
+    fn resource(self, kind: JobKind) -> Option<Resource> {
+        match (self, kind) {
+            (Engine::Actions, JobKind::NodeUpgrade) => Some(Resource::NODE_UPGRADE_JOB),
+            (Engine::Actions, JobKind::ImagePrePull) => Some(Resource::IMAGE_PRE_PULL_JOB),
+            (Engine::Actions, JobKind::ConfigUpdate) => Some(Resource::CONFIG_UPDATE_JOB),
+            (Engine::Stages, JobKind::NodeUpgrade) => Some(Resource::NODE_UPGRADE_JOB_V1ALPHA1),
+            (Engine::Stages, JobKind::ImagePrePull) => Some(Resource::IMAGE_PRE_PULL_JOB_V1ALPHA1),
+            (Engine::Stages, JobKind::ConfigUpdate) => None,
+        }
+    }
+
+    /// What an empty `failureTolerate` means to KubeEdge.
+    fn tolerate(self) -> f64 {
+        match self {
+            Engine::Actions => 0.0,
+            Engine::Stages => 0.1,
+        }
+    }
+
+    fn standing(self, job: &Value) -> Standing {
+        match self {
+            Engine::Actions => plan::standing(job),
+            Engine::Stages => stages::standing(job),
+        }
+    }
+}
 
 /// A node's word on a task.
 #[derive(Debug)]
@@ -38,31 +81,42 @@ pub(super) struct Said {
 pub(super) struct Jobs {
     pub shared: Arc<Shared>,
     pub mail: Mail<Said>,
+    pub engine: Engine,
 }
 
 type Name = (JobKind, String);
 
+/// A change of the API: what kind of job, and what became of it.
+type Change = (JobKind, Event);
+
 /// The jobs of one run.
 struct Desk {
     shared: Arc<Shared>,
+    engine: Engine,
     jobs: BTreeMap<Name, Value>,
-    /// When a node of a job began, as far as this run knows.
+    /// Since when a node's present step, or its wait for a connection, lasts, as far as this run knows.
     began: HashMap<(Name, String), Instant>,
+    /// The connection over which a node was given its order, by the time of its start.
+    ordered: HashMap<(Name, String), i64>,
 }
 
-fn resource(kind: JobKind) -> Resource {
-    match kind {
-        JobKind::NodeUpgrade => Resource::NODE_UPGRADE_JOB,
-        JobKind::ImagePrePull => Resource::IMAGE_PRE_PULL_JOB,
-        JobKind::ConfigUpdate => Resource::CONFIG_UPDATE_JOB,
+fn watch(crew: &mut Crew, shared: &Arc<Shared>, engine: Engine) -> mpsc::Receiver<Change> {
+    let (sender, changes) = mpsc::channel(EVENTS);
+    for kind in JobKind::ALL {
+        let Some(resource) = engine.resource(kind) else { continue };
+        let (inner, mut events) = mpsc::channel(EVENTS);
+        let (kube, scope) = (shared.kube.clone(), Scope { resource, selector: "" });
+        crew.spawn(async move { drop(follow(kube, scope, inner).await) });
+        let sender = sender.clone();
+        crew.spawn(async move {
+            while let Some(event) = events.recv().await {
+                if sender.send((kind, event)).await.is_err() {
+                    return;
+                }
+            }
+        });
     }
-}
-
-fn watch(crew: &mut Crew, shared: &Arc<Shared>, kind: JobKind) -> mpsc::Receiver<Event> {
-    let (sender, events) = mpsc::channel(EVENTS);
-    let (kube, scope) = (shared.kube.clone(), Scope { resource: resource(kind), selector: "" });
-    crew.spawn(async move { drop(follow(kube, scope, sender).await) });
-    events
+    changes
 }
 
 impl Module for Jobs {
@@ -73,9 +127,14 @@ impl Module for Jobs {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let mut crew = Crew::new();
-            let mut pulls = watch(&mut crew, &self.shared, JobKind::ImagePrePull);
-            let mut updates = watch(&mut crew, &self.shared, JobKind::ConfigUpdate);
-            let mut desk = Desk { shared: self.shared.clone(), jobs: BTreeMap::new(), began: HashMap::new() };
+            let mut changes = watch(&mut crew, &self.shared, self.engine);
+            let mut desk = Desk {
+                shared: self.shared.clone(),
+                engine: self.engine,
+                jobs: BTreeMap::new(),
+                began: HashMap::new(),
+                ordered: HashMap::new(),
+            };
             let mut look = tokio::time::interval(LOOK);
             // A cluster without the definitions has no jobs; nobody waits for them.
             ready.set();
@@ -87,13 +146,9 @@ impl Module for Jobs {
                         let Some(said) = said else { return Err(watch_ended("task reports")) };
                         stop.or(desk.said(said)).await
                     }
-                    event = pulls.recv() => {
-                        let event = event.ok_or_else(|| watch_ended("ImagePrePullJobs"))?;
-                        stop.or(desk.event(JobKind::ImagePrePull, event)).await
-                    }
-                    event = updates.recv() => {
-                        let event = event.ok_or_else(|| watch_ended("ConfigUpdateJobs"))?;
-                        stop.or(desk.event(JobKind::ConfigUpdate, event)).await
+                    change = changes.recv() => {
+                        let (kind, event) = change.ok_or_else(|| watch_ended("jobs"))?;
+                        stop.or(desk.event(kind, event)).await
                     }
                     _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look()).await,
                 };
@@ -121,11 +176,14 @@ impl Desk {
     fn forget(&mut self, name: &Name) {
         self.jobs.remove(name);
         self.began.retain(|(of, _), _| of != name);
+        self.ordered.retain(|(of, _), _| of != name);
     }
 
     /// Takes a job as it is now and does what follows; one that is over is let go.
     async fn take(&mut self, name: Name, job: Value) {
-        if plan::standing(&job) == Standing::Over || job.pointer("/metadata/deletionTimestamp").is_some() {
+        if self.engine.standing(&job) == Standing::Over
+            || job.pointer("/metadata/deletionTimestamp").is_some()
+        {
             return self.forget(&name);
         }
         self.jobs.insert(name.clone(), job);
@@ -143,35 +201,38 @@ impl Desk {
     async fn advance(&mut self, name: Name) {
         let Some(job) = self.jobs.get(&name).cloned() else { return };
         let mut status = job.get("status").cloned().unwrap_or(Value::Null);
-        let mut due = Vec::new();
-        if plan::standing(&job) == Standing::New {
-            match self.chosen(&job).await {
-                Ok(nodes) => {
-                    let named = |(name, refusal): &(String, Option<&'static str>)| (name.clone(), *refusal);
-                    status = plan::begun(&nodes.iter().map(named).collect::<Vec<_>>());
+        let due = match Wanted::read(name.0, &job, self.engine.tolerate()) {
+            // Accepted by the API and impossible: the status says so, and nothing was done.
+            Err(why) => {
+                self.refuse(&mut status, &why);
+                Vec::new()
+            }
+            Ok(wanted) if self.engine.standing(&job) == Standing::New => {
+                let chosen = candidates::choose(&self.shared, self.engine, &wanted, PATIENCE).await;
+                match chosen {
+                    Ok(nodes) => status = self.begun(name.0, &nodes),
+                    Err(error) => return failed(&name, &error),
                 }
-                Err(error) => return failed(&name, &error),
+                self.conclude(name.0, &wanted, &mut status);
+                Vec::new()
             }
-        } else {
-            self.time_out(&name, &job, &mut status);
-            let connected =
-                |node: &str| NodeName::new(node).is_ok_and(|node| self.shared.is_connected(&node));
-            due = plan::due(&job, &status, connected);
-            for node in &due {
-                plan::start(&mut status, node);
+            Ok(wanted) => {
+                self.time_out(&name, &wanted, &mut status);
+                let due = self.start(&name, &wanted, &mut status);
+                self.conclude(name.0, &wanted, &mut status);
+                due
             }
-        }
-        plan::conclude(&job, &mut status);
+        };
         if Some(&status) == job.get("status") {
-            return;
+            return self.repeat(&name, &job).await;
         }
         match self.write(&name, &job, &status).await {
             Ok(written) => {
-                let spec = job.get("spec").cloned().unwrap_or_default();
                 for node in due {
-                    self.order(&name, node, spec.clone()).await;
+                    self.order(&name, node, &written).await;
                 }
-                if plan::standing(&written) == Standing::Over {
+                if self.engine.standing(&written) == Standing::Over {
+                    tracing::info!(kind = name.0.as_str(), job = name.1, "a job has ended");
                     self.forget(&name);
                 } else {
                     self.jobs.insert(name, written);
@@ -183,60 +244,153 @@ impl Desk {
         }
     }
 
-    /// Gives up nodes that have not ended in time.
-    fn time_out(&mut self, name: &Name, job: &Value, status: &mut Value) {
-        let limit = Duration::from_secs(plan::limit_seconds(job));
-        for node in plan::in_progress(status) {
-            let began = *self.began.entry((name.clone(), node.clone())).or_insert_with(Instant::now);
-            if began.elapsed() > limit {
-                plan::give_up(status, &node, "the node did not report in time");
+    fn refuse(&self, status: &mut Value, why: &str) {
+        match self.engine {
+            Engine::Actions => plan::refused(status, why),
+            Engine::Stages => stages::refused(status, why, &rfc3339(now())),
+        }
+    }
+
+    fn begun(&self, kind: JobKind, nodes: &[(String, plan::Fitness)]) -> Value {
+        match (self.engine, stages::task_of(kind)) {
+            (Engine::Stages, Some(kind)) => stages::begun(kind, nodes, &rfc3339(now())),
+            (Engine::Actions | Engine::Stages, _) => plan::begun(nodes),
+        }
+    }
+
+    fn conclude(&self, kind: JobKind, wanted: &Wanted, status: &mut Value) {
+        match (self.engine, stages::task_of(kind)) {
+            (Engine::Stages, Some(kind)) => stages::conclude(kind, wanted, status, &rfc3339(now())),
+            (Engine::Actions | Engine::Stages, _) => plan::conclude(wanted, status),
+        }
+    }
+
+    /// Nodes that begin now, noted in the status; those that are away have a reason.
+    fn start(&mut self, name: &Name, wanted: &Wanted, status: &mut Value) -> Vec<String> {
+        let shared = self.shared.clone();
+        let connected = |node: &str| NodeName::new(node).is_ok_and(|node| shared.is_connected(&node));
+        let time = rfc3339(now());
+        let due = match (self.engine, stages::task_of(name.0)) {
+            (Engine::Stages, Some(kind)) => {
+                let due = stages::due(kind, wanted, status, connected);
+                due.iter().for_each(|node| stages::start(kind, status, node, &time));
+                due
+            }
+            (Engine::Actions | Engine::Stages, _) => {
+                let due = plan::due(wanted, status, connected);
+                due.iter().for_each(|node| plan::start(status, node));
+                for node in plan::pending(status).into_iter().filter(|node| !connected(node)) {
+                    plan::note(status, &node, AWAY);
+                }
+                due
+            }
+        };
+        for node in &due {
+            self.began.insert((name.clone(), node.clone()), Instant::now());
+        }
+        due
+    }
+
+    /// Gives up nodes that have not ended in time, and those that do not come while nobody else is at work.
+    fn time_out(&mut self, name: &Name, wanted: &Wanted, status: &mut Value) {
+        let seconds = wanted.limit.as_secs();
+        let (running, idle, pending) = match (self.engine, stages::task_of(name.0)) {
+            (Engine::Stages, Some(kind)) => (
+                stages::running(kind, status),
+                stages::in_progress(kind, status).is_empty(),
+                stages::pending(kind, status),
+            ),
+            (Engine::Actions | Engine::Stages, _) => {
+                (plan::running(wanted, status), plan::in_progress(status).is_empty(), plan::pending(status))
+            }
+        };
+        for node in running {
+            if self.waited(name, &node) > wanted.limit {
+                match (self.engine, stages::task_of(name.0)) {
+                    (Engine::Stages, Some(kind)) => {
+                        let why = format!("the node did not report in {seconds} s");
+                        stages::give_up(kind, status, &node, &why, &rfc3339(now()));
+                    }
+                    (Engine::Actions | Engine::Stages, _) => plan::give_up(name.0, status, &node, seconds),
+                }
+            }
+        }
+        for node in pending {
+            let here = NodeName::new(node.clone()).is_ok_and(|node| self.shared.is_connected(&node));
+            if here || !idle {
+                self.began.remove(&(name.clone(), node));
+            } else if self.waited(name, &node) > wanted.limit {
+                match (self.engine, stages::task_of(name.0)) {
+                    (Engine::Stages, Some(kind)) => {
+                        let why = format!("the node was not connected for {seconds} s when its turn came");
+                        stages::give_up(kind, status, &node, &why, &rfc3339(now()));
+                    }
+                    (Engine::Actions | Engine::Stages, _) => plan::pass_over(status, &node, seconds),
+                }
             }
         }
     }
 
-    async fn order(&mut self, name: &Name, node: String, spec: Value) {
+    fn waited(&mut self, name: &Name, node: &str) -> Duration {
+        self.began.entry((name.clone(), node.to_owned())).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Orders are not acknowledged. A kedge node that has said nothing since it was told, and has connected anew or was
+    /// told by an earlier run of this cloud, is told again: it takes an order it has for what it is. A genuine edgecore
+    /// would begin a second time, so it is left to its time limit.
+    async fn repeat(&mut self, name: &Name, job: &Value) {
+        if self.engine != Engine::Actions {
+            return;
+        }
+        for node in plan::silent(job.get("status").unwrap_or(&Value::Null)) {
+            let Ok(to) = NodeName::new(node.clone()) else { continue };
+            let Some(since) = self.shared.connected_since(&to).filter(|_| self.shared.compares(&to)) else {
+                continue;
+            };
+            if self.ordered.get(&(name.clone(), node.clone())) != Some(&since) {
+                tracing::debug!(node, job = name.1, "an order is given again");
+                self.order(name, node, job).await;
+            }
+        }
+    }
+
+    async fn order(&mut self, name: &Name, node: String, job: &Value) {
         let Ok(to) = NodeName::new(node.clone()) else { return };
-        self.began.insert((name.clone(), node.clone()), Instant::now());
-        let target = JobTarget { kind: name.0, job: name.1.clone(), node };
-        let order = TaskOrder::Job { target, action: CHECK.to_owned(), spec };
+        if let Some(since) = self.shared.connected_since(&to) {
+            self.ordered.insert((name.clone(), node.clone()), since);
+        }
+        let genuine = !self.shared.compares(&to);
+        let order = match (self.engine, stages::task_of(name.0)) {
+            (Engine::Stages, Some(kind)) => {
+                let stage = job.get("status").map(stages::stage).unwrap_or_default().to_owned();
+                let item = stages::item(kind, job, meta(job, "uid"), &stage);
+                TaskOrder::Stage { kind, task: name.1.clone(), node, state: stage, item }
+            }
+            (Engine::Actions | Engine::Stages, _) => {
+                let mut spec = job.get("spec").cloned().unwrap_or_default();
+                complete(name.0, genuine, &mut spec);
+                let target = JobTarget { kind: name.0, job: name.1.clone(), node };
+                TaskOrder::Job { target, action: plan::FIRST.to_owned(), spec }
+            }
+        };
+        tracing::info!(
+            node = to.as_str(),
+            kind = name.0.as_str(),
+            job = name.1,
+            "a node is given its part of a job"
+        );
         told(self.shared.hub.tell(to, Down::Task(order)).await);
     }
 
-    /// The nodes of a new job, and why some of them cannot take part.
-    async fn chosen(&self, job: &Value) -> Result<Vec<(String, Option<&'static str>)>, Status> {
-        let kube = &self.shared.kube;
-        let nodes = kube.insist(PATIENCE, || async {
-            let mut nodes = BTreeMap::new();
-            kube.list(Resource::NODE, None, EDGE_NODES, |node| {
-                let labels = node.pointer("/metadata/labels").cloned().unwrap_or_default();
-                nodes.insert(meta(&node, "name").to_owned(), labels);
-            })
-            .await?;
-            Ok(nodes)
-        });
-        let nodes = nodes.await?;
-        let mut chosen: BTreeMap<String, Option<&'static str>> = BTreeMap::new();
-        for (name, labels) in &nodes {
-            if plan::selects(job, labels) {
-                chosen.insert(name.clone(), None);
-            }
-        }
-        for name in plan::named_nodes(job) {
-            let refusal = (!nodes.contains_key(&name)).then_some("there is no edge node of this name");
-            chosen.insert(name, refusal);
-        }
-        Ok(chosen.into_iter().collect())
-    }
-
     async fn write(&self, (kind, name): &Name, job: &Value, status: &Value) -> Result<Value, Status> {
+        let Some(resource) = self.engine.resource(*kind) else {
+            return Err(Status::failure(404, "NotFound", "v1alpha1 has no such jobs"));
+        };
         let patch = json!({"metadata": {"resourceVersion": meta(job, "resourceVersion")}, "status": status});
         let patch = patch.to_string();
         let kube = &self.shared.kube;
         let target = (name.as_str(), Some("status"));
-        kube.insist(PATIENCE, || {
-            kube.patch(resource(*kind), None, target, Patch::Merge, patch.clone().into())
-        })
-        .await
+        kube.insist(PATIENCE, || kube.patch(resource, None, target, Patch::Merge, patch.clone().into())).await
     }
 
     async fn said(&mut self, Said { node, report }: Said) {
@@ -249,10 +403,13 @@ impl Desk {
         };
         for _ in 0..TRIES {
             match self.record(&name, &node, &report).await {
-                Ok(written) => {
-                    if name.0 != JobKind::NodeUpgrade {
-                        self.take(name, written).await;
-                    }
+                Ok(Some(written)) => {
+                    // A finished action gives the next one its full time.
+                    self.began.insert((name.clone(), node.to_string()), Instant::now());
+                    return self.take(name, written).await;
+                }
+                Ok(None) => {
+                    tracing::debug!(%node, job = name.1, "a task report changes nothing");
                     return;
                 }
                 Err(error) if error.is_conflict() => {}
@@ -266,18 +423,51 @@ impl Desk {
         tracing::warn!(%node, job = name.1, "a task report could not be recorded: others write the job too often");
     }
 
-    async fn record(&self, name: &Name, node: &NodeName, report: &TaskReport) -> Result<Value, Status> {
+    /// Writes what a report means; `None` when it means nothing for the job.
+    async fn record(
+        &self,
+        name: &Name,
+        node: &NodeName,
+        report: &TaskReport,
+    ) -> Result<Option<Value>, Status> {
+        let Some(resource) = self.engine.resource(name.0) else { return Ok(None) };
         let kube = &self.shared.kube;
-        let job = kube.insist(PATIENCE, || kube.get(resource(name.0), None, &name.1)).await?;
+        let job = kube.insist(PATIENCE, || kube.get(resource, None, &name.1)).await?;
+        let Ok(wanted) = Wanted::read(name.0, &job, self.engine.tolerate()) else { return Ok(None) };
         let mut status = job.get("status").cloned().unwrap_or(Value::Null);
-        match report {
-            TaskReport::Action { target, outcome } => {
-                plan::record(target.kind, &mut status, node.as_str(), outcome);
+        let time = rfc3339(now());
+        match (report, self.engine) {
+            (TaskReport::Action { target, outcome }, Engine::Actions) => {
+                plan::record((target.kind, wanted.confirm), &mut status, node.as_str(), outcome, &time);
             }
-            TaskReport::Stage(report) => plan::record_stage(&mut status, node.as_str(), &report.facts),
+            (TaskReport::Stage(report), Engine::Actions) => {
+                plan::record_stage(&mut status, node.as_str(), &report.facts);
+            }
+            (TaskReport::Stage(report), Engine::Stages) => {
+                stages::record(report.kind, &mut status, node.as_str(), &report.facts, &time);
+            }
+            // A node that was given its order by the other engine.
+            (TaskReport::Action { .. }, Engine::Stages) => {}
         }
-        plan::conclude(&job, &mut status);
-        self.write(name, &job, &status).await
+        if Some(&status) == job.get("status") {
+            return Ok(None);
+        }
+        self.conclude(name.0, &wanted, &mut status);
+        self.write(name, &job, &status).await.map(Some)
+    }
+}
+
+/// KubeEdge's edge pulls `IMAGE:VERSION` whatever IMAGE is, and takes versions with a `v` only.
+fn complete(kind: JobKind, genuine: bool, spec: &mut Value) {
+    if kind != JobKind::NodeUpgrade {
+        return;
+    }
+    let Ok(upgrade) = crate::wire::upgrade::UpgradeSpec::parse(spec) else { return };
+    spec["version"] = json!(upgrade.version.to_string());
+    match upgrade.image {
+        Some(image) => spec["image"] = json!(image.repository),
+        None if genuine => spec["image"] = json!(INSTALLATION_IMAGE),
+        None => {}
     }
 }
 
@@ -289,4 +479,22 @@ fn failed((kind, job): &Name, error: &Status) {
         reason = error.reason,
         "a job is tried again"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn genuine_nodes_get_an_image_and_all_a_version_with_its_letter() {
+        let mut spec = json!({"version": "1.23.1", "nodeNames": ["n"]});
+        complete(JobKind::NodeUpgrade, true, &mut spec);
+        assert_eq!((&spec["version"], &spec["image"]), (&json!("v1.23.1"), &json!(INSTALLATION_IMAGE)));
+        let mut spec = json!({"version": "v1.23.1", "image": "r.example/own:tag"});
+        complete(JobKind::NodeUpgrade, false, &mut spec);
+        assert_eq!(spec["image"], "r.example/own");
+        let mut spec = json!({"version": "0.2.0"});
+        complete(JobKind::NodeUpgrade, false, &mut spec);
+        assert_eq!(spec.get("image"), None);
+    }
 }

@@ -1,24 +1,21 @@
-//! What a job's status says and what follows from it: which nodes take part, which begin now, when all is over. Pure;
-//! the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
+//! What a v1alpha2 job's status says and what follows from it: which nodes begin now, what a report means, when all is
+//! over. Pure; the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
 
-use crate::wire::task::{ActionOutcome, JobKind, PULL, ROLL_BACK, StageFacts};
+use super::wanted::Wanted;
+use crate::wire::task::{ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, StageFacts, UPGRADE};
 use serde_json::{Value, json};
 
 const PENDING: &str = "Pending";
 const IN_PROGRESS: &str = "InProgress";
 const SUCCESSFUL: &str = "Successful";
 const FAILURE: &str = "Failure";
+/// Nobody knows how it ended: the node has not said so in time.
+const UNKNOWN: &str = "Unknown";
 const COMPLETED: &str = "Completed";
-/// KubeEdge's default of a job's time limit per node, in seconds.
-const SECONDS: u64 = 300;
-/// Actions that are kept per node; a flow has four.
+/// Actions that are kept per node; a flow has five.
 const ACTIONS: usize = 32;
-
-/// What a job is about: of pre-pulls it stands one level lower.
-fn spec(job: &Value) -> &Value {
-    let spec = job.get("spec").unwrap_or(&Value::Null);
-    spec.get("imagePrePullTemplate").unwrap_or(spec)
-}
+/// Characters of a node's reason that are kept.
+const REASON: usize = 1024;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,102 +33,113 @@ pub(super) fn standing(job: &Value) -> Standing {
     }
 }
 
-/// The nodes that the job names.
-pub(super) fn named_nodes(job: &Value) -> Vec<String> {
-    let names = spec(job).get("nodeNames").and_then(Value::as_array).into_iter().flatten();
-    names.filter_map(Value::as_str).map(str::to_owned).collect()
+/// What is known of a chosen node when its job begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fitness {
+    Fit,
+    /// Why it cannot take part.
+    Unfit(String),
+    /// It is what the job wants it to be, of this version.
+    Done(String),
 }
 
-/// Whether the job's selector, if it has one, chooses a node with these labels.
-pub(super) fn selects(job: &Value, labels: &Value) -> bool {
-    let Some(selector) = spec(job).get("labelSelector").filter(|selector| selector.is_object()) else {
-        return false;
+/// The status of a job that begins.
+pub(super) fn begun(nodes: &[(String, Fitness)]) -> Value {
+    let row = |(node, fitness): &(String, Fitness)| match fitness {
+        Fitness::Fit => json!({"nodeName": node, "phase": PENDING}),
+        Fitness::Unfit(why) => json!({"nodeName": node, "phase": FAILURE, "reason": why}),
+        Fitness::Done(version) => json!({"nodeName": node, "phase": SUCCESSFUL, "historicVersion": version,
+            "currentVersion": version, "reason": "the node runs this version already"}),
     };
-    let label = |key: &str| labels.get(key).and_then(Value::as_str);
-    let equal = |(key, value): (&String, &Value)| label(key) == value.as_str();
-    let wanted = selector.get("matchLabels").and_then(Value::as_object);
-    let expressions = selector.get("matchExpressions").and_then(Value::as_array);
-    let fits = |expression: &Value| {
-        let present = label(expression["key"].as_str().unwrap_or_default());
-        let values = expression["values"].as_array();
-        let among = values.into_iter().flatten().any(|value| present.is_some() && value.as_str() == present);
-        match expression["operator"].as_str() {
-            Some("In") => among,
-            Some("NotIn") => !among,
-            Some("Exists") => present.is_some(),
-            Some("DoesNotExist") => present.is_none(),
-            _ => false,
-        }
-    };
-    let some = wanted.is_some_and(|all| !all.is_empty()) || expressions.is_some_and(|all| !all.is_empty());
-    some && wanted.into_iter().flatten().all(equal) && expressions.into_iter().flatten().all(fits)
+    json!({"phase": IN_PROGRESS, "nodeStatus": nodes.iter().map(row).collect::<Vec<_>>()})
 }
 
-/// The status of a job that begins: each node, and why it cannot take part.
-pub(super) fn begun(nodes: &[(String, Option<&str>)]) -> Value {
-    let entry = |(node, refusal): &(String, Option<&str>)| match refusal {
-        None => json!({"nodeName": node, "phase": PENDING}),
-        Some(why) => json!({"nodeName": node, "phase": FAILURE, "reason": why}),
-    };
-    json!({"phase": IN_PROGRESS, "nodeStatus": nodes.iter().map(entry).collect::<Vec<_>>()})
-}
-
-fn entries(status: &Value) -> impl Iterator<Item = &Value> {
-    status.get("nodeStatus").and_then(Value::as_array).into_iter().flatten()
-}
-
-fn name(entry: &Value) -> &str {
-    entry["nodeName"].as_str().unwrap_or_default()
-}
-
-/// Nodes that wait for their end.
-pub(super) fn in_progress(status: &Value) -> Vec<String> {
-    entries(status)
-        .filter(|entry| entry["phase"] == IN_PROGRESS)
-        .map(|entry| name(entry).to_owned())
-        .collect()
-}
-
-/// Nodes that begin now: connected, and no more at a time than the job allows.
-pub(super) fn due(job: &Value, status: &Value, connected: impl Fn(&str) -> bool) -> Vec<String> {
-    let most = spec(job).get("concurrency").and_then(Value::as_u64).unwrap_or(1).max(1);
-    let busy = in_progress(status).len();
-    let free = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(busy);
-    let ready = |entry: &&Value| entry["phase"] == PENDING && connected(name(entry));
-    entries(status).filter(ready).take(free).map(|entry| name(entry).to_owned()).collect()
-}
-
-/// The job's time limit for each node, in seconds.
-pub(super) fn limit_seconds(job: &Value) -> u64 {
-    spec(job).get("timeoutSeconds").and_then(Value::as_u64).filter(|seconds| *seconds > 0).unwrap_or(SECONDS)
-}
-
-/// The node's entry, which is made when there is none.
-fn entry<'a>(status: &'a mut Value, node: &str) -> Option<&'a mut Value> {
+/// The status of a job that cannot be carried out.
+pub(super) fn refused(status: &mut Value, why: &str) {
     if !status.is_object() {
         *status = json!({});
     }
-    let fields = status.as_object_mut()?;
-    fields.entry("phase").or_insert_with(|| json!(IN_PROGRESS));
-    let list = fields.entry("nodeStatus").or_insert_with(|| json!([]));
-    if !list.is_array() {
-        *list = json!([]);
+    status["phase"] = json!(FAILURE);
+    status["reason"] = json!(why);
+}
+
+fn rows(status: &Value) -> impl Iterator<Item = &Value> {
+    status.get("nodeStatus").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn name(row: &Value) -> &str {
+    row.get("nodeName").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn phase(row: &Value) -> &str {
+    row.get("phase").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn in_phase(status: &Value, wanted: &str) -> Vec<String> {
+    rows(status).filter(|row| phase(row) == wanted).map(|row| name(row).to_owned()).collect()
+}
+
+/// Nodes that wait for their turn.
+pub(super) fn pending(status: &Value) -> Vec<String> {
+    in_phase(status, PENDING)
+}
+
+/// Nodes that are at work.
+pub(super) fn in_progress(status: &Value) -> Vec<String> {
+    in_phase(status, IN_PROGRESS)
+}
+
+/// Nodes at work that have not said anything yet.
+pub(super) fn silent(status: &Value) -> Vec<String> {
+    let silent = |row: &&Value| phase(row) == IN_PROGRESS && last_action(row).is_none();
+    rows(status).filter(silent).map(|row| name(row).to_owned()).collect()
+}
+
+/// Nodes whose time runs: at work, and not waiting for somebody's word.
+pub(super) fn running(wanted: &Wanted, status: &Value) -> Vec<String> {
+    let waits = |row: &Value| wanted.confirm && last_action(row) == Some((CONFIRM, true));
+    let runs = |row: &&Value| phase(row) == IN_PROGRESS && !waits(row);
+    rows(status).filter(runs).map(|row| name(row).to_owned()).collect()
+}
+
+fn last_action(row: &Value) -> Option<(&str, bool)> {
+    let last = row.get("actionFlow").and_then(Value::as_array)?.last()?;
+    Some((last.get("action")?.as_str()?, last.get("status")?.as_str()? == "True"))
+}
+
+/// All nodes, and those that failed or are lost.
+fn count(status: &Value) -> (u32, u32) {
+    rows(status).fold((0, 0), |(all, failed), row| {
+        (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN)))
+    })
+}
+
+/// Whether more have failed than the job bears; the share is rounded to two decimals, as KubeEdge does.
+pub(super) fn is_spent(tolerate: f64, (all, failed): (u32, u32)) -> bool {
+    let share = (f64::from(failed) / f64::from(all.max(1)) * 100.0).round() / 100.0;
+    failed > 0 && share > tolerate
+}
+
+/// Nodes that begin now: connected, no more at a time than the job allows, and none once too many have failed.
+pub(super) fn due(wanted: &Wanted, status: &Value, connected: impl Fn(&str) -> bool) -> Vec<String> {
+    if is_spent(wanted.tolerate, count(status)) {
+        return Vec::new();
     }
-    let list = list.as_array_mut()?;
-    let at = list.iter().position(|entry| name(entry) == node);
-    let at = at.unwrap_or_else(|| {
-        list.push(json!({"nodeName": node}));
-        list.len() - 1
-    });
-    list.get_mut(at)
+    let free = wanted.concurrency.saturating_sub(in_progress(status).len());
+    let ready = |row: &&Value| phase(row) == PENDING && connected(name(row));
+    rows(status).filter(ready).take(free).map(|row| name(row).to_owned()).collect()
+}
+
+fn row<'a>(status: &'a mut Value, node: &str) -> Option<&'a mut Value> {
+    status.get_mut("nodeStatus")?.as_array_mut()?.iter_mut().find(|row| name(row) == node)
 }
 
 fn set(status: &mut Value, node: &str, phase: &str, reason: &str) {
-    if let Some(entry) = entry(status, node) {
-        entry["phase"] = json!(phase);
-        if !reason.is_empty() {
-            entry["reason"] = json!(reason);
-        }
+    let Some(row) = row(status, node) else { return };
+    row["phase"] = json!(phase);
+    // Written empty, it takes away what a merge patch would leave.
+    if !reason.is_empty() || row.get("reason").is_some() {
+        row["reason"] = json!(reason);
     }
 }
 
@@ -140,63 +148,114 @@ pub(super) fn start(status: &mut Value, node: &str) {
     set(status, node, IN_PROGRESS, "");
 }
 
-/// The node is given up.
-pub(super) fn give_up(status: &mut Value, node: &str, why: &str) {
-    set(status, node, FAILURE, why);
+/// Says why a node that waits does not begin, unless that is said already.
+pub(super) fn note(status: &mut Value, node: &str, why: &str) {
+    if let Some(row) = row(status, node)
+        && row.get("reason").and_then(Value::as_str).is_none_or(str::is_empty)
+    {
+        row["reason"] = json!(why);
+    }
 }
 
-/// Records how an action ended; the last one of a flow ends the node's part.
-pub(super) fn record(kind: JobKind, status: &mut Value, node: &str, outcome: &ActionOutcome) {
-    let Some(entry) = entry(status, node) else { return };
+/// The node has not come in time for its turn.
+pub(super) fn pass_over(status: &mut Value, node: &str, seconds: u64) {
+    set(status, node, FAILURE, &format!("the node was not connected for {seconds} s when its turn came"));
+}
+
+/// The node is given up; what it said last stays in the reason.
+pub(super) fn give_up(kind: JobKind, status: &mut Value, node: &str, seconds: u64) {
+    let Some(row) = row(status, node) else { return };
+    let after = match last_action(row) {
+        None => "anything: is modules.taskManager.enable true in its configuration?".to_owned(),
+        Some((action, true)) => format!("what followed {action}"),
+        Some((_, false)) => "that it is as before".to_owned(),
+    };
+    let said = row.get("reason").and_then(Value::as_str).unwrap_or_default();
+    let told = if said.is_empty() { String::new() } else { format!("{said}; ") };
+    let reason = format!("{told}timed out: within {seconds} s the node has not reported {after}");
+    // A change that is known to have failed is no secret; only its undoing is.
+    let failed = kind.undoes() && matches!(last_action(row), Some((_, false)));
+    set(status, node, if failed { FAILURE } else { UNKNOWN }, &reason);
+}
+
+/// Records how an action ended; the last one of a flow ends the node's part. Without effect on a node that is none of
+/// the job's, and for an action that its flow has not.
+pub(super) fn record(
+    (kind, confirm): (JobKind, bool),
+    status: &mut Value,
+    node: &str,
+    outcome: &ActionOutcome,
+    now: &str,
+) {
+    let Some(row) = row(status, node).filter(|_| kind.has(&outcome.action)) else { return };
     let word = if outcome.success { "True" } else { "False" };
-    let mut action = json!({"action": outcome.action, "status": word, "time": outcome.finished});
-    if !outcome.reason.is_empty() {
-        action["reason"] = json!(outcome.reason);
+    let reason: String = outcome.reason.chars().take(REASON).collect();
+    // Configuration updates of genuine edges come without a time.
+    let time = if outcome.finished.parse::<jiff::Timestamp>().is_ok() { &outcome.finished } else { now };
+    let mut action = json!({"action": outcome.action, "status": word, "time": time});
+    if !reason.is_empty() {
+        action["reason"] = json!(reason);
     }
-    match entry.get_mut("actionFlow").and_then(Value::as_array_mut) {
+    match row.get_mut("actionFlow").and_then(Value::as_array_mut) {
         Some(flow) if flow.len() >= ACTIONS => {}
         Some(flow) => flow.push(action),
-        None => entry["actionFlow"] = json!([action]),
+        None => row["actionFlow"] = json!([action]),
     }
     if outcome.action == PULL
         && let Ok(images @ Value::Array(_)) = serde_json::from_str(&outcome.extend)
     {
-        entry["imageStatus"] = images;
+        row["imageStatus"] = images;
     }
-    if let (JobKind::NodeUpgrade, Some((from, to))) = (kind, outcome.extend.split_once(',')) {
-        entry["historicVersion"] = json!(from);
-        entry["currentVersion"] = json!(to);
+    if let (JobKind::NodeUpgrade, Some((from, to))) = (kind, outcome.extend.split_once(','))
+        && (!from.is_empty() || !to.is_empty())
+    {
+        row["historicVersion"] = json!(from.chars().take(REASON).collect::<String>());
+        row["currentVersion"] = json!(to.chars().take(REASON).collect::<String>());
     }
     let last = kind.flow().last() == Some(&outcome.action.as_str());
     // A change that failed is undone next; what was undone has failed, however well it was undone.
     let undone_next = last && kind.undoes();
-    let phase = match outcome.success {
+    let next = match outcome.success {
         _ if outcome.action == ROLL_BACK => FAILURE,
         true if last => SUCCESSFUL,
         false if !undone_next => FAILURE,
         _ => IN_PROGRESS,
     };
-    entry["phase"] = json!(phase);
-    if !outcome.reason.is_empty() {
-        entry["reason"] = json!(outcome.reason);
+    row["phase"] = json!(next);
+    let waits = confirm && outcome.success && outcome.action == CONFIRM;
+    let before = row.get("reason").and_then(Value::as_str).unwrap_or_default();
+    row["reason"] = match (outcome.success, outcome.action.as_str()) {
+        (true, _) if waits => json!("waits until somebody agrees on the node (keadm ctl confirm)"),
+        (true, ROLL_BACK) => json!(undone(before)),
+        (true, _) => json!(""),
+        (false, ROLL_BACK) => json!(format!("{before}; the way back failed: {reason}")),
+        (false, UPGRADE) if reason.is_empty() => json!("the upgrade failed"),
+        (false, _) => json!(reason),
+    };
+}
+
+fn undone(before: &str) -> String {
+    match before {
+        "" => "the change was undone".to_owned(),
+        why => format!("{why}; the change was undone"),
     }
 }
 
-/// Records how a stage of a v1alpha1 task ended. Its last stage ends the node's part, a failed one as well.
+/// Records how a stage of a v1alpha1 task ended, for a job of v1alpha2 that an old node was given.
 pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
-    let Some(entry) = entry(status, node) else { return };
+    let Some(row) = row(status, node) else { return };
     let done = facts.action == "Success";
     let last = matches!(facts.event.as_str(), "Upgrade" | "Pull" | "Rollback" | "TimeOut");
-    let phase = match (done, last) {
+    let next = match (done, last) {
         (true, true) if facts.event == "Rollback" => FAILURE,
         (true, true) => SUCCESSFUL,
         (true, false) => IN_PROGRESS,
         (false, _) if facts.action == "Confirmation" => IN_PROGRESS,
         (false, _) => FAILURE,
     };
-    entry["phase"] = json!(phase);
+    row["phase"] = json!(next);
     if !facts.reason.is_empty() {
-        entry["reason"] = json!(facts.reason);
+        row["reason"] = json!(facts.reason.chars().take(REASON).collect::<String>());
     }
     if let Ok(Value::Array(images)) = serde_json::from_str::<Value>(&facts.external_message) {
         let word = |image: &Value| if image["state"] == SUCCESSFUL { "True" } else { "False" };
@@ -204,88 +263,170 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
             json!({"image": image["image"].as_str().unwrap_or_default(), "status": word(image),
                 "reason": image["reason"].as_str().unwrap_or_default()})
         };
-        entry["imageStatus"] = images.iter().map(one).collect();
+        row["imageStatus"] = images.iter().map(one).collect();
     }
 }
 
-/// Sets the job's phase by those of its nodes: over when each is over, failed when more failed than it tolerates.
-pub(super) fn conclude(job: &Value, status: &mut Value) {
-    let (mut all, mut failed) = (0u32, 0u32);
-    for entry in entries(status) {
-        all += 1;
-        match entry["phase"].as_str() {
-            Some(FAILURE) => failed += 1,
-            Some(SUCCESSFUL) => {}
-            _ => return,
+/// Sets the job's phase by those of its nodes: over when each is over, or when nobody is at work and too many have failed
+/// for the rest to begin.
+pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
+    let (all, failed) = count(status);
+    let spent = is_spent(wanted.tolerate, (all, failed));
+    let waiting = pending(status);
+    if all == 0 {
+        return refused(status, "no edge node is chosen");
+    }
+    if !in_progress(status).is_empty() || (!waiting.is_empty() && !spent) {
+        return;
+    }
+    let mut reason = String::new();
+    if spent {
+        reason = format!("{failed} of {all} nodes failed, failureTolerate is {}", wanted.tolerate);
+        if !waiting.is_empty() {
+            reason += &format!("; {} were not begun", waiting.len());
         }
     }
-    let tolerated =
-        spec(job).get("failureTolerate").and_then(Value::as_str).and_then(|text| text.parse().ok());
-    let share = (f64::from(failed) / f64::from(all.max(1)) * 100.0).round() / 100.0;
-    let bad = all == 0 || (failed > 0 && share > tolerated.unwrap_or(0.0));
-    status["phase"] = json!(if bad { FAILURE } else { COMPLETED });
-    if all == 0 {
-        status["reason"] = json!("no edge node is chosen");
+    for node in &waiting {
+        set(status, node, PENDING, "not begun: too many nodes have failed before");
+    }
+    status["phase"] = json!(if spent { FAILURE } else { COMPLETED });
+    if !reason.is_empty() || status.get("reason").is_some() {
+        status["reason"] = json!(reason);
     }
 }
+
+/// The first action of a flow that orders begin with.
+pub(super) const FIRST: &str = CHECK;
 
 #[cfg(test)]
 mod tests {
+    use super::super::wanted::Nodes;
     use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
 
     fn outcome(action: &str, success: bool, extend: &str) -> ActionOutcome {
         let reason = if success { String::new() } else { "why".to_owned() };
         let (action, extend) = (action.to_owned(), extend.to_owned());
-        ActionOutcome { action, success, finished: "t".to_owned(), reason, extend }
+        ActionOutcome { action, success, finished: "2026-01-01T00:00:00Z".to_owned(), reason, extend }
     }
 
-    fn pull_job(concurrency: u64, tolerate: &str) -> Value {
-        json!({"spec": {"imagePrePullTemplate": {"nodeNames": ["a", "b", "c"], "concurrency": concurrency,
-            "failureTolerate": tolerate}}})
+    fn wanted(concurrency: usize, tolerate: f64) -> Wanted {
+        let nodes = Nodes::Named(Vec::new());
+        let limit = Duration::from_secs(300);
+        Wanted { nodes, concurrency, tolerate, limit, confirm: false, version: None }
+    }
+
+    fn fit(names: &[&str]) -> Value {
+        begun(&names.iter().map(|name| ((*name).to_owned(), Fitness::Fit)).collect::<Vec<_>>())
+    }
+
+    fn said(kind: JobKind, status: &mut Value, node: &str, outcome: &ActionOutcome) {
+        record((kind, false), status, node, outcome, "now");
     }
 
     #[test]
     fn a_job_goes_through_its_nodes_and_ends() {
-        let job = pull_job(1, "");
-        let mut status =
-            begun(&[("a".to_owned(), None), ("b".to_owned(), None), ("x".to_owned(), Some("unknown"))]);
+        let job = wanted(1, 0.0);
+        let mut status = begun(&[
+            ("a".to_owned(), Fitness::Fit),
+            ("b".to_owned(), Fitness::Fit),
+            ("x".to_owned(), Fitness::Unfit("unknown".to_owned())),
+        ]);
+        // One that cannot take part is one that failed: nothing begins.
+        assert_eq!(due(&job, &status, |_| true), [""; 0]);
+        let job = wanted(1, 0.5);
         assert_eq!(due(&job, &status, |node| node == "b"), ["b"]);
         assert_eq!(due(&job, &status, |_| true), ["a"]);
         start(&mut status, "a");
+        assert_eq!(silent(&status), ["a"]);
         assert_eq!(due(&job, &status, |_| true), [""; 0]);
-        record(JobKind::ImagePrePull, &mut status, "a", &outcome("Check", true, ""));
-        assert_eq!(in_progress(&status), ["a"]);
-        record(
-            JobKind::ImagePrePull,
-            &mut status,
-            "a",
-            &outcome("Pull", true, r#"[{"image":"i","status":"True"}]"#),
-        );
-        assert_eq!(status["nodeStatus"][0]["phase"], "Successful");
+        let kind = JobKind::ImagePrePull;
+        said(kind, &mut status, "a", &outcome("Check", true, ""));
+        assert_eq!((in_progress(&status), silent(&status)), (vec!["a".to_owned()], vec![]));
+        said(kind, &mut status, "a", &outcome("Pull", true, r#"[{"image":"i","status":"True"}]"#));
+        assert_eq!(status["nodeStatus"][0]["phase"], SUCCESSFUL);
         assert_eq!(status["nodeStatus"][0]["imageStatus"][0]["image"], "i");
         assert_eq!(status["nodeStatus"][0]["actionFlow"].as_array().unwrap().len(), 2);
         conclude(&job, &mut status);
-        assert_eq!(status["phase"], "InProgress");
-        give_up(&mut status, "b", "late");
+        assert_eq!(status["phase"], IN_PROGRESS);
+        start(&mut status, "b");
+        give_up(kind, &mut status, "b", 9);
+        assert_eq!(status["nodeStatus"][1]["phase"], UNKNOWN);
+        assert!(status["nodeStatus"][1]["reason"].as_str().unwrap().contains("taskManager"));
         conclude(&job, &mut status);
-        assert_eq!(status["phase"], "Failure");
-        conclude(&pull_job(1, "0.67"), &mut status);
-        assert_eq!(status["phase"], "Completed");
+        assert_eq!(status["phase"], FAILURE);
+        // A late report may still turn it.
+        said(kind, &mut status, "b", &outcome("Pull", true, ""));
+        conclude(&job, &mut status);
+        assert_eq!((&status["phase"], &status["reason"]), (&json!(COMPLETED), &json!("")));
         assert_eq!(standing(&json!({"status": status})), Standing::Over);
     }
 
     #[test]
-    fn what_was_undone_has_failed() {
-        let mut status = begun(&[("a".to_owned(), None)]);
-        record(JobKind::ConfigUpdate, &mut status, "a", &outcome("Update", false, ""));
-        assert_eq!(in_progress(&status), ["a"]);
-        record(JobKind::ConfigUpdate, &mut status, "a", &outcome("RollBack", true, ""));
-        assert_eq!(status["nodeStatus"][0]["phase"], "Failure");
-        let mut status = Value::Null;
-        record(JobKind::NodeUpgrade, &mut status, "n", &outcome("BackUp", true, "v1,v2"));
+    fn what_was_undone_has_failed_and_both_reasons_are_told() {
+        let mut status = fit(&["a"]);
+        start(&mut status, "a");
+        said(JobKind::NodeUpgrade, &mut status, "a", &outcome("BackUp", true, "v1,v2"));
         assert_eq!(status["nodeStatus"][0]["currentVersion"], "v2");
-        record(JobKind::NodeUpgrade, &mut status, "n", &outcome("Check", false, ""));
-        assert_eq!(status["nodeStatus"][0]["phase"], "Failure");
+        said(JobKind::NodeUpgrade, &mut status, "a", &outcome("Upgrade", false, ""));
+        assert_eq!(in_progress(&status), ["a"]);
+        let mut lost = status.clone();
+        said(JobKind::NodeUpgrade, &mut status, "a", &outcome("RollBack", true, "v2,v1"));
+        assert_eq!(status["nodeStatus"][0]["phase"], FAILURE);
+        assert_eq!(status["nodeStatus"][0]["reason"], "why; the change was undone");
+        give_up(JobKind::NodeUpgrade, &mut lost, "a", 9);
+        assert_eq!(lost["nodeStatus"][0]["phase"], FAILURE);
+        assert!(lost["nodeStatus"][0]["reason"].as_str().unwrap().starts_with("why; timed out"));
+    }
+
+    #[test]
+    fn a_node_says_nothing_of_others_jobs_and_no_action_that_there_is_not() {
+        let mut status = fit(&["a"]);
+        let before = status.clone();
+        said(JobKind::NodeUpgrade, &mut status, "b", &outcome("Check", true, ""));
+        said(JobKind::NodeUpgrade, &mut status, "a", &outcome("Reboot", true, ""));
+        said(JobKind::ImagePrePull, &mut status, "a", &outcome("Upgrade", true, ""));
+        assert_eq!(status, before);
+        let long = ActionOutcome { reason: "x".repeat(9000), ..outcome("Check", false, "") };
+        said(JobKind::NodeUpgrade, &mut status, "a", &long);
+        assert_eq!(status["nodeStatus"][0]["reason"].as_str().unwrap().len(), REASON);
+        let odd = ActionOutcome { finished: "yesterday".to_owned(), ..outcome("Check", true, "") };
+        said(JobKind::NodeUpgrade, &mut status, "a", &odd);
+        assert_eq!(status["nodeStatus"][0]["actionFlow"][1]["time"], "now");
+    }
+
+    #[test]
+    fn time_stands_still_while_somebody_is_waited_for() {
+        let job = Wanted { confirm: true, ..wanted(1, 0.0) };
+        let mut status = fit(&["a"]);
+        start(&mut status, "a");
+        let kind = (JobKind::NodeUpgrade, true);
+        record(kind, &mut status, "a", &outcome("Check", true, ""), "now");
+        assert_eq!(running(&job, &status), ["a"]);
+        record(kind, &mut status, "a", &outcome("WaitingConfirmation", true, ""), "now");
+        assert_eq!(running(&job, &status), [""; 0]);
+        assert!(status["nodeStatus"][0]["reason"].as_str().unwrap().contains("keadm ctl confirm"));
+        record(kind, &mut status, "a", &outcome("BackUp", true, ""), "now");
+        assert_eq!(
+            (running(&job, &status), &status["nodeStatus"][0]["reason"]),
+            (vec!["a".to_owned()], &json!(""))
+        );
+    }
+
+    #[test]
+    fn waiting_nodes_have_a_reason_and_the_done_are_not_begun() {
+        let mut status =
+            begun(&[("a".to_owned(), Fitness::Fit), ("b".to_owned(), Fitness::Done("v1.2.3".to_owned()))]);
+        note(&mut status, "a", "away");
+        note(&mut status, "a", "still away");
+        assert_eq!(status["nodeStatus"][0]["reason"], "away");
+        assert_eq!(due(&wanted(9, 0.0), &status, |_| true), ["a"]);
+        start(&mut status, "a");
+        assert_eq!(status["nodeStatus"][0]["reason"], "");
+        let mut none = begun(&[]);
+        conclude(&wanted(1, 0.0), &mut none);
+        assert_eq!((&none["phase"], &none["reason"]), (&json!(FAILURE), &json!("no edge node is chosen")));
     }
 
     #[test]
@@ -296,28 +437,65 @@ mod tests {
             external_message: external.to_owned(),
             ..StageFacts::default()
         };
-        let mut status = begun(&[("a".to_owned(), None)]);
+        let mut status = fit(&["a"]);
         record_stage(&mut status, "a", &facts("Check", "Success", ""));
         assert_eq!(in_progress(&status), ["a"]);
         record_stage(&mut status, "a", &facts("Pull", "Success", r#"[{"image":"i","state":"Successful"}]"#));
-        assert_eq!(status["nodeStatus"][0]["phase"], "Successful");
+        assert_eq!(status["nodeStatus"][0]["phase"], SUCCESSFUL);
         assert_eq!(status["nodeStatus"][0]["imageStatus"][0]["status"], "True");
         record_stage(&mut status, "a", &facts("Upgrade", "Failure", ""));
-        assert_eq!(status["nodeStatus"][0]["phase"], "Failure");
+        assert_eq!(status["nodeStatus"][0]["phase"], FAILURE);
     }
 
-    #[test]
-    fn selectors_choose_by_labels() {
-        let job = |selector: Value| json!({"spec": {"labelSelector": selector}});
-        let labels = json!({"site": "x"});
-        assert!(selects(&job(json!({"matchLabels": {"site": "x"}})), &labels));
-        assert!(!selects(&job(json!({"matchLabels": {"site": "y"}})), &labels));
-        let by = |operator: &str| {
-            job(json!({"matchExpressions": [{"key": "site", "operator": operator, "values": ["x"]}]}))
-        };
-        assert!(selects(&by("In"), &labels) && selects(&by("Exists"), &labels));
-        assert!(!selects(&by("NotIn"), &labels) && !selects(&by("Near"), &labels));
-        assert!(!selects(&job(json!({})), &labels) && !selects(&job(Value::Null), &labels));
-        assert_eq!(limit_seconds(&job(Value::Null)), SECONDS);
+    proptest! {
+        /// Whatever nodes say, come, go and are lost: never more at work than allowed, none begun once the budget is
+        /// spent, and the job ends.
+        #[test]
+        fn concurrency_holds_and_the_budget_stops_new_starts(
+            count in 1usize..12,
+            concurrency in 1usize..5,
+            tolerate in 0u32..=10,
+            turns in proptest::collection::vec((any::<u16>(), any::<u8>(), any::<bool>()), 0..200),
+        ) {
+            let job = wanted(concurrency, f64::from(tolerate) / 10.0);
+            let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+            let mut status = fit(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            let words = ["Check", "WaitingConfirmation", "BackUp", "Upgrade", "RollBack", "Nonsense"];
+            for (present, turn, success) in turns {
+                let spent = is_spent(job.tolerate, super::count(&status));
+                let begins = due(&job, &status, |node| {
+                    names.iter().position(|name| name == node).is_some_and(|at| present >> at & 1 == 1)
+                });
+                prop_assert!(!spent || begins.is_empty());
+                for node in &begins {
+                    start(&mut status, node);
+                }
+                prop_assert!(in_progress(&status).len() <= concurrency);
+                // Only who is at work speaks; the hub holds nodes to their own names.
+                let working = in_progress(&status);
+                if let Some(node) = working.get(usize::from(turn) % working.len().max(1)) {
+                    match words.get(usize::from(turn) % 7) {
+                        Some(word) => said(JobKind::NodeUpgrade, &mut status, node, &outcome(word, success, "")),
+                        None => give_up(JobKind::NodeUpgrade, &mut status, node, 1),
+                    }
+                }
+                prop_assert!(in_progress(&status).len() <= concurrency);
+                prop_assert_eq!(rows(&status).count(), count);
+            }
+            // Everybody comes and everything works from now on.
+            for _ in 0..=count {
+                for node in due(&job, &status, |_| true) {
+                    start(&mut status, &node);
+                }
+                for node in in_progress(&status) {
+                    said(JobKind::NodeUpgrade, &mut status, &node, &outcome("Upgrade", true, ""));
+                }
+                conclude(&job, &mut status);
+            }
+            prop_assert_eq!(standing(&json!({"status": status})), Standing::Over);
+            let failed = super::count(&status);
+            let expected = if is_spent(job.tolerate, failed) { FAILURE } else { COMPLETED };
+            prop_assert_eq!(&status["phase"], expected);
+        }
     }
 }
