@@ -359,20 +359,82 @@ async fn bad_messages_harm_nobody() {
     assert!(tokio::join!(asked, answering).0.is_ok());
 }
 
-/// A client without limits of its own.
-async fn raw(
-    cloud: &Cloud,
-    node: &str,
-) -> tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
-    use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+type Tls = tokio_rustls::client::TlsStream<tokio::net::TcpStream>;
+type Raw = tokio_tungstenite::WebSocketStream<Tls>;
+
+/// A connection of a node that has said nothing yet.
+async fn dialled(cloud: &Cloud, node: &str) -> Tls {
     let tls = client_config(&cloud.authority.cert_pem(), Some(&cloud.identity(node))).unwrap();
     let socket = tokio::net::TcpStream::connect(cloud.addresses.websocket).await.unwrap();
     let server = rustls::pki_types::ServerName::try_from("127.0.0.1").unwrap();
-    let stream = tokio_rustls::TlsConnector::from(tls).connect(server, socket).await.unwrap();
+    tokio_rustls::TlsConnector::from(tls).connect(server, socket).await.unwrap()
+}
+
+/// `None` when the upgrade is refused.
+async fn upgraded(node: &str, stream: Tls) -> Option<Raw> {
+    use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
     let request = ClientRequestBuilder::new("wss://127.0.0.1/x".parse().unwrap())
         .with_header("node_id", node)
         .with_header("ConnectionUse", "msg");
-    tokio_tungstenite::client_async(request, stream).await.unwrap().0
+    Some(tokio_tungstenite::client_async(request, stream).await.ok()?.0)
+}
+
+/// A client without limits of its own.
+async fn raw(cloud: &Cloud, node: &str) -> Raw {
+    upgraded(node, dialled(cloud, node).await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_crowd_that_is_let_in_at_once_is_turned_away_with_a_reason() {
+    use futures_util::StreamExt;
+    use futures_util::future::join_all;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+    let cloud = Cloud::start_within(Duration::from_secs(30), 1);
+    let mut turned_away = None;
+    for round in 0..100 {
+        let names: Vec<String> = (0..8).map(|n| format!("n{round}-{n}")).collect();
+        let streams = join_all(names.iter().map(|name| dialled(&cloud, name))).await;
+        // Who asks at once finds room that only one gets.
+        let clients = join_all(names.iter().zip(streams).map(|(name, stream)| upgraded(name, stream))).await;
+        for (name, mut client) in names.iter().zip(clients).filter_map(|(name, client)| Some((name, client?)))
+        {
+            let heard = tokio::time::timeout(Duration::from_millis(100), client.next()).await;
+            if let Ok(Some(Ok(Message::Close(Some(frame))))) = heard {
+                turned_away = Some((name.clone(), frame));
+            }
+        }
+        if turned_away.is_some() {
+            break;
+        }
+        soon(cloud.hub.nodes().wait_for(|nodes| nodes.is_empty())).await.unwrap();
+    }
+    let (name, frame) = turned_away.unwrap();
+    assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Again, "the limit of nodes is reached"));
+    let facts = cloud.hub.refusals().facts();
+    let counted = facts.pointer(&format!("/connections/{name}/the limit of nodes is reached"));
+    assert_eq!(counted, Some(&json!(1)), "{facts}");
+}
+
+#[tokio::test]
+async fn an_object_that_no_message_can_hold_is_answered_and_holds_nothing_up() {
+    let mut cloud = Cloud::start();
+    let (mut writer, mut reader) = cloud.client(&cloud.identity("n1"), "n1").await.unwrap();
+    assert!(matches!(cloud.arrival().await, Arrival::Connected(_)));
+    say(&mut writer, &query("big")).await;
+    let (node, question) = cloud.question().await;
+    // In JSON as Go writes it each of these takes six bytes.
+    let big = "<".repeat(3 << 20);
+    let object = json!({"metadata": {"name": "big", "uid": "u"}, "data": {"k": big}});
+    cloud.hub.answer(node, question, Ok(object.clone())).await.unwrap();
+    let answer = read(&mut reader).await;
+    let said = answer.content.to_string();
+    assert!(said.contains("no message can hold the object"), "{said}");
+    let Down::Object { verb, origin, key, revision, .. } = config_map("big", 5) else { panic!("an object") };
+    cloud.hub.tell(name("n1"), Down::Object { verb, origin, key, revision, object }).await.unwrap();
+    cloud.hub.tell(name("n1"), config_map("small", 6)).await.unwrap();
+    assert_eq!(read(&mut reader).await.route.resource, "default/configmap/small");
+    assert_eq!(cloud.hub.refusals().facts()["undelivered"], json!({"n1": {"too large": 2}}));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! A node with a good certificate that asks for what is not its own: refused, counted, logged once; what its own pod refers to
 //! is there at once.
 
-use crate::support::peer::{Node, connect, envelope, identity};
+use crate::support::peer::{Node, connect, envelope, identity, upgrade};
+use crate::support::replica::Replica;
 use crate::support::world::World;
 use serde_json::{Value, json};
 
@@ -151,4 +152,55 @@ fn a_node_gets_what_its_pods_refer_to_and_nothing_else() {
         log.lines().filter(|line| line.contains("what is not its own") && line.contains("\"secret\""));
     assert_eq!(logged.count(), 1, "{log}");
     world.kubectl_ok(&["delete", "pod", "own", "theirs", "--wait=false", "--force", "--grace-period=0"]);
+}
+
+/// KubeEdge's `debug: true`, and its default, which is no authorization at all.
+#[test]
+fn where_refusals_are_only_logged_everything_is_let_through_and_counted() {
+    let world = World::new("authorization-logged");
+    let _api = world.cloud();
+    world.apply(OBJECTS);
+    let identity = identity(&world, "evil");
+    for (name, mode) in [
+        ("debug", json!({"enable": true, "debug": true, "modes": [{"node": {"enable": true}}]})),
+        ("off", json!({"enable": false, "debug": true, "modes": [{"node": {"enable": true}}]})),
+    ] {
+        let second = Replica::with(&world, name, |config| {
+            config["modules"]["cloudHub"]["authorization"] = mode;
+        });
+        let _cloud = second.start(&world);
+        let headers = [("node_id", "evil"), ("project_id", "p"), ("ConnectionUse", "msg")];
+        let mut evil =
+            upgrade(second.hub, "/p/evil/events", &headers, &identity).unwrap_or_else(|why| panic!("{why}"));
+        let questions = [
+            ("q0", "query", "default/secret/other", Value::Null),
+            ("q1", "query", "null/node/victim", Value::Null),
+        ];
+        for _ in 0..2 {
+            let answers = ask(&mut evil, &questions);
+            assert_eq!(
+                answers[0].pointer("/content/data/key"),
+                Some(&json!("aGlkZGVuLXdvcmQ=")),
+                "{}",
+                answers[0]
+            );
+            assert_eq!(
+                answers[1].pointer("/content/metadata/name"),
+                Some(&json!("victim")),
+                "{}",
+                answers[1]
+            );
+        }
+        let place = world.dir.join(name).join("data/kedge.sock").display().to_string();
+        let status = world.kedge(&["status", "--socket", &place, "-o", "json"]);
+        let status: Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status.pointer("/refused/enforced"), Some(&json!(false)), "{status}");
+        let counted = status.pointer("/refused/requests/evil").unwrap_or(&Value::Null);
+        assert_eq!((&counted["secret"], &counted["impersonation"]), (&json!(2), &json!(2)), "{status}");
+        let log = std::fs::read_to_string(world.dir.join(format!("{name}.err"))).unwrap();
+        assert!(log.contains("authorization is off"), "{log}");
+        let told =
+            log.lines().filter(|line| line.contains("what is not its own") && line.contains("\"secret\""));
+        assert_eq!(told.filter(|line| line.contains("enforced=false")).count(), 1, "{log}");
+    }
 }

@@ -6,6 +6,7 @@ use crate::support::edgecore::{Edgecore, Version};
 use crate::support::letter::{message, text};
 use crate::support::machine::{Memory, memory};
 use crate::support::peer::{Node, connect, identity, tunnel, upgrade};
+use crate::support::replica::Replica;
 use crate::support::world::{Daemon, World};
 use crate::support::{eventually, run};
 use base64::Engine;
@@ -14,6 +15,7 @@ use kedge::pki::{Authority, Identity, client_config};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -422,4 +424,104 @@ fn a_flood_of_acknowledgements_and_of_kinds_is_counted_not_kept() {
         let ended = log.lines().filter(|line| line.contains("node=evil")).find_map(count);
         if ended.is_some_and(|count| count >= 3_000) { Ok(()) } else { Err(log) }
     });
+}
+
+/// KubeEdge's QUIC is not the IETF's and has had its own advisories. It is not offered: the file is refused, and no
+/// datagram is taken.
+#[test]
+fn quic_is_not_offered() {
+    let scene = Scene::new("hazard-quic");
+    let p = scene.world.ports;
+    for port in [p.hub, p.cert, p.tunnel, p.stream, 10001] {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        socket.send(&[0xc0; 1200]).unwrap();
+        let refused = socket.recv(&mut [0; 16]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{port}");
+    }
+    let asks = Replica::with(&scene.world, "quic", |config| {
+        config["modules"]["cloudHub"]["quic"] = json!({"enable": true, "port": 10001});
+    });
+    let status = asks.spawn(&scene.world).wait_end(SOON);
+    let said = scene.world.log("quic.err");
+    assert_eq!(status, 3, "{said}");
+    assert!(said.contains("modules.cloudHub.quic.enable"), "{said}");
+    scene.unharmed(&[]);
+}
+
+/// A node beyond the limit is told and closed, not left open without a session.
+#[test]
+fn a_node_beyond_the_limit_is_refused_with_a_reason() {
+    let scene = Scene::new("hazard-limit");
+    let full =
+        Replica::with(&scene.world, "full", |config| config["modules"]["cloudHub"]["nodeLimit"] = json!(1));
+    let cloud = full.start(&scene.world);
+    let before = memory(cloud.pid());
+    let other = identity(&scene.world, "other");
+    let at = |node: &str, who: &(String, Identity)| {
+        upgrade(full.hub, "/p/n/events", &[("node_id", node), ("ConnectionUse", "msg")], who)
+    };
+    let first = at("evil", &scene.identity).unwrap_or_else(|why| panic!("{why}"));
+    for _ in 0..50 {
+        // The first one's session begins a moment after its upgrade.
+        let refused = eventually("the second node is refused", SOON, || match at("other", &other) {
+            Err(why) => Ok(why),
+            Ok(_) => Err("it was let in"),
+        });
+        assert!(refused.contains("503"), "{refused}");
+    }
+    // The node that has a session may replace it.
+    drop(at("evil", &scene.identity).unwrap_or_else(|why| panic!("{why}")));
+    drop(first);
+    bounded(cloud.pid(), before);
+    let log = std::fs::read_to_string(scene.world.dir.join("full.err")).unwrap();
+    let told =
+        log.lines().filter(|line| line.contains("the limit of nodes is reached") && line.contains("other"));
+    assert!((1..=2).contains(&told.count()), "{log}");
+    scene.unharmed(&[]);
+}
+
+/// What cannot be had over and over again is counted, and written once.
+#[test]
+fn a_flood_of_refusals_is_counted_not_logged() {
+    let scene = Scene::new("hazard-refusals");
+    let tls = client_config(&scene.identity.0, None).unwrap();
+    let csr = kedge::pki::Request::new("system:node:evil", &["system:nodes"]).unwrap().csr_der;
+    for _ in 0..20 {
+        let headers = [("NodeName", "evil"), ("Authorization", "Bearer a.b.c")];
+        assert_eq!(enrol::get(scene.world.ports.cert, "/edge.crt", &tls, &headers, &csr).0, 401);
+        let headers = [("SessionHostNameOverride", "good")];
+        let tunnel = upgrade(scene.world.ports.tunnel, "/v1/kubeedge/connect", &headers, &scene.identity);
+        assert!(tunnel.map(drop).expect_err("a refusal").contains("403"));
+    }
+    scene.unharmed(&["a certificate was refused", "a tunnel was refused"]);
+    let place = scene.world.data_dir().join("cloud/kedge.sock").display().to_string();
+    let status = scene.world.kedge(&["status", "--socket", &place, "-o", "json"]);
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let counted = |pointer: &str| status.pointer(pointer).and_then(Value::as_u64);
+    assert_eq!(counted("/refused/certificates/evil/the token is not accepted"), Some(20), "{status}");
+    let tunnels = "/refused/tunnels/system:node:evil/the certificate belongs to another node";
+    assert_eq!(counted(tunnels), Some(20), "{status}");
+}
+
+/// CVE-2022-31076 was `null` at a local socket. Whatever is said to the status socket, the daemon and its next caller live.
+#[test]
+fn local_sockets_take_nothing_that_they_cannot_read() {
+    let scene = Scene::new("hazard-socket");
+    let place = scene.world.data_dir().join("cloud/kedge.sock");
+    for bytes in [&b"null\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\xff\xfe", b"", &[b'x'; 1 << 20]] {
+        let mut socket = UnixStream::connect(&place).unwrap();
+        // It may have answered and closed before all is written.
+        drop(socket.write_all(bytes));
+        drop(socket.shutdown(std::net::Shutdown::Write));
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        drop(socket.read_to_end(&mut Vec::new()));
+    }
+    // Callers that say nothing and do not read.
+    let idle: Vec<UnixStream> = (0..50).filter_map(|_| UnixStream::connect(&place).ok()).collect();
+    let shown = scene.world.kedge(&["status", "--socket", place.to_str().unwrap()]);
+    shown.assert_status(0);
+    drop(idle);
+    scene.unharmed(&[]);
 }

@@ -6,9 +6,11 @@ use crate::support::eventually;
 use crate::support::letter::{message, text};
 use crate::support::machine::{Memory, memory};
 use crate::support::peer::FakeCloud;
+use crate::support::replica::EdgeFile;
 use crate::support::world::{Daemon, World};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -350,4 +352,68 @@ fn a_cloud_of_another_authority_is_not_talked_to() {
         if log.contains("no connection to the cloud") { Ok(()) } else { Err(log) }
     });
     drop(edge);
+}
+
+/// Volume operations of a storage driver (CVE-2022-31077 was one that is `null`): each has an answer, whatever it holds.
+#[test]
+fn volume_operations_are_answered_whatever_they_hold() {
+    let scene = Scene::new("hazard-edge-csi");
+    let mut ids = Vec::new();
+    for operation in ["createvolume", "deletevolume", "controllerpublishvolume", "controllerunpublishvolume"]
+    {
+        for content in odd_contents() {
+            let order = message(["cloudhub", "resource", operation, "default/volume/v"], content);
+            ids.push(text(&order, "/header/msg_id").to_owned());
+            scene.cloud.say(order);
+        }
+    }
+    scene.cloud.wait("an answer to each that can be read", |state| {
+        let answered =
+            |id: &String| state.heard.iter().any(|message| text(message, "/header/parent_msg_id") == id);
+        ids.iter().any(answered).then_some(())
+    });
+    scene.settle();
+    let silent = scene.cloud.with_state(|state| {
+        let answered =
+            |id: &&String| state.heard.iter().any(|message| text(message, "/header/parent_msg_id") == **id);
+        ids.iter().filter(|id| !answered(id)).count()
+    });
+    assert_eq!(silent, 0, "of {}", ids.len());
+    scene.unharmed(&[]);
+}
+
+#[test]
+fn quic_is_not_spoken() {
+    let world = World::new("hazard-edge-quic");
+    let p = world.ports;
+    let file = EdgeFile { node: "edge-1", hub: p.hub, cert: p.cert, mqtt: p.mqtt, token: Some("a.b.c.d") };
+    let mut edge = file.start_with(&world, |config| {
+        config["modules"]["edgeHub"]["quic"] = json!({"enable": true, "server": "127.0.0.1:10001"});
+        config["modules"]["edgeHub"]["websocket"]["enable"] = json!(false);
+    });
+    let status = edge.wait_end(SOON);
+    let said = world.log("edge-1.err");
+    assert_eq!(status, 3, "{said}");
+    assert!(said.contains("modules.edgeHub.quic.enable"), "{said}");
+}
+
+/// CVE-2022-31076 was `null` at a local socket. Whatever is said to the status socket, the daemon and its next caller live.
+#[test]
+fn local_sockets_take_nothing_that_they_cannot_read() {
+    let bare = Bare::new("hazard-edge-socket");
+    let place = bare.world.data_dir().join("kedge.sock");
+    for bytes in [&b"null\n"[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\xff\xfe", b"", &[b'x'; 1 << 20]] {
+        let mut socket = UnixStream::connect(&place).unwrap();
+        // It may have answered and closed before all is written.
+        drop(socket.write_all(bytes));
+        drop(socket.shutdown(std::net::Shutdown::Write));
+        socket.set_read_timeout(Some(SOON)).unwrap();
+        drop(socket.read_to_end(&mut Vec::new()));
+    }
+    // Callers that say nothing and do not read.
+    let idle: Vec<UnixStream> = (0..50).filter_map(|_| UnixStream::connect(&place).ok()).collect();
+    let shown = bare.world.kedge(&["status"]);
+    shown.assert_status(0);
+    drop(idle);
+    bare.unharmed(&[]);
 }

@@ -4,6 +4,7 @@
 
 mod at_cloud;
 mod at_edge;
+mod table;
 
 use crate::support::machine::{Memory, memory};
 use serde_json::{Value, json};

@@ -48,14 +48,7 @@ impl Module for Keeper {
                 let wanted = tokio::select! {
                     biased;
                     () = stop.raised() => return Ok(()),
-                    event = events.recv() => match event {
-                        Some(Event::Applied { object, .. } | Event::Deleted(object)) => {
-                            let ours = [CA_SECRET, SERVER_SECRET].contains(&meta(&object, "name"));
-                            ours && meta(&object, "namespace") == NAMESPACE
-                        }
-                        Some(Event::Listing | Event::Listed) => false,
-                        None => return Err(Failure::new("KE-CLOUD-026", "the watch of the cloud's Secrets ended")),
-                    },
+                    event = events.recv() => is_ours(event)?,
                     _ = look.tick() => {
                         let retry = pending.is_some_and(|at| at <= tokio::time::Instant::now());
                         // Four small look-ups a second need no thread of their own.
@@ -84,6 +77,18 @@ impl Module for Keeper {
     }
 }
 
+/// Whether an event is about one of the cloud's own Secrets; without one the watch has ended.
+fn is_ours(event: Option<Event>) -> Result<bool, Failure> {
+    match event {
+        Some(Event::Applied { object, .. } | Event::Deleted(object)) => {
+            let named = [CA_SECRET, SERVER_SECRET].contains(&meta(&object, "name"));
+            Ok(named && meta(&object, "namespace") == NAMESPACE)
+        }
+        Some(Event::Listing | Event::Listed) => Ok(false),
+        None => Err(Failure::new("KE-CLOUD-026", "the watch of the cloud's Secrets ended")),
+    }
+}
+
 impl Keeper {
     fn is_due(&self) -> bool {
         let by = due(&self.trust.borrow().identity);
@@ -102,5 +107,23 @@ impl Keeper {
             self.trust.send_replace(new);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_the_clouds_own_secrets_count_and_the_watchs_end_is_told() {
+        let event = |name: &str, namespace: &str| {
+            let metadata = json!({"name": name, "namespace": namespace});
+            Some(Event::Applied { object: json!({"metadata": metadata}), listed: false })
+        };
+        assert_eq!(is_ours(event(CA_SECRET, NAMESPACE)), Ok(true));
+        assert_eq!(is_ours(event(CA_SECRET, "default")), Ok(false));
+        assert_eq!(is_ours(event("other", NAMESPACE)), Ok(false));
+        assert_eq!(is_ours(None).unwrap_err().code, "KE-CLOUD-026");
     }
 }
