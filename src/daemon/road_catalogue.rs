@@ -311,9 +311,6 @@ async fn what_a_local_api_watches_is_told_until_it_is_named_no_more() {
     assert_eq!(edge.ask(Up::WatchSync(Default::default())).await, Answer::Object(json!({})));
     road.local.create(&CONFIG_MAPS, settings("3")).await.unwrap();
     assert!(matches!(edge.ask(Up::ClusterCa).await, Answer::Text(_)));
-    while let Ok(inbound) = edge.inbound.try_recv() {
-        assert_eq!(event(&inbound.down), None, "it is not watched any more");
-        inbound.receipt.stored();
-    }
+    assert_eq!(edge.drain(event), [], "it is not watched any more");
     edge.leave().await;
 }
