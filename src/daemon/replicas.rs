@@ -385,6 +385,23 @@ async fn an_operators_authority_is_used_and_never_mixed_up_with_another() {
     assert_eq!(served_ca(&config).await, other.cert_der());
     assert_eq!(api.value("casecret", "cadata").await, other.cert_der());
     connects(api.edge("n2", &config, Some(api.token().await))).await;
+    // A node that knows the former one only comes back as it is, renews its certificate, and still does after a restart.
+    connects(api.edge("n1", &config, None)).await;
+    cloud.end().await;
+    let cloud = start(&config).await;
+    let old = api.edge("n1", &config, None);
+    uplink::enrol(&old.enrolment()).await.unwrap();
+    connects(old).await;
+    cloud.end().await;
+    // Once more: the way from the first authority leads over both links.
+    let third = Authority::generate("Other CA").unwrap();
+    std::fs::write(&key, Identity::from_der(third.cert_der(), third.key_der()).unwrap().key_pem).unwrap();
+    std::fs::write(&cert, third.cert_pem() + &other.cert_pem() + RSA_CERT).unwrap();
+    let cloud = start(&config).await;
+    assert_eq!(served_ca(&config).await, third.cert_der());
+    for node in ["n1", "n2"] {
+        connects(api.edge(node, &config, None)).await;
+    }
     cloud.end().await;
 
     api.put("casecret", &[("cadata", b"nonsense"), ("cakeydata", b"nonsense")]).await;

@@ -6,13 +6,15 @@ use super::der;
 use super::identity::{Identity, NO_KEY, bad_key};
 use crate::base::{Failure, create_private_dir, now, random_bytes, read_limited, write_atomic};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::path::Path;
 use std::time::Duration;
+use x509_parser::der_parser::asn1_rs::Tag;
+use x509_parser::x509::X509Name;
 
 const DAY: i64 = 86_400;
 const CA_DAYS: i64 = 100 * 364;
@@ -77,6 +79,23 @@ fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {
     }
     name.push(DnType::CommonName, common_name);
     name
+}
+
+/// A name as it is written when its holder signs; `None` for kinds of text that no authority uses.
+fn name_of(subject: &X509Name<'_>) -> Option<DistinguishedName> {
+    let mut name = DistinguishedName::new();
+    for attribute in subject.iter_attributes() {
+        let oid: Vec<u64> = attribute.attr_type().iter()?.collect();
+        let text = attribute.as_str().ok()?;
+        let value = match attribute.attr_value().header.tag() {
+            Tag::PrintableString => DnValue::PrintableString(text.try_into().ok()?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into().ok()?),
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            _ => return None,
+        };
+        name.push(DnType::from_oid(&oid), value);
+    }
+    Some(name)
 }
 
 fn serial() -> SerialNumber {
@@ -178,6 +197,22 @@ impl Authority {
         write_atomic(&key_path, der::pem("EC PRIVATE KEY", &authority.key).as_bytes(), 0o600)?;
         write_atomic(&cert_path, authority.cert_pem().as_bytes(), 0o644)?;
         Ok(authority)
+    }
+
+    /// The certificate, in DER, by which those who trust this authority trust what `successor` issues: its name and key,
+    /// signed here. It is valid as long as the successor's own.
+    pub fn vouch_for(&self, successor: &Authority) -> Result<Vec<u8>, Failure> {
+        let unreadable = || Failure::new("KE-PKI-003", "the authority's certificate cannot be read");
+        let (_, parsed) = x509_parser::parse_x509_certificate(&successor.cert).map_err(|_| unreadable())?;
+        let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
+        let mut params = validity(from.timestamp(), until.timestamp());
+        params.distinguished_name = name_of(parsed.subject()).ok_or_else(unreadable)?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
+        params.serial_number = Some(serial());
+        params.use_authority_key_identifier_extension = true;
+        let cert = params.signed_by(successor.issuer.key(), &self.issuer).map_err(failed)?;
+        Ok(cert.der().to_vec())
     }
 
     pub fn cert_der(&self) -> &[u8] {
@@ -359,6 +394,45 @@ mod tests {
         }
         let swapped = Authority::from_pem(&ec.cert_pem(), RSA_KEY).unwrap_err();
         assert_eq!(swapped.code, "KE-PKI-008");
+    }
+
+    #[test]
+    fn who_trusts_an_authority_trusts_its_successor() {
+        use crate::pki::{Clients, client_config, server_config};
+        super::super::install_crypto_provider();
+        let rsa =
+            Authority::from_pem(include_str!("testdata/rsa.crt"), include_str!("testdata/rsa.key")).unwrap();
+        let generated = || Authority::generate("KubeEdge").unwrap();
+        // Also when both have the same name.
+        for (former, successor) in [(generated(), generated()), (rsa, generated())] {
+            let link = former.vouch_for(&successor).unwrap();
+            let mut identity = successor.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
+            let shakes = |identity: &Identity, ca: &Authority| {
+                let server = server_config(identity, Clients::None).unwrap();
+                let client = client_config(&ca.cert_pem(), None).unwrap();
+                let mut server = rustls::ServerConnection::new(server).unwrap();
+                let mut client =
+                    rustls::ClientConnection::new(client, "127.0.0.1".try_into().unwrap()).unwrap();
+                let mut wire = Vec::new();
+                for _ in 0..4 {
+                    client.write_tls(&mut wire).unwrap();
+                    server.read_tls(&mut wire.as_slice()).unwrap();
+                    server.process_new_packets().unwrap();
+                    wire.clear();
+                    server.write_tls(&mut wire).unwrap();
+                    client.read_tls(&mut wire.as_slice()).unwrap();
+                    if client.process_new_packets().is_err() {
+                        return false;
+                    }
+                    wire.clear();
+                }
+                !client.is_handshaking()
+            };
+            assert!(shakes(&identity, &successor) && !shakes(&identity, &former));
+            identity.cert_pem += &der::pem("CERTIFICATE", &link);
+            assert!(shakes(&identity, &successor) && shakes(&identity, &former));
+            assert!(!shakes(&identity, &generated()));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::kubernetes::Kube;
 use crate::base::{Exit, Failure, now};
 use crate::config::cloud::HubConfig;
 use crate::model::Status;
-use crate::pki::{Authority, Identity, Token, facts_of, names_of, pem_certificate};
+use crate::pki::{Authority, Identity, Token, certificates_of, facts_of, names_of, pem_certificate};
 use files::{AuthorityFiles, Given};
 use secrets::{ensure_namespace, failed};
 use serde_json::Value;
@@ -28,6 +28,10 @@ pub(super) const TOKEN_KEY: &str = "tokendata";
 const CA_SECRET: &str = "casecret";
 const CA_CERT: &str = "cadata";
 const CA_KEY: &str = "cakeydata";
+/// PEM of certificates by which nodes of former authorities trust the present one; kedge's own key, which KubeEdge passes over.
+const CA_LINKS: &str = "kedgelinks";
+/// Former authorities that are kept in mind.
+const LINKS: usize = 4;
 const SERVER_SECRET: &str = "cloudcoresecret";
 const SERVER_CERT: &str = "cloudcoredata";
 const SERVER_KEY: &str = "cloudcorekeydata";
@@ -45,8 +49,10 @@ pub(super) async fn establish(
     current: Option<&Trust>,
 ) -> Result<Trust, Failure> {
     ensure_namespace(kube).await?;
-    let (authority, accepted) = authority(kube, hub, current).await?;
-    let identity = server(kube, hub, &authority).await?;
+    let (authority, accepted, links) = authority(kube, hub, current).await?;
+    let mut identity = server(kube, hub, &authority).await?;
+    // Shown behind the server's certificate: a node that knows a former authority only finds its way by it.
+    identity.cert_pem += &links;
     let accepted_pem = accepted.iter().map(|der| pem_certificate(der)).collect();
     Ok(Trust { authority, accepted_pem, identity })
 }
@@ -69,8 +75,23 @@ fn authority_of(secret: &Value) -> Result<Authority, Failure> {
     Authority::from_der(&cert, &key).map_err(|failure| unusable(&failure.what))
 }
 
-/// The authority that signs, and all that are accepted, in DER.
-type Authorities = (Arc<Authority>, Vec<Vec<u8>>);
+/// The authority that signs, all that are accepted, in DER, and the links from former ones, in PEM.
+type Authorities = (Arc<Authority>, Vec<Vec<u8>>, String);
+
+/// The links that the Secret holds; what cannot be read is left out.
+fn links_of(secret: Option<&Value>) -> String {
+    let held =
+        secret.and_then(|secret| bytes(secret, CA_LINKS)).and_then(|bytes| String::from_utf8(bytes).ok());
+    held.filter(|text| certificates_of(text).is_ok()).unwrap_or_default()
+}
+
+/// The links after a change of the authority: the newest first, as it is what most nodes need.
+fn links_after(secret: Option<&Value>, successor: &Authority) -> Result<String, Failure> {
+    let Some(former) = secret.and_then(|secret| authority_of(secret).ok()) else { return Ok(String::new()) };
+    let newest = pem_certificate(&former.vouch_for(successor)?);
+    let older = certificates_of(&links_of(secret)).unwrap_or_default();
+    Ok(older.iter().take(LINKS - 1).fold(newest, |all, link| all + &pem_certificate(link)))
+}
 
 async fn authority(kube: &Kube, hub: &HubConfig, current: Option<&Trust>) -> Result<Authorities, Failure> {
     let wanted = hub.clone();
@@ -86,33 +107,36 @@ async fn authority(kube: &Kube, hub: &HubConfig, current: Option<&Trust>) -> Res
                 AuthorityFiles::Absent | AuthorityFiles::CertificateOnly(_) => return Err(failure),
             },
         };
-        let (chosen, accepted) = match choice {
+        let (chosen, accepted, links) = match choice {
             Choice::Stored(stored) => {
                 let accepted = vec![stored.cert_der().to_vec()];
-                return Ok((stored, accepted));
+                return Ok((stored, accepted, links_of(found.as_ref())));
             }
-            Choice::Given(given) => return again(given),
-            Choice::Replace(given) => again(given)?,
+            Choice::Given(given) => return again(given, links_of(found.as_ref())),
+            Choice::Replace(given) => again(given, links_after(found.as_ref(), &given.authority)?)?,
             Choice::New => {
                 let kept = current.map(|trust| trust.authority.clone());
                 let new = kept.map_or_else(|| Authority::generate("KubeEdge").map(Arc::new), Ok)?;
                 let accepted = vec![new.cert_der().to_vec()];
-                (new, accepted)
+                (new, accepted, String::new())
             }
         };
-        let data = [(CA_CERT, chosen.cert_der().to_vec()), (CA_KEY, chosen.key_der().to_vec())];
+        let mut data = vec![(CA_CERT, chosen.cert_der().to_vec()), (CA_KEY, chosen.key_der().to_vec())];
+        if !links.is_empty() {
+            data.push((CA_LINKS, links.clone().into_bytes()));
+        }
         let written = write(kube, CA_SECRET, found, &data).await;
         if written.map_err(|status| failed("the authority", &status))? {
-            return Ok((chosen, accepted));
+            return Ok((chosen, accepted, links));
         }
         // Another replica was faster: nodes will trust what it made.
     }
     Err(contended("the authority"))
 }
 
-fn again(given: &Given) -> Result<Authorities, Failure> {
+fn again(given: &Given, links: String) -> Result<Authorities, Failure> {
     let authority = Authority::from_der(given.authority.cert_der(), given.authority.key_der())?;
-    Ok((Arc::new(authority), given.accepted.clone()))
+    Ok((Arc::new(authority), given.accepted.clone(), links))
 }
 
 fn contended(what: &str) -> Failure {
@@ -150,7 +174,7 @@ fn choose<'a>(
             }
             if given.accepted.iter().any(|cert| cert == stored.cert_der()) {
                 tracing::warn!(
-                    "the authority in the Secret is replaced by the one in the files; nodes of the former one are accepted, and come back only if tlsCertFile holds a certificate that they trust"
+                    "the authority in the Secret is replaced by the one in the files; nodes of the former one are accepted, and trust the new one by the former one's signature"
                 );
                 return Ok(Choice::Replace(given));
             }
@@ -161,7 +185,7 @@ fn choose<'a>(
                     given.authority.hash(),
                     stored.hash()
                 ))
-                .fix("remove the files to keep the Secret's; to change the authority, append the Secret's certificate to the file, and keep a server certificate of the former one in tlsCertFile until the nodes have renewed theirs")
+                .fix("remove the files to keep the Secret's; to change the authority, append the Secret's certificate to the file: nodes of the former one then come back as they are")
                 .exit(Exit::Configuration))
         }
     }
