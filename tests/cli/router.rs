@@ -221,3 +221,19 @@ fn bodies_and_answers_without_an_end_are_cut_off() {
     scene.reaches("default/up", "POST /sink", "after");
     scene.answered(&["-d", "x", &scene.router("/call")], 201);
 }
+
+#[test]
+fn a_router_without_public_authorities_says_so() {
+    let world = World::new("router-authorities");
+    let _api = world.cloud();
+    let [router] = free_ports();
+    let second = Replica::with(&world, "second", |config| {
+        config["modules"]["router"] =
+            json!({"enable": true, "address": "127.0.0.1", "port": router, "restTimeout": 20});
+    });
+    let nowhere = world.dir.join("nowhere").display().to_string();
+    let ended = second.run_with(&[("SSL_CERT_FILE", &nowhere), ("SSL_CERT_DIR", &nowhere)]);
+    assert_ne!(ended.status, 0, "{ended:?}");
+    assert!(ended.stderr.contains("KE-ROUTER-001") && ended.stderr.contains("ca-certificates"), "{ended:?}");
+    assert!(!ended.stderr.contains("because: builder error"), "{ended:?}");
+}

@@ -3,8 +3,10 @@
 
 use super::machine::free_ports;
 use super::world::{Daemon, World};
+use super::{Run, binary};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(40);
@@ -60,6 +62,13 @@ impl Replica {
     pub fn spawn(&self, world: &World) -> Daemon {
         let args = ["cloud", "run", "--config", self.config.to_str().unwrap()].map(str::to_owned);
         world.start(&self.name, &args)
+    }
+
+    /// Runs it with these variables of the environment until it ends by itself.
+    pub fn run_with(&self, environment: &[(&str, &str)]) -> Run {
+        let mut cloud = Command::new(binary());
+        cloud.args(["cloud", "run", "--config", self.config.to_str().unwrap()]).stdin(Stdio::null());
+        cloud.envs(environment.iter().copied()).output().unwrap().into()
     }
 
     /// Starts it and waits until it serves; its talk goes to `NAME.err`.

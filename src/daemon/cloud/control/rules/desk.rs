@@ -70,7 +70,7 @@ impl Desk {
         };
         let client = builder().build().map_err(|error| {
             Failure::new("KE-ROUTER-001", "cannot set up the client of the router")
-                .because(error)
+                .because(deepest(&error))
                 .fix("install the certificates of public authorities, such as the package ca-certificates")
         })?;
         Ok(Desk {
@@ -205,6 +205,15 @@ impl Desk {
         }
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
+}
+
+/// The cause behind all others.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 /// The error without the URL, which may hold a secret.
