@@ -34,11 +34,20 @@ _kedge() {
             kedge,gettoken)
                 cmd="kedge__subcmd__gettoken"
                 ;;
+            kedge,help)
+                cmd="kedge__subcmd__help"
+                ;;
+            kedge,man)
+                cmd="kedge__subcmd__man"
+                ;;
             kedge,meta)
                 cmd="kedge__subcmd__meta"
                 ;;
             kedge,pods)
                 cmd="kedge__subcmd__pods"
+                ;;
+            kedge,service)
+                cmd="kedge__subcmd__service"
                 ;;
             kedge,status)
                 cmd="kedge__subcmd__status"
@@ -79,6 +88,27 @@ _kedge() {
             kedge__subcmd__meta,list)
                 cmd="kedge__subcmd__meta__subcmd__list"
                 ;;
+            kedge__subcmd__service,install)
+                cmd="kedge__subcmd__service__subcmd__install"
+                ;;
+            kedge__subcmd__service,keep)
+                cmd="kedge__subcmd__service__subcmd__keep"
+                ;;
+            kedge__subcmd__service,remove)
+                cmd="kedge__subcmd__service__subcmd__remove"
+                ;;
+            kedge__subcmd__service,restart)
+                cmd="kedge__subcmd__service__subcmd__restart"
+                ;;
+            kedge__subcmd__service,start)
+                cmd="kedge__subcmd__service__subcmd__start"
+                ;;
+            kedge__subcmd__service,status)
+                cmd="kedge__subcmd__service__subcmd__status"
+                ;;
+            kedge__subcmd__service,stop)
+                cmd="kedge__subcmd__service__subcmd__stop"
+                ;;
             kedge__subcmd__token,create)
                 cmd="kedge__subcmd__token__subcmd__create"
                 ;;
@@ -107,7 +137,7 @@ _kedge() {
 
     case "${cmd}" in
         kedge)
-            opts="-q -h -V --quiet --plain --help --version cloud completion device edge explain gettoken meta pods status token twin up version"
+            opts="-q -h -V --quiet --plain --help --version cloud completion device edge explain gettoken help man meta pods service status token twin up version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -432,6 +462,38 @@ _kedge() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kedge__subcmd__help)
+            opts="-q -h --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__man)
+            opts="-q -h --dir --dry-run --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kedge__subcmd__meta)
             opts="-q -h --quiet --plain --help list get"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -553,6 +615,134 @@ _kedge() {
                     COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service)
+            opts="-q -h --quiet --plain --help status start stop restart install remove keep"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__install)
+            opts="-q -h --dry-run --config --print --quiet --plain --help edge cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --print)
+                    COMPREPLY=($(compgen -W "systemd openrc plain" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__keep)
+            opts="-q -h --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__remove)
+            opts="-q -h --dry-run --quiet --plain --help edge cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__restart)
+            opts="-q -h --dry-run --quiet --plain --help edge cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__start)
+            opts="-q -h --dry-run --quiet --plain --help edge cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__status)
+            opts="-o -q -h --output --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__service__subcmd__stop)
+            opts="-q -h --dry-run --quiet --plain --help edge cloud"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;

@@ -221,6 +221,28 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::words -- A topic, or the words of a command; the topics are listed when left out:_default' \
+&& ret=0
+;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+'()--dir=[Write all pages below this directory, in man1 and man7]:DIR:_files' \
+'--dry-run[List the files, and write none]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::words -- The words of a command, or a topic; kedge itself when left out:_default' \
+&& ret=0
+;;
 (meta)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
@@ -287,6 +309,107 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 && ret=0
+;;
+(service)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__service_commands" \
+"*::: :->service" \
+&& ret=0
+
+    case $state in
+    (service)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-service-command-$line[1]:"
+        case $line[1] in
+            (status)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(start)
+_arguments "${_arguments_options[@]}" : \
+'--dry-run[Say what would be done, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':role -- Whose daemon:(edge cloud)' \
+&& ret=0
+;;
+(stop)
+_arguments "${_arguments_options[@]}" : \
+'--dry-run[Say what would be done, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':role -- Whose daemon:(edge cloud)' \
+&& ret=0
+;;
+(restart)
+_arguments "${_arguments_options[@]}" : \
+'--dry-run[Say what would be done, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':role -- Whose daemon:(edge cloud)' \
+&& ret=0
+;;
+(install)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The daemon'\''s configuration file \[default\: its usual place below /etc/kubeedge/config\]]:FILE:_files' \
+'--print=[Only print what this service manager would read]:MANAGER:((systemd\:""
+openrc\:""
+plain\:"None\: kedge keeps its daemon itself, until the machine'\''s restart"))' \
+'--dry-run[Say what would be done, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':role -- Whose daemon:(edge cloud)' \
+&& ret=0
+;;
+(remove)
+_arguments "${_arguments_options[@]}" : \
+'--dry-run[Say what would be done, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':role -- Whose daemon:(edge cloud)' \
+&& ret=0
+;;
+(keep)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':name -- Name of the service:_default' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
 ;;
 (status)
 _arguments "${_arguments_options[@]}" : \
@@ -489,8 +612,11 @@ _kedge_commands() {
 'edge:Run the edge daemon or show its configuration' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
+'help:Show help on a topic or a command' \
+'man:Print a manual page, or write all of them into a directory' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
+'service:Install, start, stop and remove kedge'\''s daemons as services of this machine' \
 'status:Show the state of the daemon on this machine' \
 'token:Create, list and revoke join tokens' \
 'twin:Show and set the properties of devices' \
@@ -568,6 +694,16 @@ _kedge__subcmd__gettoken_commands() {
     local commands; commands=()
     _describe -t commands 'kedge gettoken commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__help_commands] )) ||
+_kedge__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge help commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__man_commands] )) ||
+_kedge__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge man commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__meta_commands] )) ||
 _kedge__subcmd__meta_commands() {
     local commands; commands=(
@@ -590,6 +726,54 @@ _kedge__subcmd__meta__subcmd__list_commands() {
 _kedge__subcmd__pods_commands() {
     local commands; commands=()
     _describe -t commands 'kedge pods commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service_commands] )) ||
+_kedge__subcmd__service_commands() {
+    local commands; commands=(
+'status:Show which of kedge'\''s services are installed, start with the machine, and run' \
+'start:Start a service' \
+'stop:Stop a service; containers run on' \
+'restart:Stop a service where it runs, and start it; containers run on' \
+'install:Have a daemon start with this machine, and start it' \
+'remove:Undo \`kedge service install\`' \
+'keep:' \
+    )
+    _describe -t commands 'kedge service commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__install_commands] )) ||
+_kedge__subcmd__service__subcmd__install_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service install commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__keep_commands] )) ||
+_kedge__subcmd__service__subcmd__keep_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service keep commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__remove_commands] )) ||
+_kedge__subcmd__service__subcmd__remove_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service remove commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__restart_commands] )) ||
+_kedge__subcmd__service__subcmd__restart_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service restart commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__start_commands] )) ||
+_kedge__subcmd__service__subcmd__start_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service start commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__status_commands] )) ||
+_kedge__subcmd__service__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service status commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__service__subcmd__stop_commands] )) ||
+_kedge__subcmd__service__subcmd__stop_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge service stop commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__status_commands] )) ||
 _kedge__subcmd__status_commands() {

@@ -12,6 +12,7 @@ mod gettoken;
 mod meta;
 mod pods;
 mod run_flags;
+mod service;
 mod status;
 mod token;
 mod twin;
@@ -49,6 +50,7 @@ enum Command {
     Gettoken(gettoken::Args),
     Meta(meta::Args),
     Pods(pods::Args),
+    Service(service::Args),
     Status(status::Args),
     Token(token::Args),
     Twin(twin::Args),
@@ -99,6 +101,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Gettoken(args) => gettoken::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
+        Command::Service(args) => service::run(args, term),
         Command::Status(args) => status::run(args, term),
         Command::Token(args) => token::run(args, term),
         Command::Twin(args) => twin::run(args, term),

@@ -1,5 +1,5 @@
 //! This machine: the container runtime's process and configuration, CNI, images, facts, ports, checks of all that, and
-//! the journal of what kedge changed on it.
+//! the journal of what kedge changed on it; its service manager.
 
 pub mod capabilities;
 pub mod check;
@@ -14,5 +14,6 @@ pub mod ports;
 pub mod preflight;
 mod process;
 mod programs;
+pub mod service;
 
 pub use descriptor::raise_open_files_limit;

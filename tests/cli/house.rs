@@ -1,24 +1,25 @@
 //! The private machine that other tests stand on: real paths inside, nothing changed outside, nothing left.
 
-use crate::support::house::{House, KUBECONFIG};
-use crate::support::machine::pids_naming;
+use crate::support::house::{self, House, KUBECONFIG};
+use crate::support::machine::{mounts_below, pids_naming};
 use crate::support::run;
 use crate::support::world::World;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a house could leave behind on this machine.
-fn traces() -> (usize, String, String) {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
-    let links = run("ip", &["-o", "link"]).stdout.lines().filter(|line| line.contains("house-")).count();
-    let groups = run("find", &["/sys/fs/cgroup", "-name", "kedge-house-*"]).stdout;
-    (mounts, links.to_string(), groups)
+/// What the houses of this process could leave behind on this machine.
+fn traces(world: &World) -> (Vec<String>, Vec<String>, String) {
+    let links = run("ip", &["-o", "link"]).stdout;
+    let bridge = house::bridge(world);
+    let links = links.lines().filter(|line| line.contains(&bridge)).map(str::to_owned).collect();
+    let groups = format!("kedge-house-{}-*", std::process::id());
+    (mounts_below(&world.dir), links, run("find", &["/sys/fs/cgroup", "-name", &groups]).stdout)
 }
 
 #[test]
 fn a_house_has_real_paths_and_leaves_no_trace() {
     let world = World::new("house");
-    let before = traces();
+    let before = traces(&world);
     {
         let house = House::new(&world, "edge-1");
         let empty = house.changed_files();
@@ -53,14 +54,14 @@ fn a_house_has_real_paths_and_leaves_no_trace() {
             "{only:?}"
         );
     }
-    assert_eq!(traces(), before);
+    assert_eq!(traces(&world), before);
     assert_eq!(pids_naming(&world.dir), Vec::<u32>::new());
 }
 
 #[test]
 fn a_node_in_one_house_joins_a_cloud_in_another_over_the_bridge() {
     let world = World::new("houses");
-    let before = traces();
+    let before = traces(&world);
     {
         let cloud_house = House::new(&world, "cloud");
         let edge_house = House::new(&world, "edge-1");
@@ -86,5 +87,5 @@ fn a_node_in_one_house_joins_a_cloud_in_another_over_the_bridge() {
         assert_eq!(ready.status, 0, "{ready:?}\n{}", world.log("edge.err"));
         assert_eq!(edge.interrupt(), 0);
     }
-    assert_eq!(traces(), before);
+    assert_eq!(traces(&world), before);
 }

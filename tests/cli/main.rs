@@ -21,6 +21,7 @@ mod offline;
 mod pods;
 mod replicas;
 mod router;
+mod service;
 mod sessions;
 mod support;
 mod takeover;

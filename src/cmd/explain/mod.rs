@@ -141,6 +141,7 @@ const PAGES: &[&str] = &[
     include_str!("pages/router.md"),
     include_str!("pages/run.md"),
     include_str!("pages/runtime.md"),
+    include_str!("pages/service.md"),
     include_str!("pages/status.md"),
     include_str!("pages/store.md"),
     include_str!("pages/term.md"),

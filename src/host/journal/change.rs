@@ -3,6 +3,7 @@
 
 use super::{Entry, Manner};
 use crate::base::{Failure, read_limited};
+use crate::host::service::{Manager, Service};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -37,6 +38,12 @@ pub enum Change {
     Remove {
         path: PathBuf,
     },
+    /// A service of kedge that starts with the machine and runs.
+    Service(Service),
+    /// A service of somebody else that shall neither run nor start with the machine.
+    Halt {
+        name: String,
+    },
 }
 
 /// What an undo does with a directory that is not empty.
@@ -57,6 +64,8 @@ pub(super) enum Told {
     Directory { path: PathBuf, kind: Directory },
     Link { path: PathBuf, target: PathBuf },
     Remove { path: PathBuf },
+    Service { name: String, manager: Manager, path: PathBuf, sha256: String },
+    Halt { name: String, manager: Manager },
 }
 
 /// What stood at the path before.
@@ -74,6 +83,12 @@ pub(super) enum Before {
     Directory {
         mode: u32,
     },
+    /// A service, and how it stood.
+    #[serde(rename_all = "camelCase")]
+    Service {
+        at_boot: bool,
+        running: bool,
+    },
 }
 
 impl Change {
@@ -81,17 +96,27 @@ impl Change {
         Change::Directory { path, mode, kind: Directory::Shared }
     }
 
-    pub(super) fn path(&self) -> Option<&Path> {
+    /// Where it is made; a service's place is its definition.
+    pub(super) fn path(&self) -> Option<PathBuf> {
         match self {
             Change::File { path, .. }
             | Change::Directory { path, .. }
             | Change::Link { path, .. }
-            | Change::Remove { path } => Some(path),
+            | Change::Remove { path } => Some(path.clone()),
+            Change::Service(service) => Some(Manager::here().definition_path(&service.name)),
+            Change::Halt { .. } => None,
         }
     }
 
     pub(super) fn told(&self) -> Told {
         match self.clone() {
+            Change::Service(service) => {
+                let manager = Manager::here();
+                let definition = manager.definition(&service);
+                let sha256 = sha256(definition.content.as_bytes());
+                Told::Service { name: service.name, manager, path: definition.path, sha256 }
+            }
+            Change::Halt { name } => Told::Halt { name, manager: Manager::here() },
             Change::File { path, content, .. } => Told::File { path, sha256: sha256(&content) },
             Change::Directory { path, kind, .. } => Told::Directory { path, kind },
             Change::Link { path, target } => Told::Link { path, target },
@@ -101,7 +126,17 @@ impl Change {
 
     /// Whether the machine is already as the change would make it.
     pub(super) fn holds(&self) -> Result<bool, Failure> {
-        let Some(path) = self.path() else { return Ok(false) };
+        let path = match self {
+            Change::Service(service) => return Manager::here().holds(service),
+            Change::Halt { name } => {
+                let status = Manager::here().status(name)?;
+                return Ok(!status.running && !status.at_boot);
+            }
+            Change::File { path, .. }
+            | Change::Directory { path, .. }
+            | Change::Link { path, .. }
+            | Change::Remove { path } => path,
+        };
         let Some(now) = look(path)? else { return Ok(matches!(self, Change::Remove { .. })) };
         Ok(match self {
             Change::File { content, mode, .. } => {
@@ -112,7 +147,7 @@ impl Change {
             }
             Change::Directory { .. } => now.is_dir(),
             Change::Link { target, .. } => fs::read_link(path).is_ok_and(|present| present == *target),
-            Change::Remove { .. } => false,
+            Change::Remove { .. } | Change::Service(_) | Change::Halt { .. } => false,
         })
     }
 
@@ -136,6 +171,17 @@ impl Change {
             Change::Remove { path } => {
                 fs::remove_file(path).and_then(|()| sync_parent(path)).map_err(|e| unmade(path, &e))
             }
+            Change::Service(service) => {
+                let manager = Manager::here();
+                manager.install(service)?;
+                // One that runs by an older definition takes up the new one.
+                manager.restart(&service.name)
+            }
+            Change::Halt { name } => {
+                let manager = Manager::here();
+                manager.stop(name)?;
+                manager.dismiss(name)
+            }
         }
     }
 }
@@ -143,7 +189,12 @@ impl Change {
 impl Before {
     /// Looks at the place of a change, and keeps what is there.
     pub(super) fn of(change: &Change, kept: &Path) -> Result<Before, Failure> {
+        if let Change::Halt { name } = change {
+            let status = Manager::here().status(name)?;
+            return Ok(Before::Service { at_boot: status.at_boot, running: status.running });
+        }
         let Some(path) = change.path() else { return Ok(Before::Absent) };
+        let path = path.as_path();
         match look(path)? {
             None => Ok(Before::Absent),
             Some(now) if now.is_dir() => match change {
@@ -173,7 +224,7 @@ impl Before {
                     && now.len() == then.len()
                     && read_limited(path, KEPT_LIMIT)? == read_limited(kept, KEPT_LIMIT)?
             }
-            (Before::Kept { .. }, _, _) => false,
+            (Before::Kept { .. } | Before::Service { .. }, _, _) => false,
         })
     }
 }
@@ -184,7 +235,21 @@ impl Told {
             Told::File { path, .. }
             | Told::Directory { path, .. }
             | Told::Link { path, .. }
-            | Told::Remove { path } => Some(path),
+            | Told::Remove { path }
+            | Told::Service { path, .. } => Some(path),
+            Told::Halt { .. } => None,
+        }
+    }
+
+    /// The name of the service of kedge's own that it is about.
+    pub(super) fn service(&self) -> Option<&str> {
+        match self {
+            Told::Service { name, .. } => Some(name),
+            Told::File { .. }
+            | Told::Directory { .. }
+            | Told::Link { .. }
+            | Told::Remove { .. }
+            | Told::Halt { .. } => None,
         }
     }
 
@@ -193,7 +258,7 @@ impl Told {
         let Some(path) = self.path() else { return Ok(true) };
         let now = look(path)?;
         Ok(match self {
-            Told::File { sha256: left, .. } => match now {
+            Told::File { sha256: left, .. } | Told::Service { sha256: left, .. } => match now {
                 Some(now) if now.is_file() => sha256(&read_limited(path, KEPT_LIMIT)?) == *left,
                 Some(_) => false,
                 None => true,
@@ -203,6 +268,7 @@ impl Told {
                 now.is_none() || fs::read_link(path).is_ok_and(|present| present == *target)
             }
             Told::Remove { .. } => now.is_none(),
+            Told::Halt { .. } => true,
         })
     }
 }
@@ -214,6 +280,8 @@ impl fmt::Display for Told {
             Told::Directory { path, .. } => write!(f, "made the directory {}", path.display()),
             Told::Link { path, target } => write!(f, "linked {} to {}", path.display(), target.display()),
             Told::Remove { path } => write!(f, "removed {}", path.display()),
+            Told::Service { name, .. } => write!(f, "installed the service {name}"),
+            Told::Halt { name, .. } => write!(f, "stopped the service {name}"),
         }
     }
 }
@@ -221,6 +289,9 @@ impl fmt::Display for Told {
 impl Entry {
     /// Puts back what was there before the change.
     pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
+        if let Told::Halt { name, manager } = &self.told {
+            return self.resume(*manager, name);
+        }
         let Some(path) = self.told.path() else { return Ok(()) };
         drop(fs::remove_file(beside(path, self.id)));
         if manner == Manner::Careful && !self.told.stands()? && !self.before.stands(path, kept)? {
@@ -232,18 +303,39 @@ impl Entry {
                 ))
                 .fix("undo it by hand, or say --force"));
         }
+        if let Told::Service { name, manager, .. } = &self.told {
+            // Its definition goes with it; what stood there comes back below.
+            manager.remove(name)?;
+        }
         let restored = match (&self.told, self.before) {
             (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),
             (Told::Directory { .. }, _) => Ok(()),
             (_, Before::Absent) => absent(fs::remove_file(path)),
             (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, mode, (uid, gid)),
-            (_, Before::Directory { .. }) => Ok(()),
+            (_, Before::Directory { .. } | Before::Service { .. }) => Ok(()),
         };
+        if let (Told::Service { name, manager, .. }, Before::Kept { .. }, Ok(())) =
+            (&self.told, self.before, &restored)
+        {
+            manager.enrol(name)?;
+            manager.start(name)?;
+        }
         restored.map_err(|error| {
             Failure::new("KE-JOURNAL-004", format!("cannot put {} back", path.display()))
                 .because(error)
                 .fix("mend the cause and run it again; what is done already stays done")
         })
+    }
+}
+
+impl Entry {
+    /// Lets a service run, and start with the machine, as far as it did.
+    fn resume(&self, manager: Manager, name: &str) -> Result<(), Failure> {
+        let Before::Service { at_boot, running } = self.before else { return Ok(()) };
+        if at_boot {
+            manager.enrol(name)?;
+        }
+        if running { manager.start(name) } else { Ok(()) }
     }
 }
 
@@ -254,6 +346,8 @@ impl Told {
             Told::Directory { .. } => "made",
             Told::Link { .. } => "linked",
             Told::Remove { .. } => "removed",
+            Told::Service { .. } => "installed",
+            Told::Halt { .. } => "stopped",
         }
     }
 }

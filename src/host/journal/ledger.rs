@@ -74,6 +74,11 @@ impl Entry {
     pub fn path(&self) -> Option<&Path> {
         self.told.path()
     }
+
+    /// The name of the service of kedge's own that was installed, if it was one.
+    pub fn service(&self) -> Option<&str> {
+        self.told.service()
+    }
 }
 
 impl fmt::Display for Entry {

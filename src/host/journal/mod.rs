@@ -84,7 +84,7 @@ impl Journal {
         if change.holds()? {
             return Ok(());
         }
-        for path in change.path().map(missing_ancestors).unwrap_or_default() {
+        for path in change.path().as_deref().map(missing_ancestors).unwrap_or_default() {
             self.record_and_do(&Change::directory(path, 0o755))?;
         }
         self.record_and_do(change)

@@ -95,7 +95,7 @@ fn a_crash_after_any_number_of_lines_is_undone_as_well() {
         let mut journal = Journal::open(&place, Deed::Join).unwrap();
         let mut left = crashed;
         'crash: for change in changes(&root) {
-            let parents = change.path().map(missing_ancestors).unwrap_or_default();
+            let parents = change.path().as_deref().map(missing_ancestors).unwrap_or_default();
             for change in parents.into_iter().map(|path| Change::directory(path, 0o755)).chain([change]) {
                 if left == 0 {
                     // Recorded, and half of the file beside its place.

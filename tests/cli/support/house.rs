@@ -1,6 +1,6 @@
 //! A machine of its own for a test: the root file system below an overlay, with process, network, host name and cgroup
 //! namespaces, in which programs find real paths (`/etc/kubeedge`, `/run/containerd`) and change nothing outside.
-//! Houses of one world share a bridge. It has no systemd; process 1 is a shell that reaps. When the house is dropped, or
+//! Houses of one world share a bridge. Process 1 is a shell that reaps, or a real service manager. When the house is dropped, or
 //! the test dies, the kernel ends everything in it with process 1: daemons, containers, mounts, links.
 
 use super::machine::{mounts_below, signal};
@@ -21,11 +21,11 @@ const SOON: Duration = Duration::from_secs(30);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Builds the machine and becomes its process 1; `$H` holds its file system, the rest comes by the environment.
-/// Writes `ready`, then waits until the test closes its end.
+/// Writes `ready`, then does what process 1 is for.
 const SET_UP: &str = r#"
 set -e
 mount --make-rprivate /
-mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$H/upper,workdir=$H/work" "$H/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$H/upper,workdir=$H/work" "$H/root"
 cd "$H/root"
 mount --rbind /dev dev
 mount -t proc proc proc
@@ -50,11 +50,14 @@ mkdir -p run/lock
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p "./$WORLD"
 mount --bind "$WORLD" "./$WORLD"
-rm -rf etc/kubeedge etc/cni/net.d etc/containerd etc/systemd/system/kedge* var/lib/kubeedge var/lib/kubelet \
-  var/lib/kedge var/lib/containerd var/lib/cni var/log/pods var/log/containers
-mkdir -p var/lib/containerd usr/local/bin
+if [ -n "$FIRST" ]; then
+  rm -rf etc/kubeedge etc/cni/net.d etc/containerd etc/systemd/system/kedge* var/lib/kubeedge var/lib/kubelet \
+    var/lib/kedge var/lib/containerd var/lib/cni var/log/pods var/log/containers var/log/kedge*
+  mkdir -p var/lib/containerd usr/local/bin
+  touch usr/local/bin/kedge
+  eval "$FIRST"
+fi
 mount --bind "$H/containerd" var/lib/containerd
-touch usr/local/bin/kedge
 mount --bind "$KEDGE" usr/local/bin/kedge
 mkdir .old
 pivot_root . .old
@@ -65,18 +68,64 @@ mount --make-rshared /
 hostname "$NAME"
 ip link set lo up
 echo ready
-if [ -n "$INIT" ]; then exec "$INIT"; fi
-cat
-exit 0
+eval "$INIT"
 "#;
+
+/// What becomes process 1 of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// A shell that reaps; no service manager.
+    Shell,
+    Systemd,
+    /// A shell that reaps, after OpenRC has brought up its default runlevel.
+    OpenRc,
+}
+
+impl Init {
+    /// What is done to the file tree before the first start: this machine's own services shall not run in the house, nor
+    /// may anything set what all machines share (the kernel's settings, devices, the console).
+    fn first(self) -> &'static str {
+        match self {
+            Init::Shell => ":",
+            Init::OpenRc => {
+                "rm -rf etc/rc?.d/*; for s in etc/init.d/*; do case $s in */rc|*/rcS) ;; *) rm $s ;; esac; done"
+            }
+            Init::Systemd => {
+                "rm -rf etc/systemd/system/* etc/rc?.d/* var/log/journal; mkdir etc/systemd/system/multi-user.target.wants; ln -s /lib/systemd/system/remote-fs.target etc/systemd/system/multi-user.target.wants/
+                for u in systemd-sysctl systemd-modules-load systemd-binfmt systemd-udevd systemd-udev-trigger \
+                  systemd-tmpfiles-setup-dev systemd-remount-fs systemd-random-seed systemd-timesyncd systemd-hwdb-update \
+                  console-getty getty@ serial-getty@ container-getty@ systemd-networkd systemd-logind; do
+                  ln -s /dev/null etc/systemd/system/$u.service; done"
+            }
+        }
+    }
+
+    /// Process 1 from the end of the set-up on.
+    fn then(self) -> &'static str {
+        match self {
+            Init::Shell => "cat; exit 0",
+            Init::OpenRc => {
+                "for level in sysinit boot default; do openrc $level > /run/$level.log 2>&1; done; touch /run/booted; cat; exit 0"
+            }
+            Init::Systemd => {
+                "exec /lib/systemd/systemd --show-status=no --log-target=journal < /dev/null > /dev/null 2>&1"
+            }
+        }
+    }
+}
 
 /// One machine.
 pub struct House<'w> {
     world: &'w World,
     name: String,
+    init: Init,
     /// The file system of everything that it changes.
     dir: PathBuf,
-    lower: PathBuf,
+    running: Running,
+}
+
+/// A machine from its start to its end.
+struct Running {
     /// `unshare`, whose only child is process 1.
     holder: Child,
     /// Process 1 as seen from outside.
@@ -86,13 +135,13 @@ pub struct House<'w> {
 }
 
 impl<'w> House<'w> {
-    /// A machine of this host name, with the root file system of this one below it.
+    /// A machine of this host name without a service manager.
     pub fn new(world: &'w World, name: &str) -> House<'w> {
-        House::of_tree(world, name, Path::new("/"), "")
+        House::booted(world, name, Init::Shell)
     }
 
-    /// A machine with another tree below it, in which `init` becomes process 1; empty for the shell that reaps.
-    pub fn of_tree(world: &'w World, name: &str, lower: &Path, init: &str) -> House<'w> {
+    /// A machine with this kind of process 1, whose service manager has come up.
+    pub fn booted(world: &'w World, name: &str, init: Init) -> House<'w> {
         let dir = world.dir.join(format!("house-{name}"));
         fs::create_dir_all(&dir).unwrap();
         // Of its own, as an overlay's upper directory cannot stand below its lower one.
@@ -101,32 +150,67 @@ impl<'w> House<'w> {
             fs::create_dir_all(dir.join(part)).unwrap();
             fs::set_permissions(dir.join(part), fs::Permissions::from_mode(0o755)).unwrap();
         }
-        let cgroups = cgroups(&format!("kedge-house-{}-{name}", std::process::id()));
-        let mut holder = hold(world, name, &dir, (lower, init), &cgroups);
-        await_ready(world, name, &mut holder);
-        let init = children(holder.id())[0];
-        let link = Link::plug(world, init);
-        House { world, name: name.to_owned(), dir, lower: lower.to_owned(), holder, init, link, cgroups }
+        if init == Init::OpenRc {
+            let tree = packages("openrc", &["openrc", "librc1", "libeinfo1", "insserv"]);
+            must("cp", &["-a", &format!("{}/.", tree.display()), text(&dir.join("upper"))]);
+        }
+        let running = Running::start(world, name, &dir, init, init.first());
+        let house = House { world, name: name.to_owned(), init, dir, running };
+        house.await_boot();
+        house
+    }
+
+    /// Power off without a warning, and on again: files stay, `/run` and processes do not.
+    pub fn reboot(&mut self) {
+        self.running.end();
+        let run = self.dir.join("run");
+        for entry in fs::read_dir(&run).unwrap().flatten() {
+            must("rm", &["-rf", text(&entry.path())]);
+        }
+        self.running = Running::start(self.world, &self.name, &self.dir, self.init, "");
+        self.await_boot();
+    }
+
+    fn await_boot(&self) {
+        eventually("the machine is up", Duration::from_secs(60), || match self.init {
+            Init::Shell => Ok(()),
+            Init::OpenRc => {
+                if self.has("/run/booted") {
+                    Ok(())
+                } else {
+                    Err(String::new())
+                }
+            }
+            Init::Systemd => {
+                let told = self.run("systemctl", &["is-system-running", "--wait"]);
+                let failed = || self.run("systemctl", &["--failed", "--no-pager"]).stdout;
+                if told.stdout.trim() == "running" { Ok(()) } else { Err(told.stdout.clone() + &failed()) }
+            }
+        });
     }
 
     /// Its address on the bridge that all houses of the world and this machine share.
     pub fn address(&self) -> &str {
-        &self.link.address
+        &self.running.link.address
     }
 
     /// The address of this machine, where the test runs, on the same bridge: the house's default route.
     pub fn gateway(&self) -> &str {
-        &self.link.gateway
+        &self.running.link.gateway
     }
 
     /// A program in the house; its environment has a `PATH` and a `HOME` only.
     pub fn command(&self, program: &str) -> Command {
         // Entering the cgroup namespace does not enter the cgroups.
-        let join: Vec<String> =
-            self.cgroups.iter().map(|group| format!("echo $$ > {}/cgroup.procs;", group.display())).collect();
+        let join: Vec<String> = self
+            .running
+            .cgroups
+            .iter()
+            .map(|group| format!("echo $$ > {}/cgroup.procs;", group.display()))
+            .collect();
         let mut command = Command::new("sh");
         command.arg("-c").arg(format!("{} exec nsenter \"$@\"", join.concat())).arg("sh");
-        command.args(["--target", &self.init.to_string()]);
+        command.args(["--target", &self.running.init.to_string()]);
         command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd"]);
         command.arg("--").arg(program).env_clear().env("PATH", PATH).env("HOME", "/root");
         command.stdin(Stdio::null());
@@ -196,7 +280,7 @@ impl<'w> House<'w> {
 
     /// The same file as seen from outside.
     pub fn outside(&self, path: &str) -> PathBuf {
-        Path::new(&format!("/proc/{}/root", self.init)).join(path.trim_start_matches('/'))
+        Path::new(&format!("/proc/{}/root", self.running.init)).join(path.trim_start_matches('/'))
     }
 
     /// Writes a file in the house, with its directories.
@@ -235,7 +319,7 @@ impl<'w> House<'w> {
     /// digest. What containerd keeps for itself is left out. Two calls with equal answers mean an unchanged machine.
     pub fn changed_files(&self) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
-        let tree = Tree { upper: &self.dir.join("upper"), lower: Some(&self.lower) };
+        let tree = Tree { upper: &self.dir.join("upper"), lower: Some(Path::new("/")) };
         tree.walk(Path::new(""), &mut found);
         let run = Tree { upper: &self.dir.join("run"), lower: None };
         let mut below_run = BTreeMap::new();
@@ -247,20 +331,66 @@ impl<'w> House<'w> {
     }
 }
 
-impl Drop for House<'_> {
-    fn drop(&mut self) {
-        // The kernel ends everything in the process namespace before process 1 is gone.
+impl Running {
+    fn start(world: &World, name: &str, dir: &Path, init: Init, first: &str) -> Running {
+        let cgroups = cgroups(&format!("kedge-house-{}-{name}", std::process::id()));
+        let mut holder = hold(world, name, dir, (init.then(), first), &cgroups);
+        await_ready(world, name, &mut holder);
+        let init = children(holder.id())[0];
+        let link = Link::plug(world, init);
+        Running { holder, init, link, cgroups }
+    }
+
+    /// The kernel ends everything in the process namespace before process 1 is gone.
+    fn end(&mut self) {
         signal(self.init, "KILL");
         drop(self.holder.wait());
         self.link.unplug();
         for group in &self.cgroups {
             remove_cgroup(group);
         }
+    }
+}
+
+impl Drop for House<'_> {
+    fn drop(&mut self) {
+        self.running.end();
         for point in mounts_below(&self.dir) {
             drop(Command::new("umount").args(["-l", &point]).stderr(Stdio::null()).status());
         }
         drop(fs::remove_dir(&self.dir));
     }
+}
+
+/// The files of some of Debian's packages, which this machine need not have: fetched and unpacked once.
+fn packages(name: &str, wanted: &[&str]) -> PathBuf {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("trees").join(name);
+    if tree.exists() {
+        return tree;
+    }
+    let made = tree.with_extension(format!("{}", std::process::id()));
+    drop(fs::remove_dir_all(&made));
+    fs::create_dir_all(made.join("usr")).unwrap();
+    let fetch = || Command::new("apt-get").arg("download").args(wanted).current_dir(&made).output().unwrap();
+    if !fetch().status.success() {
+        // A new machine has no list of packages yet.
+        must("apt-get", &["update", "-q"]);
+        let fetched = fetch();
+        assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+    }
+    for entry in fs::read_dir(&made).unwrap().flatten().filter(|entry| entry.file_type().unwrap().is_file()) {
+        must("dpkg-deb", &["-x", text(&entry.path()), text(&made)]);
+        fs::remove_file(entry.path()).unwrap();
+    }
+    // The machine below has /bin, /lib and /sbin as links into /usr; directories would hide them.
+    for dir in ["bin", "lib", "sbin"] {
+        if made.join(dir).is_dir() && Path::new("/").join(dir).is_symlink() {
+            must("cp", &["-a", text(&made.join(dir)), text(&made.join("usr"))]);
+            fs::remove_dir_all(made.join(dir)).unwrap();
+        }
+    }
+    fs::rename(&made, &tree).unwrap();
+    tree
 }
 
 fn text(path: &Path) -> &str {
@@ -273,7 +403,7 @@ fn must(program: &str, args: &[&str]) {
 }
 
 /// Starts process 1 in namespaces of its own, as a child of the one that is returned.
-fn hold(world: &World, name: &str, dir: &Path, of: (&Path, &str), cgroups: &[PathBuf]) -> Child {
+fn hold(world: &World, name: &str, dir: &Path, of: (&str, &str), cgroups: &[PathBuf]) -> Child {
     let join: Vec<String> =
         cgroups.iter().map(|group| format!("echo $$ > {}/cgroup.procs;", group.display())).collect();
     let spaces = "--mount --pid --fork --kill-child=KILL --uts --ipc --net --cgroup";
@@ -286,8 +416,8 @@ fn hold(world: &World, name: &str, dir: &Path, of: (&Path, &str), cgroups: &[Pat
         .env("HOME", "/root")
         .env("SET_UP", SET_UP)
         .env("H", dir)
-        .env("LOWER", of.0)
-        .env("INIT", of.1)
+        .env("INIT", of.0)
+        .env("FIRST", of.1)
         .env("NAME", name)
         .env("WORLD", &world.dir)
         .env("KEDGE", binary())
@@ -365,10 +495,18 @@ struct Link {
     gateway: String,
 }
 
+fn seed(world: &World) -> u32 {
+    text(&world.dir).bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte))
+}
+
+/// The bridge of a world's houses.
+pub fn bridge(world: &World) -> String {
+    format!("house-{:08x}", seed(world))
+}
+
 impl Link {
     fn plug(world: &World, init: u32) -> Link {
-        let seed = text(&world.dir).bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
-        let bridge = format!("house-{seed:08x}");
+        let (seed, bridge) = (seed(world), bridge(world));
         // A /24 of 172.30.0.0/15, which pods and data directories do not use.
         let net = format!("172.{}.{}", 30 + (seed >> 8) % 2, seed % 256);
         let gateway = format!("{net}.1");

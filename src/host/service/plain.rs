@@ -1,0 +1,197 @@
+//! No service manager: the definition is a file of kedge's own, and a detached `kedge service keep` runs the daemon, writes
+//! its log and starts it again. It does not come back by itself after a restart of the machine. `service` calls it.
+
+use super::call::{SEARCH_PATH, end};
+use super::{Service, Status, absent, unwritable};
+use crate::base::{Failure, LockError, PidLock, read_limited};
+use rustix::process::Pid;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A daemon gets 40 seconds of its keeper to end.
+const STOP_LIMIT: Duration = Duration::from_secs(50);
+const START_LIMIT: Duration = Duration::from_secs(20);
+const DEFINITION_LIMIT: u64 = 64 << 10;
+
+/// What the keeper says when the daemon has been started.
+pub const STARTED: &str = "started";
+
+/// The files of one service without a service manager.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub name: String,
+    pub definition: PathBuf,
+    /// Held, and written, by the keeper.
+    pub pid: PathBuf,
+    /// The daemon's process.
+    pub child: PathBuf,
+    pub log: PathBuf,
+}
+
+impl Places {
+    pub fn usual(name: &str) -> Places {
+        Places::below(Path::new("/"), name)
+    }
+
+    pub(super) fn below(root: &Path, name: &str) -> Places {
+        Places {
+            name: name.to_owned(),
+            definition: root.join(format!("var/lib/kedge/services/{name}.json")),
+            pid: root.join(format!("run/kedge/{name}.pid")),
+            child: root.join(format!("run/kedge/{name}.child")),
+            log: root.join(format!("var/log/{name}.log")),
+        }
+    }
+
+    pub(super) fn older_log(&self) -> PathBuf {
+        PathBuf::from(format!("{}.1", self.log.display()))
+    }
+
+    /// Reads the definition.
+    pub fn service(&self) -> Result<Service, Failure> {
+        let text = read_limited(&self.definition, DEFINITION_LIMIT)?;
+        let service: Service = serde_json::from_slice(&text).map_err(|error| {
+            Failure::new("KE-SERVICE-005", format!("cannot read {}", self.definition.display()))
+                .because(error)
+                .fix("install the service again with `kedge join` or `kedge init`")
+        })?;
+        service.check()?;
+        Ok(service)
+    }
+
+    /// The process named by a file, if it is one.
+    pub(super) fn noted(file: &Path) -> Option<u32> {
+        let text = read_limited(file, 64).ok()?;
+        String::from_utf8_lossy(&text).trim().parse().ok().filter(|pid| *pid > 1)
+    }
+
+    /// The keeper's process while it holds its lock.
+    pub(super) fn keeper(&self) -> Option<u32> {
+        if !self.pid.exists() {
+            return None;
+        }
+        match PidLock::take(&self.pid) {
+            Err(LockError::Held(pid)) => pid.parse().ok(),
+            Ok(_) | Err(LockError::Io(_)) => None,
+        }
+    }
+
+    /// The daemon, when the noted process is indeed this program with these arguments.
+    pub(super) fn daemon(&self, service: &Service) -> Option<u32> {
+        let pid = Places::noted(&self.child)?;
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let mut words = line.split(|byte| *byte == 0).skip(1);
+        service.args.iter().all(|arg| words.next() == Some(arg.as_bytes())).then_some(pid)
+    }
+}
+
+pub(super) fn render(service: &Service) -> String {
+    // A map of strings can always be written.
+    let mut text = serde_json::to_string_pretty(service).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Starts the keeper and waits until it has started the daemon.
+pub(super) fn start(places: &Places) -> Result<(), Failure> {
+    if places.keeper().is_some() {
+        return Ok(());
+    }
+    let service = places.service()?;
+    let failure = |why: String| {
+        Failure::new("KE-SERVICE-006", format!("cannot start {}", places.name))
+            .because(why)
+            .fix(format!("read {}", places.log.display()))
+    };
+    let log = open_log(&places.log)?;
+    // Nothing of the caller's environment: it may hold a token.
+    let mut keeper = Command::new(&service.program)
+        .args(["service", "keep", &places.name])
+        .env_clear()
+        .env("PATH", SEARCH_PATH)
+        .env("HOME", "/root")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(|error| failure(format!("{}: {error}", service.program.display())))?;
+    let (send, said) = mpsc::sync_channel(1);
+    if let Some(out) = keeper.stdout.take() {
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            drop(BufReader::new(out).read_line(&mut line));
+            drop(send.send(line));
+        });
+    }
+    match said.recv_timeout(START_LIMIT) {
+        Ok(line) if line.trim() == STARTED => Ok(()),
+        Ok(_) => {
+            drop(keeper.wait());
+            Err(failure(last_line(&places.log).unwrap_or_else(|| "it ended at once".to_owned())))
+        }
+        Err(_) => {
+            drop(keeper.kill());
+            drop(keeper.wait());
+            Err(failure(format!("it was not running within {} s", START_LIMIT.as_secs())))
+        }
+    }
+}
+
+/// Ends the keeper, which ends the daemon; a daemon whose keeper was killed is ended too.
+pub(super) fn stop(places: &Places) -> Result<(), Failure> {
+    let keeper = places.keeper();
+    let orphan = || places.service().ok().and_then(|service| places.daemon(&service));
+    for pid in [keeper, None] {
+        let Some(pid) = pid.or_else(orphan).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+            continue;
+        };
+        let ended = end(pid, STOP_LIMIT).unwrap_or(false);
+        if !ended {
+            return Err(Failure::new("KE-SERVICE-007", format!("{} does not end", places.name))
+                .because(format!("process {} is still there", pid.as_raw_nonzero()))
+                .fix("look at what it waits for: `cat /proc/PID/wchan`"));
+        }
+    }
+    [&places.pid, &places.child].into_iter().try_for_each(|path| absent(path))
+}
+
+pub(super) fn status(places: &Places) -> Status {
+    let running = places.keeper().is_some();
+    let service = places.service().ok();
+    let pid = service.as_ref().filter(|_| running).and_then(|service| places.daemon(service));
+    Status { installed: service.is_some(), at_boot: false, running, pid }
+}
+
+pub(super) fn remove(places: &Places) -> Result<(), Failure> {
+    let files = [&places.definition, &places.log, &places.older_log()];
+    files.into_iter().try_for_each(|path| absent(path))?;
+    for dir in [places.definition.parent(), places.pid.parent()].into_iter().flatten() {
+        // Others' files keep a directory.
+        drop(fs::remove_dir(dir));
+    }
+    Ok(())
+}
+
+pub(super) fn open_log(path: &Path) -> Result<fs::File, Failure> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|error| unwritable(dir, &error))?;
+    }
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| unwritable(path, &error))
+}
+
+/// The last line of a log that says something.
+pub(super) fn last_line(log: &Path) -> Option<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = fs::File::open(log).ok()?;
+    let start = file.metadata().ok()?.len().saturating_sub(4 << 10);
+    file.seek(SeekFrom::Start(start)).ok()?;
+    let mut end = Vec::new();
+    file.take(4 << 10).read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end);
+    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,181 @@
+//! kedge's daemons as services: without a service manager, under a real systemd and under a real OpenRC, each on a machine
+//! of its own. The daemon is the edge's, which runs on without its cloud.
+
+use crate::support::house::{House, Init};
+use crate::support::world::World;
+use crate::support::{Run, eventually};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// A configuration with which the edge daemon runs without a cloud and a runtime of its own.
+fn configure(house: &House) {
+    let minimal = house.kedge(&["edge", "config", "--minconfig"]).stdout;
+    let text =
+        minimal.replace("containerd: auto", "containerd: \"off\"").replace("token: \"\"", "token: abc.def");
+    house.write("/etc/kubeedge/config/edgecore.yaml", text);
+}
+
+/// The edge's line of `kedge service status`.
+fn edge(house: &House) -> Value {
+    let told = house.kedge(&["service", "status", "-o", "json"]);
+    told.assert_status(0);
+    let document: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(document["apiVersion"], "kedge.io/v1");
+    document["items"][0].clone()
+}
+
+fn running(house: &House) -> u64 {
+    eventually("the service runs", SOON, || {
+        let edge = edge(house);
+        match (edge["running"].as_bool(), edge["pid"].as_u64()) {
+            (Some(true), Some(pid)) => Ok(pid),
+            _ => Err(edge),
+        }
+    })
+}
+
+#[track_caller]
+fn done(run: &Run) {
+    run.assert_status(0);
+}
+
+/// Everything that holds with any service manager.
+fn lives(house: &House, at_boot: bool) {
+    let before = house.changed_files();
+    let dry = house.kedge(&["service", "install", "edge", "--dry-run"]);
+    assert_eq!((dry.status, house.changed_files() == before), (0, true), "{dry:?}");
+    assert_eq!(house.kedge(&["service", "start", "edge"]).status, 1, "not installed yet");
+
+    done(&house.kedge(&["service", "install", "edge"]));
+    let first = running(house);
+    let state = edge(house);
+    assert_eq!(
+        (&state["installed"], &state["atBoot"]),
+        (&Value::Bool(true), &Value::Bool(at_boot)),
+        "{state}"
+    );
+    assert!(house.has(state["definition"].as_str().unwrap()));
+
+    // Again, and the same daemon runs on.
+    done(&house.kedge(&["service", "install", "edge"]));
+    done(&house.kedge(&["service", "start", "edge"]));
+    assert_eq!(running(house), first);
+
+    // It is killed and comes back; it is restarted and is another; it is stopped and stays so.
+    done(&house.run("kill", &["-KILL", &first.to_string()]));
+    let second = eventually("it is started again", SOON, || {
+        let pid = running(house);
+        if pid == first { Err(pid) } else { Ok(pid) }
+    });
+    done(&house.kedge(&["service", "restart", "edge"]));
+    assert_ne!(running(house), second);
+    done(&house.kedge(&["service", "stop", "edge"]));
+    done(&house.kedge(&["service", "stop", "edge"]));
+    let stopped = edge(house);
+    assert_eq!((&stopped["running"], &stopped["installed"]), (&Value::Bool(false), &Value::Bool(true)));
+    assert!(!house.processes().iter().any(|line| line.contains("edge run")), "{:?}", house.processes());
+    done(&house.kedge(&["service", "start", "edge"]));
+    running(house);
+
+    // Removed, nothing is left of it.
+    done(&house.kedge(&["service", "remove", "edge"]));
+    assert!(!house.processes().iter().any(|line| line.contains("kedge")), "{:?}", house.processes());
+    let again = house.kedge(&["service", "remove", "edge"]);
+    assert!(again.status == 1 && again.stderr.contains("KE-SERVICE-010"), "{again:?}");
+    let after = house.changed_files();
+    let paths: BTreeSet<&String> =
+        before.keys().chain(after.keys()).filter(|path| !not_its_own(path)).collect();
+    let changed: Vec<_> = paths
+        .into_iter()
+        .map(|path| (path, before.get(path), after.get(path)))
+        .filter(|(_, a, b)| a != b)
+        .collect();
+    assert!(changed.is_empty(), "path, before, after: {changed:#?}");
+}
+
+/// The daemon's data, and what a service manager writes while it runs.
+fn not_its_own(path: &str) -> bool {
+    let places =
+        ["/run/systemd", "/run/openrc", "/run/log", "/var/log/journal", "/run/udev", "/var/lib/systemd"];
+    places.iter().chain(&["/var/lib/kubeedge"]).any(|place| path.starts_with(place))
+}
+
+#[test]
+fn without_a_service_manager_a_daemon_is_kept_running() {
+    let world = World::new("service-plain");
+    let house = House::new(&world, "edge-1");
+    configure(&house);
+    lives(&house, false);
+
+    // Killed with its keeper away, the daemon is found again and not started twice.
+    done(&house.kedge(&["service", "install", "edge"]));
+    let daemon = running(&house);
+    let keeper = house.read("/run/kedge/kedge-edge.pid");
+    done(&house.run("kill", &["-KILL", keeper.trim()]));
+    eventually("the keeper is gone", SOON, || match edge(&house)["running"].as_bool() {
+        Some(false) => Ok(()),
+        other => Err(other),
+    });
+    done(&house.kedge(&["service", "start", "edge"]));
+    assert_eq!(running(&house), daemon);
+    let log = house.read("/var/log/kedge-edge.log");
+    assert!(!log.contains("KEDGE_TOKEN"), "{log}");
+}
+
+#[test]
+fn under_a_real_systemd_the_unit_lives_and_leaves_no_trace() {
+    let world = World::new("service-systemd");
+    let house = House::booted(&world, "edge-1", Init::Systemd);
+    configure(&house);
+    let verified = house.kedge(&["service", "install", "edge", "--print", "systemd"]);
+    house.write("/tmp/kedge-edge.service", &verified.stdout);
+    let cloud = house.kedge(&["service", "install", "cloud", "--print", "systemd"]);
+    house.write("/tmp/kedge-cloud.service", &cloud.stdout);
+    for unit in ["/tmp/kedge-edge.service", "/tmp/kedge-cloud.service"] {
+        let verified = house.run("systemd-analyze", &["verify", "--recursive-errors=no", unit]);
+        assert_eq!((verified.status, verified.stderr.as_str()), (0, ""), "{unit}");
+    }
+    lives(&house, true);
+
+    // It comes with the machine, and its log is the machine's.
+    done(&house.kedge(&["service", "install", "edge"]));
+    running(&house);
+    assert_eq!(house.run("systemctl", &["is-enabled", "kedge-edge"]).stdout.trim(), "enabled");
+    let mut house = house;
+    house.reboot();
+    running(&house);
+    let log = house.run("journalctl", &["-u", "kedge-edge", "--no-pager"]);
+    assert!(log.stdout.contains("kedge-edge.service"), "{log:?}");
+}
+
+#[test]
+fn the_cloud_serves_within_its_confinement_under_systemd() {
+    let world = World::new("service-cloud");
+    let house = House::booted(&world, "cloud", Init::Systemd);
+    house.write("/etc/kubeedge/config/cloudcore.yaml", "kedge: {embedded: true}\n");
+    for dir in ["/var/lib/kubeedge", "/var/lib/kedge"] {
+        done(&house.run("mkdir", &["-p", dir]));
+    }
+    done(&house.kedge(&["service", "install", "cloud"]));
+    eventually("the cloud serves its authority", Duration::from_secs(60), || {
+        let got = house.run("curl", &["-skf", "https://127.0.0.1:10002/ca.crt"]);
+        if got.status == 0 {
+            Ok(())
+        } else {
+            Err(house.run("journalctl", &["-u", "kedge-cloud", "--no-pager"]).stdout)
+        }
+    });
+    let exposure = house.run("systemd-analyze", &["security", "kedge-cloud", "--threshold=40", "--no-pager"]);
+    assert_eq!(exposure.status, 0, "{}", exposure.stdout);
+}
+
+#[test]
+fn under_a_real_openrc_the_script_lives_and_leaves_no_trace() {
+    let world = World::new("service-openrc");
+    let house = House::booted(&world, "edge-1", Init::OpenRc);
+    configure(&house);
+    lives(&house, true);
+}
