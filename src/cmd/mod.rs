@@ -9,12 +9,15 @@ mod edge_store;
 mod embedded;
 mod explain;
 mod gettoken;
+mod help;
+mod man;
 mod meta;
 mod pods;
 mod run_flags;
 mod service;
 mod status;
 mod token;
+mod tree_tests;
 mod twin;
 mod up;
 mod version;
@@ -48,6 +51,8 @@ enum Command {
     Edge(edge::Args),
     Explain(explain::Args),
     Gettoken(gettoken::Args),
+    Help(help::Args),
+    Man(man::Args),
     Meta(meta::Args),
     Pods(pods::Args),
     Service(service::Args),
@@ -99,6 +104,8 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Edge(args) => edge::run(args, term),
         Command::Explain(args) => explain::run(args, term),
         Command::Gettoken(args) => gettoken::run(args, term),
+        Command::Help(args) => help::run(args, term),
+        Command::Man(args) => man::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
         Command::Service(args) => service::run(args, term),

@@ -16,6 +16,7 @@ mod help;
 mod hostile;
 mod house;
 mod kubectl;
+mod manual;
 mod mqtt_external;
 mod offline;
 mod pods;

@@ -128,6 +128,7 @@ const PAGES: &[&str] = &[
     include_str!("pages/device.md"),
     include_str!("pages/explain.md"),
     include_str!("pages/file.md"),
+    include_str!("pages/help.md"),
     include_str!("pages/hub.md"),
     include_str!("pages/image.md"),
     include_str!("pages/kube.md"),
