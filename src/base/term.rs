@@ -18,6 +18,7 @@ pub enum Output {
 #[derive(Clone, Debug)]
 pub struct Term {
     quiet: bool,
+    plain: bool,
     fancy: bool,
 }
 
@@ -25,7 +26,12 @@ impl Term {
     /// `plain` switches colour and spinners off even on a terminal; `NO_COLOR` does the same.
     pub fn new(quiet: bool, plain: bool) -> Self {
         let fancy = !plain && std::env::var_os("NO_COLOR").is_none() && io::stderr().is_terminal();
-        Term { quiet, fancy }
+        Term { quiet, plain, fancy }
+    }
+
+    /// Whether only ASCII is wanted.
+    pub fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// Prints data. A closed pipe is success: the reader has seen enough.

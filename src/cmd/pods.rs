@@ -137,7 +137,7 @@ fn line(
 }
 
 /// Where a runtime may answer: an own containerd beside this database first.
-fn endpoints(database: &Path) -> Vec<String> {
+pub(super) fn endpoints(database: &Path) -> Vec<String> {
     let beside = database.parent();
     let own = [beside.and_then(Path::parent), beside]
         .into_iter()

@@ -88,6 +88,13 @@ pub fn ask(path: &Path) -> Result<Value, Failure> {
     serde_json::from_slice(&document).map_err(|e| not_running(format!("its answer cannot be read ({e})")))
 }
 
+/// The process that serves the socket; `None` when nobody does.
+pub fn holder(path: &Path) -> Option<u32> {
+    let stream = std::os::unix::net::UnixStream::connect(path).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    u32::try_from(peer.pid.as_raw_nonzero().get()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,9 +105,11 @@ mod tests {
         let path = dir.path().join("kedge.sock");
         let failure = ask(&path).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-STATUS-001", Exit::Unreachable));
+        assert_eq!(holder(&path), None);
 
         let facts: Facts = Arc::new(|| Box::pin(async { serde_json::json!({"link": "up"}) }));
         let mut socket = StatusSocket::new(path.clone(), facts);
+        let served = path.clone();
         let stop = Stop::new();
         let client = async {
             let asked = tokio::task::spawn_blocking(move || {
@@ -112,6 +121,7 @@ mod tests {
                 })
             });
             let document = asked.await.unwrap();
+            assert_eq!(holder(&served), Some(std::process::id()));
             stop.raise();
             document
         };

@@ -1,4 +1,4 @@
-//! One HTTPS request on a connection of its own, with limits on time and size. Enrolment uses it.
+//! One HTTP request on a connection of its own, with limits on time and size. Enrolment and checks use it.
 
 use super::dial::{DialError, Endpoint, dial};
 use bytes::Bytes;
@@ -7,6 +7,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,30 +47,42 @@ pub async fn fetch(
 pub async fn fetch_whole(
     endpoint: &Endpoint,
     tls: Arc<rustls::ClientConfig>,
-    mut request: http::Request<Full<Bytes>>,
+    request: http::Request<Full<Bytes>>,
     size: usize,
     time: Duration,
 ) -> Result<http::Response<Bytes>, FetchError> {
-    let exchange = async {
+    let asked = async {
         let stream = dial(endpoint, tls, time).await?;
-        if let Ok(host) = http::HeaderValue::from_str(&endpoint.to_string()) {
-            request.headers_mut().insert(http::header::HOST, host);
-        }
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(http)?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, size).collect().await.map_err(|_| FetchError::Body)?;
-            Ok(http::Response::from_parts(head, body.to_bytes()))
-        };
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answer = &mut answer => answer,
-            ended = &mut connection => {
-                ended.map_err(http)?;
-                answer.await
-            }
-        }
+        exchange(stream, &endpoint.to_string(), request, size).await
     };
-    tokio::time::timeout(time, exchange).await.map_err(|_| FetchError::TimedOut)?
+    tokio::time::timeout(time, asked).await.map_err(|_| FetchError::TimedOut)?
+}
+
+/// Sends a request on an open connection and reads an answer of at most `size` bytes; the caller sets the time limit.
+pub async fn exchange<S>(
+    stream: S,
+    host: &str,
+    mut request: http::Request<Full<Bytes>>,
+    size: usize,
+) -> Result<http::Response<Bytes>, FetchError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Ok(host) = http::HeaderValue::from_str(host) {
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
+    let answer = async {
+        let (head, body) = sender.send_request(request).await.map_err(http)?.into_parts();
+        let body = Limited::new(body, size).collect().await.map_err(|_| FetchError::Body)?;
+        Ok(http::Response::from_parts(head, body.to_bytes()))
+    };
+    tokio::pin!(connection, answer);
+    tokio::select! {
+        answer = &mut answer => answer,
+        ended = &mut connection => {
+            ended.map_err(http)?;
+            answer.await
+        }
+    }
 }

@@ -8,4 +8,4 @@ pub mod http;
 pub mod ws;
 
 pub use dial::{DialError, Endpoint, dial, reach};
-pub use fetch::{FetchError, fetch, fetch_whole};
+pub use fetch::{FetchError, exchange, fetch, fetch_whole};

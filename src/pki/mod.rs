@@ -15,6 +15,6 @@ pub use identity::{
 };
 pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
-    unverified_client_config,
+    unverified_client_config, verify_client,
 };
 pub use token::{Grant, Token, TokenBook, TokenEntry, TokenError};

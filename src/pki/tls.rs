@@ -155,6 +155,18 @@ pub fn client_config(ca_pem: &str, identity: Option<&Identity>) -> Result<Arc<Cl
     Ok(Arc::new(config))
 }
 
+/// Whether the authority has issued this client certificate and it is valid now; else why not.
+pub fn verify_client(ca_pem: &str, identity: &Identity) -> Result<(), Failure> {
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(ca_pem)?), provider());
+    let verifier = verifier.build().map_err(failed)?;
+    let chain = identity.certificates()?;
+    let (own, others) = chain.split_first().ok_or_else(|| failed("there is no certificate"))?;
+    let verified = verifier.verify_client_cert(own, others, UnixTime::now());
+    verified
+        .map(drop)
+        .map_err(|error| Failure::new("KE-PKI-007", "the certificate is not valid").because(error))
+}
+
 /// A client that trusts any server: only to fetch the authority's certificate, which is then compared with a hash.
 pub fn unverified_client_config() -> Result<Arc<ClientConfig>, Failure> {
     let config = ClientConfig::builder_with_provider(provider())
@@ -269,6 +281,16 @@ pub(super) mod tests {
         assert!(!shown(Clients::Required(&ca), Some(&strange)));
         assert!(shown(Clients::Optional(&ca), None));
         assert!(!shown(Clients::Optional(&ca), Some(&strange)));
+    }
+
+    #[test]
+    fn a_client_certificate_is_verified_without_a_handshake() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let own = authority.issue_client("system:node:n1", &["system:nodes"], 1).unwrap();
+        assert_eq!(verify_client(&authority.cert_pem(), &own), Ok(()));
+        let strange = Authority::generate("KubeEdge").unwrap();
+        assert!(verify_client(&strange.cert_pem(), &own).is_err());
+        assert!(verify_client("", &own).is_err());
     }
 
     #[test]

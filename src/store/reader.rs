@@ -114,6 +114,17 @@ impl Reader {
         self.read(|db| if has(db, "kedge_state")? { state::list(db, room) } else { Ok(Vec::new()) })
     }
 
+    /// SQLite's own verdict on the file: `ok`, or the first damage that it names.
+    pub fn quick_check(&self) -> Result<String, Failure> {
+        self.read(|db| db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))
+    }
+
+    /// Bytes of the write-ahead log, which the next checkpoint brings into the file.
+    pub fn log_size(&self) -> u64 {
+        let log = suffixed(self.path.as_os_str().to_owned(), "-wal");
+        std::fs::metadata(log).map_or(0, |file| file.len())
+    }
+
     /// Bytes on disk, the write-ahead log included.
     pub fn size(&self) -> u64 {
         size_on_disk(&self.path)

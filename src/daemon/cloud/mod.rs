@@ -15,6 +15,7 @@ mod trust;
 
 pub use stream::KubeletAccess;
 pub use tokens::TokenDesk;
+pub use trust::{CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET};
 
 use crate::base::{
     BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, create_private_dir,

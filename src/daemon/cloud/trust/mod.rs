@@ -9,7 +9,8 @@ mod keeper;
 mod secrets;
 
 pub(super) use keeper::Keeper;
-pub(super) use secrets::{NAMESPACE, bytes, secret, write};
+pub use secrets::NAMESPACE;
+pub(super) use secrets::{bytes, secret, write};
 
 use super::hub::Trust;
 use super::kubernetes::Kube;
@@ -23,17 +24,17 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) const TOKEN_SECRET: &str = "tokensecret";
-pub(super) const TOKEN_KEY: &str = "tokendata";
-const CA_SECRET: &str = "casecret";
-const CA_CERT: &str = "cadata";
+pub const TOKEN_SECRET: &str = "tokensecret";
+pub const TOKEN_KEY: &str = "tokendata";
+pub const CA_SECRET: &str = "casecret";
+pub const CA_CERT: &str = "cadata";
 const CA_KEY: &str = "cakeydata";
 /// PEM of certificates by which nodes of former authorities trust the present one; kedge's own key, which KubeEdge passes over.
 const CA_LINKS: &str = "kedgelinks";
 /// Former authorities that are kept in mind.
 const LINKS: usize = 4;
-const SERVER_SECRET: &str = "cloudcoresecret";
-const SERVER_CERT: &str = "cloudcoredata";
+pub const SERVER_SECRET: &str = "cloudcoresecret";
+pub const SERVER_CERT: &str = "cloudcoredata";
 const SERVER_KEY: &str = "cloudcorekeydata";
 const SERVER_DAYS: u32 = 100 * 364;
 /// Names that a server certificate may gather from replicas.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-pub(in crate::daemon::cloud) const NAMESPACE: &str = "kubeedge";
+pub const NAMESPACE: &str = "kubeedge";
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn failed(what: &str, status: &Status) -> Failure {

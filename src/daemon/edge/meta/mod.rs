@@ -18,6 +18,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Where the last comparison with the cloud is noted: room and key in `kedge_state`.
+pub const COMPARISON: (&str, &str) = ("meta", "comparison");
+
 /// Whether an object from the cloud is now in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -122,6 +125,11 @@ impl Meta {
         let present = Digest::of(objects.iter().map(|held| (&held.key, held.content)));
         let buckets = present.differing(&wanted.digest);
         objects.retain(|held| buckets.contains(&bucket_of(&held.key)));
+        let (room, key) = COMPARISON;
+        let before = self.store.state(room, key).await?.and_then(|note| note.get("differing")?.as_u64());
+        let note =
+            serde_json::json!({"at": crate::base::now_ms(), "differing": buckets.len(), "before": before});
+        self.store.put_state(room, key, &note).await?;
         Ok(Holdings { round: wanted.round, buckets, objects })
     }
 
