@@ -172,7 +172,7 @@ pub enum Look {
 
 /// One check, not yet carried out.
 pub struct Check {
-    /// The code that its findings carry, unless a cause has a code of its own in the same family.
+    /// The code that its findings carry, unless a cause has a code of its own; see `also`.
     pub id: &'static str,
     pub group: Group,
     pub name: &'static str,
@@ -180,8 +180,12 @@ pub struct Check {
     pub needs_root: bool,
     /// Whether it needs a way to other machines.
     pub needs_net: bool,
+    /// Further codes that its findings may carry.
+    also: &'static [&'static str],
     /// Codes of checks whose failure makes this one meaningless.
     pub after: &'static [&'static str],
+    /// Whether its findings say themselves where they belong.
+    places_itself: bool,
     look: Look,
 }
 
@@ -210,7 +214,8 @@ impl Check {
 
     fn new(id: &'static str, group: Group, name: &'static str, look: Look) -> Check {
         let cost = Cost::Small;
-        Check { id, group, name, cost, needs_root: false, needs_net: false, after: &[], look }
+        let (needs_root, needs_net, places_itself) = (false, false, false);
+        Check { id, group, name, cost, needs_root, needs_net, also: &[], after: &[], places_itself, look }
     }
 
     #[must_use]
@@ -234,6 +239,13 @@ impl Check {
         self
     }
 
+    /// Its findings carry groups of their own.
+    #[must_use]
+    pub fn placing_itself(mut self) -> Check {
+        self.places_itself = true;
+        self
+    }
+
     /// Where one of these codes has failed, this check says nothing new.
     #[must_use]
     pub fn after(mut self, codes: &'static [&'static str]) -> Check {
@@ -241,15 +253,19 @@ impl Check {
         self
     }
 
+    /// Some causes have codes of their own.
+    #[must_use]
+    pub fn also(mut self, codes: &'static [&'static str]) -> Check {
+        self.also = codes;
+        self
+    }
+
     /// Whether a word of `--only` or `--skip` means this check: a group, a code, or the beginning of a code.
     pub fn is_meant(&self, word: &str) -> bool {
         let word = word.trim().to_uppercase();
-        let family = self.id.rsplit_once('-').map_or(self.id, |(family, _)| family);
+        let codes = || std::iter::once(&self.id).chain(self.also);
         !word.is_empty()
-            && (self.id.starts_with(&word)
-                || self.group.word().to_uppercase() == word
-                // A cause's own code means the checks of its family.
-                || word.rsplit_once('-').is_some_and(|(head, number)| head == family && number.len() == 3))
+            && (codes().any(|code| code.starts_with(&word)) || self.group.word().to_uppercase() == word)
     }
 }
 
@@ -282,16 +298,17 @@ fn has_route() -> bool {
 /// Carries all checks out side by side; findings come in the order of the checks, sorted by group.
 pub async fn run(checks: Vec<Check>, means: Means, budget: Duration) -> Vec<Finding> {
     let end = Instant::now() + budget;
-    let mut order: Vec<(Group, &'static [&'static str])> = Vec::new();
+    let mut order: Vec<(Option<Group>, &'static [&'static str])> = Vec::new();
     let mut looks = Vec::new();
     for check in checks {
-        order.push((check.group, check.after));
+        order.push(((!check.places_itself).then_some(check.group), check.after));
         looks.push(one(check, means, end));
     }
     let found = join_all(looks).await;
     let mut all: Vec<(&'static [&'static str], Finding)> = Vec::new();
     for ((group, after), findings) in order.into_iter().zip(found) {
-        all.extend(findings.into_iter().map(|finding| (after, Finding { group, ..finding })));
+        let placed = |finding: Finding| Finding { group: group.unwrap_or(finding.group), ..finding };
+        all.extend(findings.into_iter().map(|finding| (after, placed(finding))));
     }
     let failed: Vec<Cow<'static, str>> =
         all.iter().filter(|(_, f)| f.state == State::Failed).map(|(_, f)| f.code.clone()).collect();
@@ -355,31 +372,31 @@ mod tests {
     #[tokio::test]
     async fn findings_come_by_group_and_in_the_order_of_the_checks() {
         let checks = vec![
-            check("KE-B-001", Group::Store, Finding::fine("KE-B-001", "b", "1")),
-            Check::asking("KE-A-001", Group::Host, "a", async {
+            check("KE-X-001", Group::Store, Finding::fine("KE-X-001", "b", "1")),
+            Check::asking("KE-TEST-001", Group::Host, "a", async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                vec![Finding::fine("KE-A-001", "a", "2")]
+                vec![Finding::fine("KE-TEST-001", "a", "2")]
             }),
-            check("KE-A-002", Group::Host, Finding::fine("KE-A-002", "a", "3")),
+            check("KE-TEST-002", Group::Host, Finding::fine("KE-TEST-002", "a", "3")),
         ];
         let found = run(checks, MEANS, BUDGET).await;
         let codes: Vec<&str> = found.iter().map(|finding| &*finding.code).collect();
-        assert_eq!(codes, ["KE-A-001", "KE-A-002", "KE-B-001"]);
+        assert_eq!(codes, ["KE-TEST-001", "KE-TEST-002", "KE-X-001"]);
         assert_eq!(found[2].group, Group::Store);
     }
 
     #[tokio::test]
     async fn a_complaint_that_repeats_a_failure_is_skipped_and_names_it() {
-        let root = Finding::failed("KE-A-001", "a", "gone");
-        let follows = Finding::failed("KE-B-001", "b", "gone too").fix("x");
-        let well = Finding::fine("KE-B-002", "b", "works");
+        let root = Finding::failed("KE-TEST-001", "a", "gone");
+        let follows = Finding::failed("KE-X-001", "b", "gone too").fix("x");
+        let well = Finding::fine("KE-X-002", "b", "works");
         let checks = vec![
-            check("KE-B-001", Group::Host, follows).after(&["KE-A-001"]),
-            check("KE-B-002", Group::Host, well).after(&["KE-A-001"]),
-            check("KE-A-001", Group::Host, root),
+            check("KE-X-001", Group::Host, follows).after(&["KE-TEST-001"]),
+            check("KE-X-002", Group::Host, well).after(&["KE-TEST-001"]),
+            check("KE-TEST-001", Group::Host, root),
         ];
         let found = run(checks, MEANS, BUDGET).await;
-        assert_eq!((found[0].state, found[0].why.as_str()), (State::Skipped, "because of KE-A-001"));
+        assert_eq!((found[0].state, found[0].why.as_str()), (State::Skipped, "because of KE-TEST-001"));
         assert_eq!(found[1].state, State::Fine);
         assert_eq!(found[2].state, State::Failed);
     }
@@ -387,15 +404,15 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_looked_at_is_skipped_with_the_reason() {
         let means = Means { root: false, route: false };
-        let look = |id| check(id, Group::Host, Finding::fine("KE-A-001", "a", "1"));
-        let found = run(vec![look("KE-A-001").root(), look("KE-A-002").net()], means, BUDGET).await;
+        let look = |id| check(id, Group::Host, Finding::fine("KE-TEST-001", "a", "1"));
+        let found = run(vec![look("KE-TEST-001").root(), look("KE-TEST-002").net()], means, BUDGET).await;
         assert_eq!(found[0].why, "needs root");
         assert_eq!(found[1].why, "this machine has no route to others");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_check_that_hangs_fails_within_its_limit_and_the_budget() {
-        let hang = |cost| Check::asking("KE-A-001", Group::Host, "a", std::future::pending()).cost(cost);
+        let hang = |cost| Check::asking("KE-TEST-001", Group::Host, "a", std::future::pending()).cost(cost);
         let started = tokio::time::Instant::now();
         let found = run(vec![hang(Cost::Medium), hang(Cost::Large)], MEANS, Duration::from_secs(5)).await;
         assert!(started.elapsed() <= Duration::from_secs(6), "{:?}", started.elapsed());
@@ -404,7 +421,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_that_breaks_off_is_a_failure_of_that_check_alone() {
-        let broken = Check::blocking("KE-A-001", Group::Host, "a", || panic!("as the test wants"));
+        let broken = Check::blocking("KE-TEST-001", Group::Host, "a", || panic!("as the test wants"));
         let found = run(vec![broken], MEANS, BUDGET).await;
         assert_eq!(found[0].seen, "the check broke off");
     }
@@ -412,10 +429,11 @@ mod tests {
     #[test]
     fn words_mean_groups_codes_and_families() {
         let check = check("KE-PORT-010", Group::CloudLink, Finding::fine("KE-PORT-010", "a", "1"));
-        for word in ["KE-PORT", "ke-port-010", "cloud-link", "KE-PORT-011"] {
+        let check = check.also(&["KE-PORT-003"]);
+        for word in ["KE-PORT", "ke-port-010", "cloud-link", "KE-PORT-003"] {
             assert!(check.is_meant(word), "{word}");
         }
-        for word in ["", "host", "KE-CNI", "KE-PORTS"] {
+        for word in ["", "host", "KE-CNI", "KE-PORTS", "KE-PORT-002"] {
             assert!(!check.is_meant(word), "{word}");
         }
     }

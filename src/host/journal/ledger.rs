@@ -100,7 +100,7 @@ pub(super) struct Ledger {
     path: PathBuf,
     pub live: Vec<Entry>,
     last: u64,
-    /// The newest change at the time a deed ended.
+    /// The newest change at each time that a deed ended, oldest first.
     finished: Vec<(Deed, u64)>,
     /// Length of the part that can be read; what follows was cut short.
     whole: u64,
@@ -143,10 +143,7 @@ impl Ledger {
                 self.live.push(entry);
             }
             Line::Undone(id) => self.live.retain(|entry| entry.id != id),
-            Line::Finished(deed) => {
-                self.finished.retain(|(of, _)| *of != deed);
-                self.finished.push((deed, self.last));
-            }
+            Line::Finished(deed) => self.finished.push((deed, self.last)),
         }
     }
 
@@ -170,13 +167,22 @@ impl Ledger {
     /// Deeds with changes that are newer than their last end.
     pub fn unfinished(&self) -> Vec<Deed> {
         let ended =
-            |deed: Deed| self.finished.iter().find(|(of, _)| *of == deed).map_or(0, |(_, last)| *last);
+            |deed: Deed| self.finished.iter().rfind(|(of, _)| *of == deed).map_or(0, |(_, last)| *last);
         let open =
             self.live.iter().filter(|entry| entry.deed != Deed::Journal && entry.id > ended(entry.deed));
         let mut deeds: Vec<Deed> = open.map(|entry| entry.deed).collect();
         deeds.sort_unstable();
         deeds.dedup();
         deeds
+    }
+
+    /// The changes of the deed that was done last, oldest first: those since that kind of deed ended the time before.
+    pub fn newest(&self) -> Vec<Entry> {
+        let mut own = self.live.iter().filter(|entry| entry.deed != Deed::Journal);
+        let Some((deed, id)) = own.next_back().map(|entry| (entry.deed, entry.id)) else { return Vec::new() };
+        let ends = self.finished.iter().filter(|(of, last)| *of == deed && *last < id);
+        let before = ends.map(|(_, last)| *last).max().unwrap_or(0);
+        self.live.iter().filter(|entry| entry.deed == deed && entry.id > before).cloned().collect()
     }
 
     fn write(&mut self, line: Line) -> Result<(), Failure> {

@@ -74,6 +74,14 @@ impl Journal {
         Ok(Ledger::read(dir)?.unfinished())
     }
 
+    /// What the deed that was done last has changed, oldest first; empty where nothing is left of any.
+    pub fn newest(dir: &Path) -> Result<Vec<Entry>, Failure> {
+        if !dir.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(Ledger::read(dir)?.newest())
+    }
+
     /// What is recorded and not undone, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.ledger.live

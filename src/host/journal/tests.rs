@@ -180,3 +180,28 @@ fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
     assert_eq!(undone.leftovers.iter().map(|failure| failure.code).collect::<Vec<_>>(), ["KE-JOURNAL-004"]);
     assert!(root.join("old").exists());
 }
+
+#[test]
+fn the_newest_deed_is_what_was_done_since_the_one_before_ended() {
+    let (_dir, root) = prepared();
+    let dir = root.join("journal");
+    let paths = |dir: &Path| -> Vec<String> {
+        let newest = Journal::newest(dir).unwrap();
+        newest.iter().filter_map(|e| Some(e.path()?.file_name()?.to_string_lossy().into_owned())).collect()
+    };
+    assert!(paths(&dir).is_empty());
+    for (deed, name) in [(Deed::Fix, "a"), (Deed::Configure, "b"), (Deed::Fix, "c")] {
+        let mut journal = Journal::open(&dir, deed).unwrap();
+        let path = root.join(name);
+        journal.apply(&Change::File { path, content: b"x".to_vec(), mode: 0o600 }).unwrap();
+        journal.finish().unwrap();
+    }
+    for newest in ["c", "b", "a"] {
+        assert_eq!(paths(&dir), [newest]);
+        let ids: Vec<u64> = Journal::newest(&dir).unwrap().iter().map(|entry| entry.id).collect();
+        let undone =
+            Journal::open(&dir, Deed::Fix).unwrap().undo(Manner::Careful, |entry| ids.contains(&entry.id));
+        assert_eq!((undone.done.len(), undone.leftovers), (1, Vec::new()));
+    }
+    assert!(!dir.exists());
+}

@@ -49,8 +49,9 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     }));
     if wanted.edge {
         let (here, etc) = (here.clone(), wanted.etc_dir.clone());
+        let file = wanted.config.clone().unwrap_or_else(|| etc.join("config/edgecore.yaml"));
         checks.push(Check::blocking("KE-ETC-001", Group::Host, "configuration", move || {
-            vec![judge_etc(&etc, &read_etc(&here, &etc))]
+            vec![judge_etc(&etc, &file, &read_etc(&here, &etc, &file))]
         }));
     }
     checks
@@ -236,10 +237,9 @@ struct Etc {
     unfinished: Vec<PathBuf>,
 }
 
-fn read_etc(here: &Machine, etc: &Path) -> Etc {
-    let path = etc.join("config/edgecore.yaml");
-    let config = here.exists(&path).then(|| {
-        let loaded = EdgeConfig::load(&here.path(&path));
+fn read_etc(here: &Machine, etc: &Path, file: &Path) -> Etc {
+    let config = here.exists(file).then(|| {
+        let loaded = EdgeConfig::load(&here.path(file));
         loaded.map(drop).map_err(|failure| failure.why)
     });
     let mut unfinished = Vec::new();
@@ -256,11 +256,10 @@ fn read_etc(here: &Machine, etc: &Path) -> Etc {
     }
 }
 
-fn judge_etc(etc: &Path, found: &Etc) -> Finding {
+fn judge_etc(etc: &Path, file: &Path, found: &Etc) -> Finding {
     let (code, name) = ("KE-ETC-001", format!("{}", etc.display()));
-    let file = etc.join("config/edgecore.yaml");
     if let Some(Err(why)) = &found.config {
-        return Finding::failed(code, name, "edgecore.yaml cannot be used")
+        return Finding::failed(code, file.display().to_string(), "cannot be used")
             .because(why.clone())
             .fix(format!("kedge config validate {}", file.display()));
     }
@@ -316,7 +315,15 @@ mod tests {
     #[test]
     fn a_real_process_is_found_in_our_namespaces() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let found = running(&["sleep"]);
+        // The kernel names the process a moment after it has let its parent go on.
+        let started = std::time::Instant::now();
+        let found = loop {
+            let found = running(&["sleep"]);
+            if found.iter().any(|process| process.pid == child.id()) || started.elapsed().as_secs() > 20 {
+                break found;
+            }
+            std::thread::yield_now();
+        };
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|process| process.pid == child.id()), "{found:?}");
@@ -379,7 +386,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine::below(dir.path());
         let etc = Path::new("/etc/kubeedge");
-        let judged = || judge_etc(etc, &read_etc(&machine, etc));
+        let file = etc.join("config/edgecore.yaml");
+        let judged = || judge_etc(etc, &file, &read_etc(&machine, etc, &file));
         assert_eq!(judged().seen, "empty");
         machine.put(
             "/etc/kubeedge/config/edgecore.yaml",

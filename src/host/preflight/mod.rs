@@ -38,6 +38,8 @@ pub struct Wanted {
     pub data_dir: PathBuf,
     /// KubeEdge's directory of configuration and certificates.
     pub etc_dir: PathBuf,
+    /// The edge's configuration where it is not `config/edgecore.yaml` there.
+    pub config: Option<PathBuf>,
     /// `None`: no pods run here.
     pub runtime: Option<WantedRuntime>,
     /// `host:port` of the cloud, where it is known already.
@@ -71,6 +73,7 @@ impl Wanted {
             ports: ports::of_new_edge(),
             data_dir: PathBuf::from("/var/lib/kubeedge"),
             etc_dir: PathBuf::from("/etc/kubeedge"),
+            config: None,
             runtime: Some(WantedRuntime {
                 endpoint: None,
                 may_start: true,

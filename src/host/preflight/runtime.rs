@@ -145,7 +145,8 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     const NO_RUNTIME: &[&str] = &["KE-CRI-001", "KE-CRI-002", "KE-CRI-003"];
     vec![
         Check::asking("KE-CRI-001", Group::Runtime, "container runtime", look(judge_socket))
-            .cost(Cost::Medium),
+            .cost(Cost::Medium)
+            .also(&["KE-CRI-002", "KE-CRI-003"]),
         Check::asking("KE-CRI-004", Group::Runtime, "runtime's state", look(judge_state)).after(NO_RUNTIME),
         Check::asking("KE-CGROUP-003", Group::Runtime, "cgroup driver", look(judge_driver)).after(NO_RUNTIME),
         Check::asking("KE-CNI-010", Group::Runtime, "pod network", look(judge_cni)),
