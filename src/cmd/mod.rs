@@ -1,9 +1,11 @@
 //! One command, one file: `Args` says what can be typed, `run` does the deed. Commands open daemons and stores by
 //! their doors; they alone talk to the person, through `Term`.
 
+mod ask;
 mod cloud;
 mod completion;
 mod device;
+mod doctor;
 mod edge;
 mod edge_store;
 mod embedded;
@@ -19,6 +21,7 @@ mod status;
 mod token;
 mod tree_tests;
 mod twin;
+mod undo;
 mod up;
 mod version;
 
@@ -48,6 +51,7 @@ enum Command {
     Cloud(cloud::Args),
     Completion(completion::Args),
     Device(device::Args),
+    Doctor(doctor::Args),
     Edge(edge::Args),
     Explain(explain::Args),
     Gettoken(gettoken::Args),
@@ -59,6 +63,7 @@ enum Command {
     Status(status::Args),
     Token(token::Args),
     Twin(twin::Args),
+    Undo(undo::Args),
     Up(up::Args),
     Version(version::Args),
 }
@@ -101,6 +106,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Cloud(args) => cloud::run(args, term),
         Command::Completion(args) => completion::run(args, term),
         Command::Device(args) => device::run(args, term),
+        Command::Doctor(args) => doctor::run(args, term),
         Command::Edge(args) => edge::run(args, term),
         Command::Explain(args) => explain::run(args, term),
         Command::Gettoken(args) => gettoken::run(args, term),
@@ -112,6 +118,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(args, term),
         Command::Token(args) => token::run(args, term),
         Command::Twin(args) => twin::run(args, term),
+        Command::Undo(args) => undo::run(args, term),
         Command::Up(args) => up::run(args, term),
         Command::Version(args) => version::run(args, term),
     }

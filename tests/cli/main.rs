@@ -7,6 +7,7 @@ mod basics;
 mod bootstrap;
 mod cloudcore;
 mod devices;
+mod doctor;
 mod edgecore;
 mod faults;
 mod fleet;

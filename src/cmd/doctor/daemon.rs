@@ -1,0 +1,168 @@
+//! The daemon itself: does it run, are its modules ready, how much memory it has, and which version is on trial.
+
+use super::place::{Place, Role};
+use crate::host::check::{Check, Finding, Group};
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+
+const VERSIONS: &str = "/var/lib/kedge/versions";
+const MIB: u64 = 1 << 20;
+/// Several times what an edge with devices and pods has been seen to need.
+const LARGE: u64 = 200 * MIB;
+/// A cloud's memory grows with its nodes.
+const LARGE_CLOUD: u64 = 2048 * MIB;
+
+pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
+    let (here, memory) = (place.clone(), place.clone());
+    let mut checks = vec![
+        Check::blocking("KE-DAEMON-001", Group::Host, "kedge", move || vec![judge_daemon(&here)]),
+        Check::blocking("KE-MEM-001", Group::Host, "kedge's memory", move || {
+            let pid = memory.daemon.as_ref().and_then(|daemon| daemon.pid);
+            let bytes =
+                pid.and_then(|pid| resident(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?));
+            vec![judge_memory(memory.role, bytes)]
+        }),
+    ];
+    if place.role == Role::Edge {
+        checks.push(Check::blocking("KE-MESH-001", Group::Mesh, "mesh", || {
+            vec![Finding::skipped("KE-MESH-001", "mesh", "no mesh runs on this node")]
+        }));
+        checks.push(Check::blocking("KE-UPGRADE-010", Group::Upgrade, "versions", || {
+            vec![judge_versions(&Slots::read(Path::new(VERSIONS)))]
+        }));
+    }
+    checks
+}
+
+fn judge_daemon(place: &Place) -> Finding {
+    let (code, name) = ("KE-DAEMON-001", "kedge");
+    let (run, unit) = match place.role {
+        Role::Edge => ("kedge edge run", "kedge-edge"),
+        Role::Cloud => ("kedge cloud run", "kedge-cloud"),
+    };
+    let Some(daemon) = &place.daemon else {
+        let fix = match (&place.file, Path::new("/run/systemd/system").exists()) {
+            (Some(_), true) => format!("systemctl start {unit}"),
+            (Some(file), false) => format!("{run} --config {}", file.display()),
+            (None, _) => "kedge up".to_owned(),
+        };
+        return Finding::failed(code, name, "does not run")
+            .because("pods that run go on; nothing starts, stops or is reported")
+            .fix(fix);
+    };
+    let modules = daemon.document.get("modules").and_then(Value::as_array);
+    let text =
+        |module: &Value, field: &str| module.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
+    let all: Vec<(String, String, String)> = modules
+        .into_iter()
+        .flatten()
+        .map(|module| (text(module, "name"), text(module, "state"), text(module, "error")))
+        .collect();
+    let troubled: Vec<String> = all
+        .iter()
+        .filter(|(_, state, _)| state == "backoff" || state == "failed")
+        .map(|(name, state, error)| format!("{name} {state} {error}").trim().to_owned())
+        .collect();
+    let pid = daemon.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+    let seen = format!("runs{pid}, {} modules", all.len());
+    if !troubled.is_empty() {
+        return Finding::failed(code, name, format!("{seen}: {}", troubled.join("; ")))
+            .because("a module that keeps ending takes its part of the node with it")
+            .fix("kedge status");
+    }
+    Finding::fine(code, name, seen)
+}
+
+/// `VmRSS:     30124 kB` in bytes.
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn judge_memory(role: Role, bytes: Option<u64>) -> Finding {
+    let (code, name) = ("KE-MEM-001", "kedge's memory");
+    let Some(bytes) = bytes else { return Finding::skipped(code, name, "because of KE-DAEMON-001") };
+    let seen = format!("{} MiB", bytes / MIB);
+    let large = if role == Role::Edge { LARGE } else { LARGE_CLOUD };
+    if bytes > large {
+        return Finding::warning(code, name, seen)
+            .because(format!(
+                "more than {} MiB is more than it needs; a leak is a bug worth a report",
+                large / MIB
+            ))
+            .fix("kedge bugreport, then restart it: pods run on");
+    }
+    Finding::fine(code, name, seen)
+}
+
+/// The slots of an installed node, as far as doctor tells them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Slots {
+    present: bool,
+    current: Option<String>,
+    previous: Option<String>,
+    /// A trial boot that has not been confirmed.
+    trial: Option<String>,
+}
+
+impl Slots {
+    fn read(dir: &Path) -> Slots {
+        let target = |name: &str| {
+            let target = std::fs::read_link(dir.join(name)).ok()?;
+            Some(target.file_name()?.to_string_lossy().into_owned())
+        };
+        let state = crate::base::read_limited(&dir.join("state.json"), 64 << 10).ok();
+        let state = state.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+        let trial = state.and_then(|state| state.pointer("/trial/to")?.as_str().map(str::to_owned));
+        Slots { present: dir.is_dir(), current: target("current"), previous: target("previous"), trial }
+    }
+}
+
+fn judge_versions(slots: &Slots) -> Finding {
+    let (code, name) = ("KE-UPGRADE-010", "versions");
+    if !slots.present {
+        return Finding::skipped(code, name, format!("none below {VERSIONS}; kedge join installs there"));
+    }
+    let Some(current) = &slots.current else {
+        return Finding::failed(code, name, format!("{VERSIONS}/current points nowhere"))
+            .because("the service does not know which program to start")
+            .fix("kedge edge rollback");
+    };
+    if let Some(trial) = &slots.trial {
+        return Finding::warning(code, name, format!("{trial} is on trial"))
+            .because("it returns to the one before by itself unless the node becomes Ready in time")
+            .fix("kedge edge history");
+    }
+    let before =
+        slots.previous.as_ref().map(|previous| format!(", {previous} before it")).unwrap_or_default();
+    Finding::fine(code, name, format!("{current}{before}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::check::State;
+
+    #[test]
+    fn memory_is_read_and_judged() {
+        assert_eq!(resident("Name:\tkedge\nVmRSS:\t   30720 kB\n"), Some(30 * MIB));
+        assert_eq!(resident("Name:\tkedge\n"), None);
+        assert_eq!(judge_memory(Role::Edge, Some(30 * MIB)).seen, "30 MiB");
+        assert_eq!(judge_memory(Role::Edge, Some(300 * MIB)).state, State::Warning);
+        assert_eq!(judge_memory(Role::Cloud, Some(300 * MIB)).state, State::Fine);
+        assert_eq!(judge_memory(Role::Edge, None).state, State::Skipped);
+    }
+
+    #[test]
+    fn slots_are_read_from_links() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(judge_versions(&Slots::read(&dir.path().join("x"))).state, State::Skipped);
+        assert_eq!(judge_versions(&Slots::read(dir.path())).state, State::Failed);
+        std::os::unix::fs::symlink("0.2.0", dir.path().join("current")).unwrap();
+        std::os::unix::fs::symlink("0.1.0", dir.path().join("previous")).unwrap();
+        assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0, 0.1.0 before it");
+        std::fs::write(dir.path().join("state.json"), r#"{"trial": {"to": "0.2.0"}}"#).unwrap();
+        assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0 is on trial");
+    }
+}

@@ -1,0 +1,320 @@
+//! `--fix`: what each repair changes, shown as a diff, asked once, made through the install journal so that `kedge undo`
+//! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
+
+use super::place::Place;
+use crate::base::{Failure, Term, read_limited};
+use crate::cmd::ask::confirm;
+use crate::host::check::{Finding, State};
+use crate::host::journal::{self, Change, Deed, Journal};
+use crate::host::preflight::{output_within, pi_command_line, plugin_disabled};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
+const MODULES: &str = "/etc/modules-load.d/kedge.conf";
+const SYSCTL: &str = "/etc/sysctl.d/90-kedge.conf";
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const FILE_LIMIT: u64 = 1 << 20;
+const STEP: Duration = Duration::from_secs(30);
+
+/// What mends one finding.
+#[derive(Debug, Default)]
+pub(super) struct Repair {
+    pub code: String,
+    /// Journalled, and undone by `kedge undo`.
+    pub changes: Vec<Change>,
+    /// What makes it so at once, after the changes.
+    pub steps: Vec<Step>,
+    /// What remains for a person.
+    pub note: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A program with its arguments.
+    Run(Vec<String>),
+    /// A setting of the running kernel.
+    Set(PathBuf, &'static str),
+}
+
+/// The repair of a finding; `None` where there is none, or nothing to change any more.
+pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
+    let mut repair = match finding.code.as_ref() {
+        "KE-KERNEL-001" => module("overlay"),
+        "KE-KERNEL-002" => module("bridge"),
+        "KE-KERNEL-004" => Repair {
+            changes: vec![with_line(Path::new(SYSCTL), "net.ipv4.ip_forward = 1")?],
+            steps: vec![Step::Set(PathBuf::from(FORWARDING), "1")],
+            ..Repair::default()
+        },
+        "KE-CGROUP-002" => {
+            let (path, text) = pi_command_line()?;
+            Repair {
+                changes: vec![file(path, text)],
+                note: "reboot for it to take effect",
+                ..Repair::default()
+            }
+        }
+        "KE-CRI-002" => {
+            let text = text_of(Path::new(CONTAINERD_CONFIG))?;
+            let (_, _, mended) = plugin_disabled(&text)?;
+            Repair {
+                changes: vec![file(CONTAINERD_CONFIG.into(), mended)],
+                steps: restart("containerd"),
+                ..Repair::default()
+            }
+        }
+        "KE-CGROUP-003" => {
+            let path = place?.file.clone()?;
+            let driver = finding.fix.rsplit_once('=')?.1;
+            let mended = with_driver(&text_of(&path)?, driver)?;
+            Repair { changes: vec![file(path, mended)], ..Repair::default() }
+        }
+        "KE-CERT-022" => {
+            let path = place?.edge.as_ref()?.hub.key_file.clone();
+            let content = read_limited(&path, FILE_LIMIT).ok()?;
+            Repair { changes: vec![Change::File { path, content, mode: 0o600 }], ..Repair::default() }
+        }
+        _ => return None,
+    };
+    repair.code = finding.code.to_string();
+    Some(repair)
+}
+
+/// A kernel module, now and after every boot.
+fn module(name: &str) -> Repair {
+    Repair {
+        changes: with_line(Path::new(MODULES), name).into_iter().collect(),
+        steps: vec![Step::Run(vec!["modprobe".to_owned(), name.to_owned()])],
+        ..Repair::default()
+    }
+}
+
+/// A file of ours with one more line; `None` when the line stands there.
+fn with_line(path: &Path, line: &str) -> Option<Change> {
+    let text = text_of(path).unwrap_or_default();
+    if text.lines().any(|present| present.trim() == line) {
+        return None;
+    }
+    let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    Some(file(path.to_owned(), format!("{text}{gap}{line}\n")))
+}
+
+fn file(path: PathBuf, text: String) -> Change {
+    let mode = path.metadata().map_or(0o644, |file| std::os::unix::fs::MetadataExt::mode(&file) & 0o7777);
+    Change::File { path, content: text.into_bytes(), mode }
+}
+
+fn text_of(path: &Path) -> Option<String> {
+    String::from_utf8(read_limited(path, FILE_LIMIT).ok()?).ok()
+}
+
+/// Only systemd is asked; elsewhere a person restarts it.
+fn restart(unit: &str) -> Vec<Step> {
+    let systemd = Path::new("/run/systemd/system").exists();
+    let run = || Step::Run(["systemctl", "restart", unit].map(str::to_owned).to_vec());
+    systemd.then(run).into_iter().collect()
+}
+
+/// The configuration with this cgroup driver; everything else stays as it was written.
+fn with_driver(text: &str, driver: &str) -> Option<String> {
+    let mut changed = false;
+    let lines: Vec<String> = text
+        .split_inclusive('\n')
+        .map(|line| match line.split_once("cgroupDriver:") {
+            Some((before, rest)) if before.trim().is_empty() => {
+                changed = true;
+                let end = if rest.ends_with('\n') { "\n" } else { "" };
+                format!("{before}cgroupDriver: {driver}{end}")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    changed.then(|| lines.concat())
+}
+
+/// The findings that can be mended, or the failure that says why the wanted one cannot.
+pub(super) fn chosen(findings: &[Finding], code: &str) -> Result<Vec<Finding>, Failure> {
+    let open = |finding: &&Finding| matches!(finding.state, State::Warning | State::Failed);
+    let meant: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| code.is_empty() || finding.code.eq_ignore_ascii_case(code))
+        .collect();
+    if meant.is_empty() {
+        return Err(Failure::new("KE-DOCTOR-002", format!("no check has the code {code}"))
+            .because("here, or with this --only, --skip and --role")
+            .fix("kedge doctor --list")
+            .exit(crate::base::Exit::Usage));
+    }
+    let fixable: Vec<Finding> = meant.iter().copied().filter(open).filter(|f| f.fixable).cloned().collect();
+    if let (true, false, Some(first)) =
+        (fixable.is_empty(), code.is_empty(), meant.iter().copied().find(open))
+    {
+        return Err(Failure::new("KE-DOCTOR-003", format!("{code} cannot be fixed by doctor"))
+            .because(format!("{}: {}", first.name, first.seen))
+            .fix(first.fix.clone()));
+    }
+    Ok(fixable)
+}
+
+/// Shows what would change.
+pub(super) fn show(repairs: &[Repair]) -> String {
+    let mut out = String::new();
+    for repair in repairs {
+        out += &format!("{}\n", repair.code);
+        for change in &repair.changes {
+            if let Change::File { path, content, mode } = change {
+                out += &diff(path, content, *mode);
+            }
+        }
+        for step in &repair.steps {
+            match step {
+                Step::Run(words) => out += &format!("  run {}\n", words.join(" ")),
+                Step::Set(path, value) => out += &format!("  set {} to {value}\n", path.display()),
+            }
+        }
+        if !repair.note.is_empty() {
+            out += &format!("  then {}\n", repair.note);
+        }
+    }
+    out.trim_end().to_owned()
+}
+
+/// The lines that go and come between what the two texts have in common at both ends. A key is never shown.
+fn diff(path: &Path, content: &[u8], mode: u32) -> String {
+    let before = read_limited(path, FILE_LIMIT).unwrap_or_default();
+    let mut out = format!("  {} {}\n", if path.exists() { "change" } else { "write" }, path.display());
+    if before == content {
+        return format!("  set the mode of {} to {mode:04o}\n", path.display());
+    }
+    let (Ok(old), Ok(new)) = (std::str::from_utf8(&before), std::str::from_utf8(content)) else { return out };
+    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let most = old.len().min(new.len()) - head;
+    let tail = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(a, b)| a == b).count();
+    let part = |lines: &[&str], mark: char| -> String {
+        let end = lines.len().saturating_sub(tail);
+        lines.get(head..end).unwrap_or_default().iter().map(|line| format!("    {mark} {line}\n")).collect()
+    };
+    out += &part(&old, '-');
+    out += &part(&new, '+');
+    out
+}
+
+/// Asks once, then makes all repairs. `false` when the answer was no.
+pub(super) async fn make(repairs: &[Repair], yes: bool, term: &Term) -> Result<bool, Failure> {
+    if !confirm("Make these changes?", yes)? {
+        return Ok(false);
+    }
+    let changes: Vec<&Change> = repairs.iter().flat_map(|repair| &repair.changes).collect();
+    if !changes.is_empty() {
+        let mut journal = Journal::open(Path::new(journal::DIR), Deed::Fix)?;
+        for change in changes {
+            journal.apply(change)?;
+        }
+        journal.finish()?;
+    }
+    for repair in repairs {
+        for step in &repair.steps {
+            if let Err(why) = take(step).await {
+                term.say(&format!("{}: {why}", repair.code));
+            }
+        }
+        if !repair.note.is_empty() {
+            term.say(&format!("{}: {}", repair.code, repair.note));
+        }
+    }
+    Ok(true)
+}
+
+async fn take(step: &Step) -> Result<(), String> {
+    match step {
+        Step::Set(path, value) => {
+            std::fs::write(path, value).map_err(|error| format!("cannot set {}: {error}", path.display()))
+        }
+        Step::Run(words) => {
+            let Some((program, args)) = words.split_first() else { return Ok(()) };
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let output =
+                output_within(program, &args, STEP).await.map_err(|why| format!("{program}: {why}"))?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                Ok(())
+            } else {
+                Err(format!("{}: {}", words.join(" "), said.trim()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixable(code: &'static str) -> Finding {
+        Finding::failed(code, "x", "off").fix("do it").fixable()
+    }
+
+    #[test]
+    fn only_what_is_open_and_fixable_is_chosen() {
+        let findings = [
+            fixable("KE-TEST-001"),
+            Finding::fine("KE-TEST-002", "y", "on"),
+            Finding::failed("KE-TEST-003", "z", "off").fix("by hand"),
+        ];
+        assert_eq!(chosen(&findings, "").unwrap().len(), 1);
+        assert_eq!(chosen(&findings, "ke-test-001").unwrap().len(), 1);
+        assert!(chosen(&findings, "KE-TEST-002").unwrap().is_empty());
+        let by_hand = chosen(&findings, "KE-TEST-003").unwrap_err();
+        assert_eq!((by_hand.code, by_hand.fix.as_str()), ("KE-DOCTOR-003", "by hand"));
+        assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().code, "KE-DOCTOR-002");
+    }
+
+    #[test]
+    fn a_diff_shows_what_changes_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "a\ndisabled = 1\nb\n").unwrap();
+        let shown = diff(&path, b"a\ndisabled = 0\nb\n", 0o644);
+        assert_eq!(shown, format!("  change {}\n    - disabled = 1\n    + disabled = 0\n", path.display()));
+        let shown = diff(&path, b"a\ndisabled = 1\nb\nc\n", 0o644);
+        assert!(shown.ends_with("\n    + c\n"), "{shown}");
+        let shown = diff(&path, b"a\ndisabled = 1\nb\n", 0o600);
+        assert_eq!(shown, format!("  set the mode of {} to 0600\n", path.display()));
+        assert!(diff(&dir.path().join("new"), b"x\n", 0o644).starts_with("  write "));
+    }
+
+    #[test]
+    fn a_line_is_added_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("modules");
+        std::fs::write(&path, "overlay").unwrap();
+        let Some(Change::File { content, .. }) = with_line(&path, "bridge") else { panic!("no change") };
+        assert_eq!(content, b"overlay\nbridge\n");
+        assert!(with_line(&path, "overlay").is_none());
+    }
+
+    #[test]
+    fn the_driver_is_replaced_where_it_stands() {
+        let text =
+            "modules:\n  edged:\n    tailoredKubeletConfig:\n      cgroupDriver: cgroupfs # x\n      a: b\n";
+        let changed = with_driver(text, "systemd").unwrap();
+        assert!(changed.contains("      cgroupDriver: systemd\n      a: b\n"), "{changed}");
+        assert_eq!(with_driver("a: b\n", "systemd"), None);
+    }
+
+    #[test]
+    fn a_key_is_made_private_without_being_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("server.key");
+        std::fs::write(&path, "s3cret").unwrap();
+        let mut config =
+            crate::config::edge::EdgeConfig::from_value(&serde_json::json!({}), "x").unwrap().config;
+        config.hub.key_file = path;
+        let place = Place { edge: Some(config), ..Place::empty(super::super::place::Role::Edge) };
+        let repair = plan(&fixable("KE-CERT-022"), Some(&place)).unwrap();
+        assert!(matches!(repair.changes.as_slice(), [Change::File { mode: 0o600, .. }]));
+        assert!(!show(&[repair]).contains("s3cret"));
+        assert!(plan(&fixable("KE-TEST-001"), Some(&place)).is_none());
+    }
+}

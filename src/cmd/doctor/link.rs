@@ -1,0 +1,384 @@
+//! The way to the cloud, layer by layer: TCP, TLS with names and chain, the clock of the other side, the session as the
+//! daemon tells it, the tunnel for logs. One connection is made and looked at by several checks.
+
+use super::place::{Place, papers};
+use crate::base::now;
+use crate::config::edge::EdgeConfig;
+use crate::host::check::{Check, Finding, Group};
+use crate::link::{DialError, Endpoint, dial, exchange};
+use crate::pki::{client_config, facts_of, names_of, unverified_client_config};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use http_body_util::Full;
+use jiff::Timestamp;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+const LIMIT: Duration = Duration::from_secs(3);
+const SKEW: i64 = 60;
+const DAY: i64 = 86_400;
+const ANSWER: usize = 64 << 10;
+
+/// What one attempt to reach the cloud has shown.
+#[derive(Clone, Debug, Default)]
+struct Reached {
+    address: String,
+    tcp: Option<Result<Duration, String>>,
+    tls: Option<Result<Shown, TlsTrouble>>,
+    /// The cloud's clock and ours at that moment, seconds since the epoch.
+    clocks: Option<(i64, i64)>,
+}
+
+#[derive(Clone, Debug)]
+struct Shown {
+    took: Duration,
+    names: Vec<String>,
+    not_after: i64,
+}
+
+#[derive(Clone, Debug)]
+enum TlsTrouble {
+    /// The names in the certificate, none of which is the one dialled.
+    Names(Vec<String>),
+    Other(String),
+    /// There is nothing to shake hands with yet.
+    NoPapers,
+}
+
+type Reaching = Shared<BoxFuture<'static, Arc<Reached>>>;
+
+pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
+    let config = place.edge.clone();
+    let far = config.as_ref().is_some_and(|config| !is_here(&config.hub.websocket));
+    let reaching: Reaching = async move {
+        match config.filter(|config| config.hub.enabled) {
+            Some(config) => Arc::new(reach(&config).await),
+            None => Arc::default(),
+        }
+    }
+    .boxed()
+    .shared();
+    let look = |judge: fn(&Reached) -> Finding| {
+        let reaching = reaching.clone();
+        async move { vec![judge(&*reaching.await)] }
+    };
+    let net = |check: Check| if far { check.net() } else { check };
+    let (session, stream, skew) = (place.clone(), place.clone(), place.clone());
+    vec![
+        net(Check::asking("KE-LINK-010", Group::CloudLink, "TCP", look(tcp))),
+        net(Check::asking("KE-LINK-011", Group::CloudLink, "TLS", look(tls))
+            .also(&["KE-CERT-023"])
+            .after(&["KE-LINK-010"])),
+        net(Check::asking("KE-CLOCK-002", Group::CloudLink, "clock against the cloud's", look(clock))),
+        Check::blocking("KE-LINK-012", Group::CloudLink, "session", move || vec![judge_session(&session)])
+            .after(&["KE-LINK-010", "KE-LINK-011", "KE-DAEMON-001"]),
+        Check::blocking("KE-STREAM-001", Group::CloudLink, "logs through the tunnel", move || {
+            vec![tunnel(&stream)]
+        }),
+        Check::blocking("KE-SKEW-001", Group::CloudLink, "versions", move || vec![versions(&skew)]),
+    ]
+}
+
+fn is_here(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+async fn reach(config: &EdgeConfig) -> Reached {
+    let mut reached = Reached { address: config.hub.websocket.clone(), ..Reached::default() };
+    let Some(endpoint) = Endpoint::parse(&config.hub.websocket, 10000) else {
+        reached.tcp = Some(Err("the address cannot be used".to_owned()));
+        return reached;
+    };
+    let started = Instant::now();
+    let connected =
+        tokio::time::timeout(LIMIT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
+    reached.tcp = Some(match connected {
+        Ok(Ok(_)) => Ok(started.elapsed()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
+    });
+    if !matches!(reached.tcp, Some(Ok(_))) {
+        return reached;
+    }
+    let (config, project) = (config.clone(), config.hub.project_id.clone());
+    let papers = tokio::task::spawn_blocking(move || papers(&config)).await;
+    let Some((Ok(identity), Ok(ca))) = papers.ok().map(|papers| (papers.identity, papers.ca_pem)) else {
+        reached.tls = Some(Err(TlsTrouble::NoPapers));
+        return reached;
+    };
+    let tls = match client_config(&ca, Some(&identity)) {
+        Ok(tls) => tls,
+        Err(failure) => {
+            reached.tls = Some(Err(TlsTrouble::Other(failure.why)));
+            return reached;
+        }
+    };
+    let started = Instant::now();
+    match dial(&endpoint, tls, LIMIT).await {
+        Ok(stream) => {
+            let (_, session) = stream.get_ref();
+            let shown = session.peer_certificates().and_then(|chain| chain.first()).map(|der| Shown {
+                took: started.elapsed(),
+                names: names_of(der),
+                not_after: facts_of(der).map_or(0, |facts| facts.not_after),
+            });
+            reached.tls = Some(shown.ok_or_else(|| TlsTrouble::Other("no certificate was shown".to_owned())));
+            let name = identity.facts().map(|facts| facts.peer.common_name).unwrap_or_default();
+            let node = name.strip_prefix("system:node:").unwrap_or(&name);
+            reached.clocks = date(stream, &endpoint, &project, node).await;
+        }
+        Err(error) => reached.tls = Some(Err(trouble(&endpoint, error).await)),
+    }
+    reached
+}
+
+/// An HTTP answer of any kind carries the time of its sender. The question is that of a node which opens its session,
+/// less the upgrade, so that the cloud does not count it among those that it refuses.
+async fn date<S>(stream: S, endpoint: &Endpoint, project: &str, node: &str) -> Option<(i64, i64)>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let request = http::Request::get(format!("/{project}/{node}/events"))
+        .header("node_id", node)
+        .header("project_id", project)
+        .header("ConnectionUse", "msg")
+        .body(Full::<Bytes>::default())
+        .ok()?;
+    let host = endpoint.to_string();
+    let answer = tokio::time::timeout(LIMIT, exchange(stream, &host, request, ANSWER)).await.ok()?.ok()?;
+    let text = answer.headers().get(http::header::DATE)?.to_str().ok()?;
+    Some((http_date(text)?, now().as_second()))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since the epoch.
+fn http_date(text: &str) -> Option<i64> {
+    let (_, rest) = text.split_once(", ")?;
+    let date = jiff::civil::DateTime::strptime("%d %b %Y %H:%M:%S", rest.strip_suffix(" GMT")?).ok()?;
+    Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
+}
+
+/// What is behind a refused handshake: for a wrong name the right ones are fetched.
+async fn trouble(endpoint: &Endpoint, error: DialError) -> TlsTrouble {
+    use rustls::{CertificateError, Error};
+    let wrong_name = matches!(
+        &error,
+        DialError::Tls(Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
+        ))
+    );
+    if !wrong_name {
+        return TlsTrouble::Other(error.to_string());
+    }
+    let Ok(anyone) = unverified_client_config() else { return TlsTrouble::Names(Vec::new()) };
+    let names = match dial(endpoint, anyone, LIMIT).await {
+        Ok(stream) => {
+            let (_, session) = stream.get_ref();
+            session
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .map(|der| names_of(der))
+                .unwrap_or_default()
+        }
+        Err(_) => Vec::new(),
+    };
+    TlsTrouble::Names(names)
+}
+
+fn tcp(reached: &Reached) -> Finding {
+    let (code, title) = ("KE-LINK-010", "TCP");
+    match &reached.tcp {
+        None => Finding::skipped(
+            code,
+            title,
+            "the link to the cloud is switched off, or its configuration cannot be used",
+        ),
+        Some(Ok(time)) => Finding::fine(
+            code,
+            title,
+            format!("{} in {:.1} ms", reached.address, time.as_secs_f64() * 1000.0),
+        ),
+        Some(Err(error)) => Finding::failed(code, title, format!("{}: {error}", reached.address))
+            .because(
+                "pods run on; nothing new arrives and nothing is reported until the cloud can be reached",
+            )
+            .fix(format!(
+                "kedge status on the cloud, and a way through firewalls for TCP {}",
+                reached.address
+            )),
+    }
+}
+
+fn tls(reached: &Reached) -> Finding {
+    let (code, title) = ("KE-LINK-011", "TLS");
+    match &reached.tls {
+        None => Finding::skipped(code, title, "because of KE-LINK-010"),
+        Some(Ok(shown)) => {
+            let days = (shown.not_after - now().as_second()).div_euclid(DAY);
+            let seen = format!(
+                "{:.1} ms, the cloud's certificate names {}, {days} days left",
+                shown.took.as_secs_f64() * 1000.0,
+                shown.names.join(" ")
+            );
+            if days < 7 {
+                return Finding::warning(code, title, seen)
+                    .because("when it has expired no node connects")
+                    .fix("kedge cert renew (on the cloud)");
+            }
+            Finding::fine(code, title, seen)
+        }
+        Some(Err(TlsTrouble::NoPapers)) => Finding::skipped(code, title, "the node has no certificate yet"),
+        Some(Err(TlsTrouble::Names(names))) => {
+            let host = reached.address.rsplit_once(':').map_or(reached.address.as_str(), |(host, _)| host);
+            Finding::failed(
+                "KE-CERT-023",
+                title,
+                format!("the certificate names {}, dialled was {host}", names.join(" ")),
+            )
+            .because("the cloud does not know this address as one of its own")
+            .fix(format!("kedge config set modules.cloudHub.advertiseAddress+={host} (on the cloud)"))
+        }
+        Some(Err(TlsTrouble::Other(error))) => {
+            let unknown = error.contains("UnknownIssuer") || error.contains("UnknownCA");
+            let why = if unknown {
+                "the cloud was made anew with another authority, or this address is another cloud's"
+            } else {
+                "something on the way breaks TLS, or the cloud refuses the node's certificate"
+            };
+            Finding::failed(code, title, error.clone())
+                .because(why)
+                .fix("kedge reset edge, then kedge join --token …")
+        }
+    }
+}
+
+fn clock(reached: &Reached) -> Finding {
+    judge_clock(reached.clocks)
+}
+
+fn judge_clock(clocks: Option<(i64, i64)>) -> Finding {
+    let (code, title) = ("KE-CLOCK-002", "clock against the cloud's");
+    let Some((theirs, ours)) = clocks else {
+        return Finding::skipped(code, title, "the cloud has not told its time");
+    };
+    let skew = ours - theirs;
+    let word = if skew < 0 { "behind" } else { "ahead" };
+    let seen = format!("{} s {word}", skew.abs());
+    if skew.abs() > SKEW {
+        return Finding::failed(code, title, seen)
+            .because("tokens, certificates and twin versions are judged by the clock")
+            .fix("timedatectl set-ntp true");
+    }
+    Finding::fine(code, title, if skew.abs() <= 1 { "the same".to_owned() } else { seen })
+}
+
+fn judge_session(place: &Place) -> Finding {
+    let (code, title) = ("KE-LINK-012", "session");
+    if place.daemon.is_none() {
+        return Finding::skipped(code, title, "because of KE-DAEMON-001");
+    }
+    let since = place.daemon.as_ref().and_then(|daemon| daemon.document.pointer("/link/since")?.as_i64());
+    let since = since.filter(|since| *since > 0).and_then(|since| Timestamp::from_millisecond(since).ok());
+    let since = since.map(|since| format!(" since {}", crate::base::rfc3339(since))).unwrap_or_default();
+    if place.told("/link/link") == "up" {
+        let micros =
+            place.daemon.as_ref().and_then(|daemon| daemon.document.pointer("/link/roundTrip")?.as_u64());
+        let trip = micros
+            .map(|micros| format!(", round trip {}.{:01} ms", micros / 1000, micros % 1000 / 100))
+            .unwrap_or_default();
+        return Finding::fine(
+            code,
+            title,
+            format!("WebSocket to {}{since}{trip}", place.told("/link/remote")),
+        );
+    }
+    let (error, fix) = (place.told("/link/error"), place.told("/link/fix"));
+    let seen = if error.is_empty() { format!("down{since}") } else { format!("down{since}: {error}") };
+    Finding::failed(code, title, seen)
+        .because("nothing new arrives and nothing is reported; what runs, runs on")
+        .fix(if fix.is_empty() { "kedge status" } else { fix })
+}
+
+/// The API server's end of the tunnel is the cloud's; from here only the switch and the module can be seen.
+fn tunnel(place: &Place) -> Finding {
+    let (code, title) = ("KE-STREAM-001", "logs through the tunnel");
+    match &place.edge {
+        Some(config) if !config.stream.enabled => Finding::warning(code, title, "switched off")
+            .because("kubectl logs, exec and attach do not reach the pods of this node")
+            .fix("kedge config set modules.edgeStream.enable=true"),
+        Some(_) => {
+            Finding::skipped(code, title, "asked from the cloud: kedge doctor --role cloud --only KE-STREAM")
+        }
+        None => Finding::skipped(code, title, "because of KE-ETC-001"),
+    }
+}
+
+fn versions(place: &Place) -> Finding {
+    let (code, title) = ("KE-SKEW-001", "versions");
+    let own = env!("CARGO_PKG_VERSION");
+    let running = place.told("/version");
+    if running.is_empty() {
+        return Finding::skipped(code, title, "because of KE-DAEMON-001");
+    }
+    if running != own {
+        return Finding::warning(code, title, format!("{running} runs, this program is {own}"))
+            .because("the daemon was not restarted after the program was replaced, or there are two programs")
+            .fix("systemctl restart kedge-edge");
+    }
+    Finding::fine(code, title, format!("{own}, for Kubernetes {}", place.told("/kubeletVersion")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::check::State;
+
+    #[test]
+    fn http_dates_are_read() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for bad in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37", "Sun, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(http_date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn clocks_are_compared_in_seconds() {
+        assert_eq!(judge_clock(Some((100, 101))).seen, "the same");
+        assert_eq!(judge_clock(Some((100, 130))).seen, "30 s ahead");
+        let late = judge_clock(Some((1000, 800)));
+        assert_eq!((late.state, late.seen.as_str()), (State::Failed, "200 s behind"));
+        assert_eq!(judge_clock(None).state, State::Skipped);
+    }
+
+    #[test]
+    fn each_layer_has_its_sentence() {
+        let reached = |tls| Reached {
+            address: "10.0.0.5:10000".to_owned(),
+            tcp: Some(Ok(Duration::from_millis(3))),
+            tls: Some(tls),
+            clocks: None,
+        };
+        let wrong = tls(&reached(Err(TlsTrouble::Names(vec!["10.0.0.9".to_owned()]))));
+        assert_eq!((&*wrong.code, wrong.state), ("KE-CERT-023", State::Failed));
+        assert_eq!(wrong.seen, "the certificate names 10.0.0.9, dialled was 10.0.0.5");
+        let strange =
+            tls(&reached(Err(TlsTrouble::Other("invalid peer certificate: UnknownIssuer".to_owned()))));
+        assert!(strange.why.contains("another authority"), "{strange:?}");
+        let shown =
+            |not_after| Shown { took: Duration::from_millis(4), names: vec!["c".to_owned()], not_after };
+        assert_eq!(tls(&reached(Ok(shown(now().as_second() + 90 * DAY)))).state, State::Fine);
+        assert_eq!(tls(&reached(Ok(shown(now().as_second() + 3 * DAY)))).state, State::Warning);
+        let refused = Reached { tcp: Some(Err("Connection refused".to_owned())), ..Reached::default() };
+        assert_eq!((tcp(&refused).state, tls(&refused).state), (State::Failed, State::Skipped));
+        assert_eq!(tcp(&Reached::default()).state, State::Skipped);
+    }
+
+    #[test]
+    fn addresses_of_this_machine_need_no_route() {
+        assert!(is_here("127.0.0.1:10000") && is_here("[::1]:1") && is_here("localhost:1"));
+        assert!(!is_here("10.0.0.1:10000") && !is_here("cloud.lan:10000"));
+    }
+}

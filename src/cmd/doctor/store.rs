@@ -1,0 +1,177 @@
+//! The node's database: whether SQLite finds it whole, how large its log is, and whether the last comparison with the
+//! cloud found the same. Reads only; a genuine edgecore.db too.
+
+use super::place::Place;
+use crate::base::now_ms;
+use crate::daemon::edge::meta::COMPARISON;
+use crate::host::check::{Check, Cost, Finding, Group};
+use crate::store::Reader;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const MIB: u64 = 1 << 20;
+/// kedge's writer keeps it near one megabyte; a reader that never ends lets it grow.
+const LARGE_LOG: u64 = 16 * MIB;
+
+pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
+    let path = place.edge.as_ref().map(|config| config.database.clone());
+    let look = |code: &'static str, name: &'static str, judge: fn(&Path) -> Finding| {
+        let path = path.clone();
+        move || vec![on(path.as_ref(), code, name, judge)]
+    };
+    let running = place.daemon.is_some();
+    let compared = path.clone();
+    vec![
+        Check::blocking("KE-DB-001", Group::Store, "database", look("KE-DB-001", "database", whole))
+            .cost(Cost::Medium),
+        Check::blocking(
+            "KE-DB-002",
+            Group::Store,
+            "write-ahead log",
+            look("KE-DB-002", "write-ahead log", log),
+        )
+        .after(&["KE-DB-001"]),
+        Check::blocking("KE-SYNC-001", Group::Store, "same as the cloud", move || {
+            vec![match compared {
+                Some(path) if path.is_file() => same(&path, running),
+                _ => Finding::skipped("KE-SYNC-001", "same as the cloud", "there is no database yet"),
+            }]
+        })
+        .after(&["KE-DB-001"]),
+    ]
+}
+
+fn on(
+    path: Option<&PathBuf>,
+    code: &'static str,
+    name: &'static str,
+    judge: fn(&Path) -> Finding,
+) -> Finding {
+    match path {
+        None => Finding::skipped(code, name, "because of KE-ETC-001"),
+        Some(path) if !path.is_file() => {
+            Finding::skipped(code, name, format!("there is none at {} yet", path.display()))
+        }
+        Some(path) => judge(path),
+    }
+}
+
+fn whole(path: &Path) -> Finding {
+    let (code, name) = ("KE-DB-001", "database");
+    let aside =
+        format!("stop kedge, then mv {0} {0}.damaged; the cloud sends everything anew", path.display());
+    let checked = Reader::open(path).and_then(|reader| Ok((reader.quick_check()?, reader.size())));
+    match checked {
+        Ok((word, size)) if word == "ok" => {
+            Finding::fine(code, name, format!("whole, {} KiB", size.div_ceil(1024)))
+        }
+        Ok((word, _)) => Finding::failed(code, name, word)
+            .because("the file is damaged; the daemon does not start with it")
+            .fix(aside),
+        Err(failure) if failure.code == "KE-STORE-001" => Finding::failed(code, name, failure.why)
+            .because("the file is damaged; the daemon does not start with it")
+            .fix(aside),
+        Err(failure) => Finding::failed(code, name, failure.why).because(failure.what).fix(failure.fix),
+    }
+}
+
+fn log(path: &Path) -> Finding {
+    match Reader::open(path) {
+        Ok(reader) => judge_log(reader.log_size()),
+        Err(failure) => Finding::failed("KE-DB-002", "write-ahead log", failure.why),
+    }
+}
+
+fn judge_log(bytes: u64) -> Finding {
+    let (code, name) = ("KE-DB-002", "write-ahead log");
+    let seen = format!("{} KiB", bytes.div_ceil(1024));
+    if bytes > LARGE_LOG {
+        return Finding::warning(code, name, seen)
+            .because("a program holds an old snapshot open, so that the log cannot be brought into the file")
+            .fix("fuser -v on the database tells who; end that program");
+    }
+    Finding::fine(code, name, seen)
+}
+
+fn same(path: &Path, running: bool) -> Finding {
+    let (room, key) = COMPARISON;
+    let states = Reader::open(path).and_then(|reader| reader.states(room));
+    let states = match states {
+        Ok(states) => states,
+        Err(failure) => return Finding::failed("KE-SYNC-001", "same as the cloud", failure.why),
+    };
+    let note = states.into_iter().find(|(name, _)| name == key).map(|(_, value)| value);
+    judge_same(note.as_ref(), running, now_ms())
+}
+
+/// The cloud compares after a connect and now and then; what differed it has sent again.
+fn judge_same(note: Option<&Value>, running: bool, now: i64) -> Finding {
+    let (code, name) = ("KE-SYNC-001", "same as the cloud");
+    let number = |field: &str| note.and_then(|note| note.get(field)?.as_i64());
+    let (Some(at), Some(differing)) = (number("at"), number("differing")) else {
+        let why = if running {
+            "the cloud has not compared yet; a genuine cloudcore does not"
+        } else {
+            "never compared with a cloud"
+        };
+        return Finding::skipped(code, name, why);
+    };
+    let minutes = (now - at).max(0) / 60_000;
+    let ago = if minutes < 1 { "less than a minute ago".to_owned() } else { format!("{minutes} min ago") };
+    // One difference is mended by the answer to it; one that is there again is not.
+    if differing > 0 && number("before").is_some_and(|before| before > 0) {
+        return Finding::warning(code, name, format!("{differing} parts differed {ago}, as the time before"))
+            .because("what differs is sent again at once; a difference that stays means lost messages")
+            .fix("kedge status, and the same check a minute later");
+    }
+    if differing > 0 {
+        return Finding::fine(code, name, format!("compared {ago}, {differing} parts were sent again"));
+    }
+    Finding::fine(code, name, format!("compared {ago}, nothing differed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::check::State;
+    use crate::store::Store;
+    use serde_json::json;
+
+    #[test]
+    fn a_whole_and_a_damaged_database_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edgecore.db");
+        drop(Store::open(&path).unwrap());
+        assert!(whole(&path).seen.starts_with("whole, "));
+        assert_eq!(log(&path).state, State::Fine);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.iter_mut().skip(100).for_each(|byte| *byte = 0xa5);
+        std::fs::write(&path, &bytes).unwrap();
+        let damaged = whole(&path);
+        assert!(damaged.state == State::Failed && damaged.fix.contains(".damaged"), "{damaged:?}");
+        std::fs::write(&path, "no database").unwrap();
+        assert_eq!(whole(&path).state, State::Failed);
+        assert_eq!(on(Some(&dir.path().join("x")), "KE-DB-001", "database", whole).state, State::Skipped);
+        assert_eq!(on(None, "KE-DB-001", "database", whole).why, "because of KE-ETC-001");
+    }
+
+    #[test]
+    fn a_log_that_never_shrinks_is_told() {
+        assert_eq!(judge_log(900 << 10).seen, "900 KiB");
+        assert_eq!(judge_log(20 * MIB).state, State::Warning);
+    }
+
+    #[test]
+    fn the_last_comparison_is_told_with_its_age() {
+        let note = |at: i64, differing: i64| json!({"at": at, "differing": differing});
+        let now = 1_000_000_000;
+        assert_eq!(judge_same(None, true, now).state, State::Skipped);
+        let same = judge_same(Some(&note(now - 180_000, 0)), true, now);
+        assert_eq!((same.state, same.seen.as_str()), (State::Fine, "compared 3 min ago, nothing differed"));
+        assert_eq!(judge_same(Some(&note(now, 2)), true, now).state, State::Fine);
+        let again = json!({"at": now, "differing": 2, "before": 1});
+        assert_eq!(judge_same(Some(&again), true, now).state, State::Warning);
+        assert_eq!(judge_same(Some(&json!("x")), false, now).state, State::Skipped);
+    }
+}
