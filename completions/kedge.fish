@@ -31,6 +31,7 @@ complete -c kedge -n "__fish_kedge_needs_command" -s V -l version -d 'Print vers
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the cloud daemon or show its configuration'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "doctor" -d 'Look for what is wrong on this machine, and say how to mend it'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon or show its configuration'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "explain" -d 'Explain an error code, or list all of them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
@@ -42,6 +43,7 @@ complete -c kedge -n "__fish_kedge_needs_command" -f -a "service" -d 'Install, s
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemon on this machine'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "token" -d 'Create, list and revoke join tokens'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "twin" -d 'Show and set the properties of devices'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "undo" -d 'Take back what kedge has changed on this machine, the newest first'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "up" -d 'Run everything on this machine: Kubernetes API, cloud, edge node, MQTT broker'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "version" -d 'Show the version of this binary'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
@@ -94,6 +96,38 @@ complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subc
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l role -d 'Which side of kedge to look at; found when not given' -r -f -a "edge\t''
+cloud\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l only -d 'Only these checks: codes, beginnings of codes, or groups' -r
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l skip -d 'All but these checks' -r
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l fix -d 'Mend what can be mended, or one code of it; shows what changes and asks first' -r
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l config -d 'The configuration file; found when not given' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l kube-config -d 'The cluster to look at with the role cloud' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+jsonl\t'One finding a line'
+yaml\t''
+junit\t''
+short\t'Only what is not fine'"
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l pre -d 'Only what a machine needs before kedge is on it'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l list -d 'List the checks and run none'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l strict -d 'Count warnings as failures, with exit status 3'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -s y -l yes -d 'Mend without asking'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l dry-run -d 'Show what --fix would change, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and not __fish_seen_subcommand_from offline" -f -a "offline" -d 'Prove which pods would start with no cloud'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
@@ -294,6 +328,16 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from watch" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -l list -d 'List what can be taken back, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -l dry-run -d 'Show what would be taken back, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -s y -l yes -d 'Do not ask'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -l force -d 'Also where somebody else has changed it since'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand undo" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kedge -n "__fish_kedge_using_subcommand up" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand up" -l node -d 'Name of this machine as a node [default: its host name]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand up" -l api-port -d 'Port of the Kubernetes API' -r

@@ -142,6 +142,66 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(doctor)
+_arguments "${_arguments_options[@]}" : \
+'--role=[Which side of kedge to look at; found when not given]:ROLE:(edge cloud)' \
+'*--only=[Only these checks\: codes, beginnings of codes, or groups]:CHECKS:_default' \
+'*--skip=[All but these checks]:CHECKS:_default' \
+'--fix=[Mend what can be mended, or one code of it; shows what changes and asks first]::CODE:_default' \
+'--config=[The configuration file; found when not given]:FILE:_files' \
+'--kube-config=[The cluster to look at with the role cloud]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:((text\:""
+json\:""
+jsonl\:"One finding a line"
+yaml\:""
+junit\:""
+short\:"Only what is not fine"))' \
+'--output=[Form of the output]:OUTPUT:((text\:""
+json\:""
+jsonl\:"One finding a line"
+yaml\:""
+junit\:""
+short\:"Only what is not fine"))' \
+'--pre[Only what a machine needs before kedge is on it]' \
+'(--fix)--list[List the checks and run none]' \
+'--strict[Count warnings as failures, with exit status 3]' \
+'-y[Mend without asking]' \
+'--yes[Mend without asking]' \
+'--dry-run[Show what --fix would change, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_kedge__subcmd__doctor_commands" \
+"*::: :->doctor" \
+&& ret=0
+
+    case $state in
+    (doctor)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-doctor-command-$line[1]:"
+        case $line[1] in
+            (offline)
+_arguments "${_arguments_options[@]}" : \
+'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (edge)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
@@ -569,6 +629,24 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(undo)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--list[List what can be taken back, and change nothing]' \
+'--dry-run[Show what would be taken back, and change nothing]' \
+'-y[Do not ask]' \
+'--yes[Do not ask]' \
+'--force[Also where somebody else has changed it since]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::deed -- Everything of this kind; the newest deed when left out:((fix\:"Repairs of \`kedge doctor --fix\`"
+configure\:"Settings of \`kedge config set\`"))' \
+&& ret=0
+;;
 (up)
 _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
@@ -609,6 +687,7 @@ _kedge_commands() {
 'cloud:Run the cloud daemon or show its configuration' \
 'completion:Print the completion script of a shell' \
 'device:List devices, or play one' \
+'doctor:Look for what is wrong on this machine, and say how to mend it' \
 'edge:Run the edge daemon or show its configuration' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
@@ -620,6 +699,7 @@ _kedge_commands() {
 'status:Show the state of the daemon on this machine' \
 'token:Create, list and revoke join tokens' \
 'twin:Show and set the properties of devices' \
+'undo:Take back what kedge has changed on this machine, the newest first' \
 'up:Run everything on this machine\: Kubernetes API, cloud, edge node, MQTT broker' \
 'version:Show the version of this binary' \
     )
@@ -665,6 +745,18 @@ _kedge__subcmd__device__subcmd__list_commands() {
 _kedge__subcmd__device__subcmd__simulate_commands() {
     local commands; commands=()
     _describe -t commands 'kedge device simulate commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__doctor_commands] )) ||
+_kedge__subcmd__doctor_commands() {
+    local commands; commands=(
+'offline:Prove which pods would start with no cloud' \
+    )
+    _describe -t commands 'kedge doctor commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__doctor__subcmd__offline_commands] )) ||
+_kedge__subcmd__doctor__subcmd__offline_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge doctor offline commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__edge_commands] )) ||
 _kedge__subcmd__edge_commands() {
@@ -833,6 +925,11 @@ _kedge__subcmd__twin__subcmd__set_commands() {
 _kedge__subcmd__twin__subcmd__watch_commands() {
     local commands; commands=()
     _describe -t commands 'kedge twin watch commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__undo_commands] )) ||
+_kedge__subcmd__undo_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge undo commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__up_commands] )) ||
 _kedge__subcmd__up_commands() {
