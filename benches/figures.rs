@@ -1,4 +1,4 @@
-//! The figures of the README: time to Ready, pod start, twin latency and delivery, memory. Runs the real binary, the
+//! The figures of the README: commands that only look, time to Ready, pod start, twin latency and delivery, memory. Runs the real binary, the
 //! real containerd and MQTT over TCP as an end-to-end test does, and prints one line per figure.
 //! Run it with `cargo bench --bench figures`; it needs root and the packages that `make test` installs.
 
@@ -32,6 +32,9 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     machine();
+    if runs("commands") {
+        commands();
+    }
     if runs("ready") {
         time_to_ready();
     }
@@ -54,6 +57,25 @@ fn machine() {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("machine: {name}, {cores} cores, Linux {}", kernel.trim());
     println!("binary: {} bytes", std::fs::metadata(support::binary()).map_or(0, |m| m.len()));
+}
+
+/// How long a person waits for a command that looks only.
+fn commands() {
+    let timed = |name: &str, runs: usize, run: &dyn Fn() -> support::Run| {
+        let mut samples: Vec<f64> = Vec::new();
+        for _ in 0..runs {
+            let started = Instant::now();
+            let done = run();
+            samples.push(started.elapsed().as_secs_f64() * 1000.0);
+            done.assert_status(0);
+        }
+        report(name, "ms", &mut samples);
+    };
+    timed("kedge --help", 50, &|| support::kedge(&["--help"]));
+    timed("kedge version", 50, &|| support::kedge(&["version"]));
+    let world = World::new("commands");
+    let _up = world.up(&[]);
+    timed("kedge status", 30, &|| world.kedge(&["status"]));
 }
 
 /// The value below which this share of the sorted samples lies.

@@ -1,7 +1,7 @@
 //! kedge's daemons as services: without a service manager, under a real systemd and under a real OpenRC, each on a machine
 //! of its own. The daemon is the edge's, which runs on without its cloud.
 
-use crate::support::house::{House, Init};
+use crate::support::house::{House, Init, KUBECONFIG};
 use crate::support::world::World;
 use crate::support::{Run, eventually};
 use serde_json::Value;
@@ -178,4 +178,70 @@ fn under_a_real_openrc_the_script_lives_and_leaves_no_trace() {
     let house = House::booted(&world, "edge-1", Init::OpenRc);
     configure(&house);
     lives(&house, true);
+}
+
+/// Process ids of what the pod runs.
+fn workers(house: &House) -> Vec<String> {
+    let listed = house.run("ps", &["-e", "-o", "pid=,comm="]);
+    let pods = listed.stdout.lines().map(str::trim).filter(|line| line.ends_with(" demo"));
+    pods.map(str::to_owned).collect()
+}
+
+#[test]
+fn containers_live_on_when_systemd_restarts_the_daemon_that_started_their_runtime() {
+    let world = World::new("service-pods");
+    let cloud_house = House::new(&world, "cloud");
+    let _cloud = cloud_house.cloud();
+    let node = House::booted(&world, "edge-1", Init::Systemd);
+    let token = cloud_house.kedge(&["gettoken", "--kube-config", KUBECONFIG]);
+    done(&token);
+    // Its containerd is a child of the daemon, in the unit's own control group.
+    let text = node.kedge(&["edge", "config", "--minconfig"]).stdout;
+    let text = text.replace("https://127.0.0.1:10002", &format!("https://{}:10002", cloud_house.address()));
+    let text = text.replace("server: 127.0.0.1:10000", &format!("server: {}:10000", cloud_house.address()));
+    let text = text.replace("token: \"\"", &format!("token: {}", token.stdout.trim()));
+    node.write("/etc/kubeedge/config/edgecore.yaml", text);
+    done(&node.kedge(&["service", "install", "edge"]));
+    let log = || node.run("journalctl", &["-u", "kedge-edge", "--no-pager"]).stdout;
+    eventually("the node is known", Duration::from_secs(60), || {
+        let got = cloud_house.kubectl(&["get", "node", "edge-1"]);
+        if got.status == 0 { Ok(()) } else { Err(log()) }
+    });
+    cloud_house.write(
+        "/tmp/pod.yaml",
+        "{apiVersion: v1, kind: Pod, metadata: {name: lasting}, spec: {terminationGracePeriodSeconds: 1, \
+         containers: [{name: c, image: \"kedge.local/demo:1\"}]}}",
+    );
+    done(&cloud_house.kubectl(&["apply", "-f", "/tmp/pod.yaml"]));
+    let ready = ["wait", "--for=condition=Ready", "pod/lasting", "--timeout=90s"];
+    let waited = cloud_house.kubectl(&ready);
+    assert_eq!(waited.status, 0, "{waited:?}\n{}", log());
+    let before = workers(&node);
+    assert_eq!(before.len(), 1, "{before:?}\n{}", node.processes().join("\n"));
+
+    let daemon = running(&node);
+    done(&node.run("systemctl", &["restart", "kedge-edge"]));
+    assert_ne!(running(&node), daemon);
+    assert_eq!(workers(&node), before);
+    eventually("the new daemon has found its pod", SOON, || {
+        let pods = node.kedge(&["pods", "--db", "/var/lib/kubeedge/edgecore.db", "-o", "json"]);
+        let items: Value = serde_json::from_str(&pods.stdout).unwrap_or_default();
+        match items.pointer("/items/0/running").and_then(Value::as_u64) {
+            Some(1) => Ok(()),
+            _ => Err((pods, log())),
+        }
+    });
+    done(&node.run("systemctl", &["stop", "kedge-edge"]));
+    assert_eq!(workers(&node), before, "stopped, and the container runs on");
+    done(&node.run("systemctl", &["start", "kedge-edge"]));
+    done(&cloud_house.kubectl(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=60s"]));
+    assert_eq!(workers(&node), before);
+    let pod = cloud_house.kubectl(&[
+        "get",
+        "pod",
+        "lasting",
+        "-o",
+        "jsonpath={.status.containerStatuses[0].restartCount}",
+    ]);
+    assert_eq!(pod.stdout, "0");
 }

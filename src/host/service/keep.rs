@@ -216,6 +216,9 @@ mod tests {
         let failure = keep(&places, Stop::new(), || ()).await.unwrap_err();
         assert_eq!(failure.code, "KE-SERVICE-006");
         assert!(failure.why.contains("/nonexistent/kedge"), "{failure}");
+        let other = prepared(&dir.path().join("other"), "/bin/true", &[]);
+        fs::write(dir.path().join("other/run"), "a file where a directory should be").unwrap();
+        assert_eq!(keep(&other, Stop::new(), || ()).await.unwrap_err().code, "KE-SERVICE-004");
         fs::write(&places.definition, "{").unwrap();
         assert_eq!(keep(&places, Stop::new(), || ()).await.unwrap_err().code, "KE-SERVICE-005");
     }
