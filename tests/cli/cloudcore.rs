@@ -194,8 +194,7 @@ fn a_big_object_and_what_vanished_while_the_link_was_down_arrive() {
     });
 
     // While no cloud is there a pod is removed behind its back and the ConfigMap changes.
-    cloud.restart(Duration::from_millis(100));
-    cloud.with_state(|state| {
+    cloud.restart(Duration::from_millis(100), |state| {
         state.objects.remove(&("pod".to_owned(), "default".to_owned(), "vanishes".to_owned()));
     });
     cloud.apply(config("big", "small"));

@@ -162,7 +162,8 @@ impl Cloudcore {
     }
 
     /// The process ends and another takes its place: what waited is lost, what the API has stays.
-    pub fn restart(&mut self, pause: Duration) {
+    /// Meanwhile the API may change.
+    pub fn restart(&mut self, pause: Duration, meanwhile: impl FnOnce(&mut State)) {
         self.end();
         {
             let mut state = self.core.state();
@@ -170,6 +171,7 @@ impl Cloudcore {
             state.line = None;
             state.connected = false;
             state.acknowledged.clear();
+            meanwhile(&mut state);
         }
         std::thread::sleep(pause);
         self.run();
