@@ -20,9 +20,11 @@ pub enum FetchError {
     Body,
     #[error("no answer in time")]
     TimedOut,
+    #[error("it cannot be written: {0}")]
+    Sink(std::io::Error),
 }
 
-fn http(error: hyper::Error) -> FetchError {
+pub(super) fn http(error: hyper::Error) -> FetchError {
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
     let tls = source.and_then(|io| io.get_ref()).and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {

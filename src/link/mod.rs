@@ -3,9 +3,11 @@
 
 mod any_text;
 mod dial;
+mod download;
 mod fetch;
 pub mod http;
 pub mod ws;
 
 pub use dial::{DialError, Endpoint, dial, reach};
+pub use download::{Bounds, download};
 pub use fetch::{FetchError, exchange, fetch, fetch_whole};

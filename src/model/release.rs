@@ -34,6 +34,11 @@ impl Release {
         parts.next().is_none().then(|| Release { numbers, pre: pre.to_owned() })
     }
 
+    /// `v0.0.0`.
+    pub fn oldest() -> Release {
+        Release { numbers: [0; 3], pre: String::new() }
+    }
+
     /// The version without the `v`, as it stands in file names and in Cargo's manifest.
     pub fn bare(&self) -> String {
         let [major, minor, patch] = self.numbers;
@@ -85,6 +90,19 @@ impl Ord for Release {
 impl PartialOrd for Release {
     fn partial_cmp(&self, other: &Release) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl serde::Serialize for Release {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.bare())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Release {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Release, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Release::parse(&text).ok_or_else(|| serde::de::Error::custom("not a version"))
     }
 }
 

@@ -5,6 +5,7 @@
 mod authority;
 mod der;
 mod identity;
+mod signature;
 mod tls;
 mod token;
 
@@ -13,6 +14,7 @@ pub use der::pem_certificate;
 pub use identity::{
     Facts, Identity, Peer, certificates_of, csr_names, csr_peer, facts_of, names_of, peer_of, serves_hosts,
 };
+pub use signature::{SignatureError, VerifyingKey, read_signature};
 pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
     unverified_client_config, verify_client,

@@ -2,6 +2,7 @@
 //! One writer thread commits for all; readers do not wait for it. It is the truth that every edge module acts on.
 //! Edge modules hold a [`Store`]; offline commands hold a [`Reader`]. Values never reach a log: they may be Secrets.
 
+mod backup;
 mod devices;
 mod error;
 mod lock;
@@ -14,6 +15,7 @@ mod state;
 mod tests;
 mod worker;
 
+pub use backup::back_up;
 pub use devices::{DeviceChange, DeviceRow, TwinRow};
 pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
@@ -31,6 +33,11 @@ use worker::Worker;
 
 /// Change keys kept for a receiver that falls behind; past it the receiver lists again.
 const CHANGES_KEPT: usize = 512;
+
+/// The process that has this database open for writing, if one has.
+pub fn holder(database: &Path) -> Option<u32> {
+    lock::holder(database)
+}
 
 /// The open database; cheap to clone. Dropping the last clone waits for the writer, then releases the lock.
 #[derive(Clone)]
