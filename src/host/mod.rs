@@ -15,5 +15,6 @@ pub mod preflight;
 mod process;
 mod programs;
 pub mod service;
+pub mod versions;
 
 pub use descriptor::raise_open_files_limit;

@@ -1,0 +1,495 @@
+//! What is to be done with the slots when something happens: `(disk, event, now) -> actions`. Pure. Every action that
+//! changes the disk is durable before the next one begins, so the machine may stop between any two of them; the launcher
+//! then sees the same disk, asks with `Boot`, and ends in one slot. Upgrades and the launcher carry the actions out.
+//!
+//! armed -> (current moved) -> running (one boot, counted first) -> confirmed | returning -> nothing
+
+use crate::model::Release;
+use serde::{Deserialize, Serialize};
+
+/// What the state file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct State {
+    /// The change that is under way; at most one.
+    pub trial: Option<Trial>,
+    /// The newest version that has proved good here: nothing older comes in without a person's word.
+    pub floor: Option<Release>,
+}
+
+/// One change of the running version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trial {
+    pub id: String,
+    pub deed: Deed,
+    /// Who asked for it: `person`, or the job of the cloud.
+    pub by: String,
+    pub from: Release,
+    pub to: Release,
+    /// What the link `launcher` names once the new version has proved good; `None`: it stays.
+    pub launcher: Option<Release>,
+    pub phase: Phase,
+    pub boots: u32,
+    /// Milliseconds since 1970 at which the deed began.
+    pub begun: i64,
+    /// Milliseconds since 1970 at which the old daemon was asked to end.
+    pub stopped: Option<i64>,
+    /// Seconds that the new version has to get ready.
+    pub deadline: u64,
+    pub wants: Wants,
+    pub steps: Vec<Step>,
+}
+
+/// What was well before and has to be well again; the modules always have to be ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Wants {
+    pub node: bool,
+    pub link: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Deed {
+    Upgrade,
+    Rollback,
+}
+
+/// How far a trial is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase")]
+pub enum Phase {
+    /// The link `current` is about to move, or has moved; the new version has not been started.
+    Armed,
+    /// The new version was started.
+    Running,
+    /// It has been well; what is left is book-keeping.
+    Confirmed { interrupted: Option<i64> },
+    /// The old version comes back.
+    Returning { outcome: Outcome, reason: String },
+}
+
+/// One step of an upgrade, for its history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Step {
+    pub name: String,
+    /// Milliseconds since 1970 at which it was done.
+    pub at: i64,
+    pub detail: String,
+}
+
+/// How a change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// The new version runs.
+    Done,
+    /// It was started and was not well; the old one runs again.
+    Returned,
+    /// It was never started.
+    Abandoned,
+    /// It was refused before anything was switched.
+    Refused,
+}
+
+/// A line of the history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    pub id: String,
+    pub deed: Deed,
+    pub by: String,
+    pub from: Release,
+    /// `None` when it could not be learned.
+    pub to: Option<Release>,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    pub begun: i64,
+    pub ended: i64,
+    /// Milliseconds for which no daemon was ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupted: Option<i64>,
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+/// The symbolic links beside the slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Link {
+    /// What runs, or runs at the next start.
+    Current,
+    /// What ran before it.
+    Previous,
+    /// Whose `edge launch` the service runs.
+    Launcher,
+}
+
+impl Link {
+    pub const ALL: [Link; 3] = [Link::Current, Link::Previous, Link::Launcher];
+
+    /// Its file name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Link::Current => "current",
+            Link::Previous => "previous",
+            Link::Launcher => "launcher",
+        }
+    }
+}
+
+/// Where the links point.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    pub current: Option<Release>,
+    pub previous: Option<Release>,
+    pub launcher: Option<Release>,
+}
+
+/// What is on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    pub state: State,
+    pub links: Links,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A change is wanted; only while none is under way.
+    Begin(Box<Trial>),
+    /// The new version is in its place; the old daemon is asked to end now.
+    Handover,
+    /// The launcher starts.
+    Boot,
+    /// What an ended process has left half-done is ended, if that needs no daemon.
+    Settle,
+    /// The watched daemon has been well for long enough; the time at which it became so.
+    Healthy { since: i64 },
+    /// The deadline has passed, or the daemon ended; why it is not wanted.
+    Unwell { reason: String },
+    /// Whoever began gives up before the new version was started.
+    GiveUp { reason: String },
+}
+
+/// What to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Write the state file.
+    Note(Box<State>),
+    /// Point a link at a slot.
+    Point(Link, Release),
+    /// Add to the history, once per change.
+    Record(Box<Entry>),
+    /// End the watched daemon, or one that an earlier launcher has left behind.
+    End(Release),
+    /// Become the daemon of this slot; `None`: of the binary that launches.
+    Run(Option<Release>),
+    /// Start the daemon of this slot and watch it.
+    Watch(Box<Trial>),
+}
+
+/// Decides.
+pub fn decide(disk: &Disk, event: Event, now: i64) -> Vec<Action> {
+    let state = &disk.state;
+    match (event, &state.trial) {
+        (Event::Begin(trial), None) => {
+            let to = trial.to.clone();
+            vec![note(state, Some(*trial)), Action::Point(Link::Current, to)]
+        }
+        (Event::Begin(_), Some(_)) => Vec::new(),
+        (Event::Handover, Some(trial)) if trial.phase == Phase::Armed => {
+            vec![note(state, Some(Trial { stopped: Some(now), ..trial.clone() }))]
+        }
+        (Event::Boot, None) => vec![Action::Run(disk.links.current.clone())],
+        (Event::Boot, Some(trial)) => boot(disk, trial, now),
+        (Event::Settle, Some(trial)) => match &trial.phase {
+            Phase::Armed | Phase::Running => Vec::new(),
+            Phase::Confirmed { interrupted } => confirm(state, trial, *interrupted, now),
+            Phase::Returning { outcome, reason } => come_back(state, trial, *outcome, reason.clone(), now),
+        },
+        (Event::Healthy { since }, Some(trial)) if trial.phase == Phase::Running => {
+            let interrupted = trial.stopped.map(|stopped| since.saturating_sub(stopped).max(0));
+            let confirmed = Trial { phase: Phase::Confirmed { interrupted }, ..trial.clone() };
+            let mut actions = vec![note(state, Some(confirmed))];
+            actions.extend(confirm(state, trial, interrupted, now));
+            actions
+        }
+        (Event::Unwell { reason }, Some(trial)) if trial.phase == Phase::Running => {
+            let mut actions = come_back(state, trial, Outcome::Returned, reason, now);
+            actions.push(Action::Run(Some(trial.from.clone())));
+            actions
+        }
+        (Event::GiveUp { reason }, Some(trial)) if trial.phase == Phase::Armed => {
+            come_back(state, trial, Outcome::Abandoned, reason, now)
+        }
+        (
+            Event::Settle
+            | Event::Handover
+            | Event::Healthy { .. }
+            | Event::Unwell { .. }
+            | Event::GiveUp { .. },
+            _,
+        ) => Vec::new(),
+    }
+}
+
+fn boot(disk: &Disk, trial: &Trial, now: i64) -> Vec<Action> {
+    let (state, from) = (&disk.state, Action::Run(Some(trial.from.clone())));
+    let mut actions = match &trial.phase {
+        Phase::Armed if disk.links.current.as_ref() == Some(&trial.to) => {
+            // Counted before it is started: whatever happens now, it is started once.
+            let running = Trial { phase: Phase::Running, boots: trial.boots + 1, ..trial.clone() };
+            return vec![note(state, Some(running.clone())), Action::Watch(Box::new(running))];
+        }
+        Phase::Armed => {
+            let reason = "it was interrupted before the new version was in its place".to_owned();
+            come_back(state, trial, Outcome::Abandoned, reason, now)
+        }
+        Phase::Running => {
+            let reason = "its start was cut short: the machine, the launcher or the service was stopped before the new \
+                version had proved good";
+            come_back(state, trial, Outcome::Returned, reason.to_owned(), now)
+        }
+        Phase::Confirmed { interrupted } => {
+            let mut actions = confirm(state, trial, *interrupted, now);
+            actions.push(Action::Run(Some(trial.to.clone())));
+            return actions;
+        }
+        Phase::Returning { outcome, reason } => come_back(state, trial, *outcome, reason.clone(), now),
+    };
+    actions.push(from);
+    actions
+}
+
+/// What follows a confirmation that is noted.
+fn confirm(state: &State, trial: &Trial, interrupted: Option<i64>, now: i64) -> Vec<Action> {
+    let mut actions = vec![Action::Point(Link::Previous, trial.from.clone())];
+    actions.extend(trial.launcher.clone().map(|launcher| Action::Point(Link::Launcher, launcher)));
+    let mut entry = trial.entry(Outcome::Done, String::new(), now);
+    entry.interrupted = interrupted;
+    actions.push(Action::Record(Box::new(entry)));
+    let newest = match &state.floor {
+        Some(floor) if trial.to < *floor => floor.clone(),
+        _ => trial.to.clone(),
+    };
+    actions.push(Action::Note(Box::new(State { trial: None, floor: Some(newest) })));
+    actions
+}
+
+/// The way back, from its note to its end; safe to begin again anywhere.
+fn come_back(state: &State, trial: &Trial, outcome: Outcome, reason: String, now: i64) -> Vec<Action> {
+    let returning = Phase::Returning { outcome, reason: reason.clone() };
+    vec![
+        note(state, Some(Trial { phase: returning, ..trial.clone() })),
+        Action::End(trial.to.clone()),
+        Action::Point(Link::Current, trial.from.clone()),
+        Action::Record(Box::new(trial.entry(outcome, reason, now))),
+        note(state, None),
+    ]
+}
+
+fn note(state: &State, trial: Option<Trial>) -> Action {
+    Action::Note(Box::new(State { trial, floor: state.floor.clone() }))
+}
+
+impl Trial {
+    /// The line of the history about it.
+    pub fn entry(&self, outcome: Outcome, reason: String, now: i64) -> Entry {
+        Entry {
+            id: self.id.clone(),
+            deed: self.deed,
+            by: self.by.clone(),
+            from: self.from.clone(),
+            to: Some(self.to.clone()),
+            outcome,
+            reason,
+            begun: self.begun,
+            ended: now,
+            interrupted: None,
+            steps: self.steps.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn version(text: &str) -> Release {
+        Release::parse(text).unwrap()
+    }
+
+    fn trial(id: usize, from: &Release, to: &Release) -> Trial {
+        Trial {
+            id: id.to_string(),
+            deed: Deed::Upgrade,
+            by: "person".to_owned(),
+            from: from.clone(),
+            to: to.clone(),
+            launcher: Some(to.clone()),
+            phase: Phase::Armed,
+            boots: 0,
+            begun: 0,
+            stopped: None,
+            deadline: 60,
+            wants: Wants::default(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// A machine whose disk keeps every action, and whose power may fail after any of them.
+    #[derive(Default)]
+    struct Machine {
+        disk: Disk,
+        history: Vec<Entry>,
+        daemon: Option<Release>,
+        watched: bool,
+        starts: Vec<String>,
+    }
+
+    impl Machine {
+        fn carry_out(&mut self, event: Event, power: &mut Option<usize>) {
+            for action in decide(&self.disk, event, 7) {
+                if let Some(left) = power {
+                    if *left == 0 {
+                        (self.daemon, self.watched) = (None, false);
+                        return;
+                    }
+                    *left -= 1;
+                }
+                match action {
+                    Action::Note(state) => self.disk.state = *state,
+                    Action::Point(Link::Current, to) => self.disk.links.current = Some(to),
+                    Action::Point(Link::Previous, to) => self.disk.links.previous = Some(to),
+                    Action::Point(Link::Launcher, to) => self.disk.links.launcher = Some(to),
+                    Action::Record(entry) => {
+                        if self.history.last().is_none_or(|last| last.id != entry.id) {
+                            self.history.push(*entry);
+                        }
+                    }
+                    Action::End(version) => {
+                        if self.daemon == Some(version) {
+                            (self.daemon, self.watched) = (None, false);
+                        }
+                    }
+                    Action::Run(version) => (self.daemon, self.watched) = (version, false),
+                    Action::Watch(trial) => {
+                        self.starts.push(trial.id.clone());
+                        (self.daemon, self.watched) = (Some(trial.to.clone()), true);
+                    }
+                }
+            }
+        }
+
+        fn boot(&mut self) {
+            (self.daemon, self.watched) = (None, false);
+            self.carry_out(Event::Boot, &mut None);
+        }
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Fate {
+        Healthy,
+        Unwell,
+        GivenUp,
+        Rebooted,
+    }
+
+    fn fate() -> impl Strategy<Value = (Fate, Option<usize>, Option<usize>, Option<usize>)> {
+        let fates = [Fate::Healthy, Fate::Unwell, Fate::GivenUp, Fate::Rebooted];
+        let failure = || prop::option::of(0..8_usize);
+        (prop::sample::select(fates.to_vec()), failure(), failure(), failure())
+    }
+
+    proptest! {
+        /// Whatever is cut short wherever: the machine comes up in one slot, each trial is started once at most and
+        /// recorded once, and a version stays only when it was well.
+        #[test]
+        fn every_interruption_ends_in_one_slot(fates in prop::collection::vec(fate(), 1..6)) {
+            let mut machine = Machine::default();
+            machine.disk.links = Links {
+                current: Some(version("1.0.0")), previous: None, launcher: Some(version("1.0.0")),
+            };
+            machine.boot();
+            for (id, (fate, mut begin, mut start, mut end)) in fates.into_iter().enumerate() {
+                let from = machine.disk.links.current.clone().unwrap();
+                let to = version(&format!("1.0.{}", id + 1));
+                let mut well = false;
+                let known = machine.history.len();
+                machine.carry_out(Event::Begin(Box::new(trial(id, &from, &to))), &mut begin);
+                machine.carry_out(Event::Handover, &mut begin);
+                if matches!(fate, Fate::GivenUp) {
+                    machine.carry_out(Event::GiveUp { reason: "x".to_owned() }, &mut end);
+                }
+                (machine.daemon, machine.watched) = (None, false);
+                machine.carry_out(Event::Boot, &mut start);
+                if machine.watched {
+                    match fate {
+                        Fate::Healthy => {
+                            // Noted is confirmed, whatever follows.
+                            well = end != Some(0);
+                            machine.carry_out(Event::Healthy { since: 9 }, &mut end);
+                        }
+                        Fate::Unwell => machine.carry_out(Event::Unwell { reason: "x".to_owned() }, &mut end),
+                        Fate::GivenUp => machine.carry_out(Event::GiveUp { reason: "x".to_owned() }, &mut end),
+                        Fate::Rebooted => {}
+                    }
+                }
+                // A start that was cut short, a start, and one that nothing happens to.
+                machine.boot();
+                if machine.watched {
+                    machine.carry_out(Event::Unwell { reason: "late".to_owned() }, &mut None);
+                }
+                let settled = machine.disk.clone();
+                prop_assert_eq!(&settled.state.trial, &None);
+                machine.boot();
+                prop_assert_eq!(&machine.disk, &settled);
+                prop_assert!(!machine.watched);
+                prop_assert_eq!(&machine.daemon, &settled.links.current);
+                let expected = if well { &to } else { &from };
+                prop_assert_eq!(settled.links.current.as_ref(), Some(expected));
+                prop_assert!(machine.starts.iter().filter(|start| **start == id.to_string()).count() <= 1);
+                let told: Vec<&Entry> = machine.history.iter().skip(known).collect();
+                prop_assert!(told.len() <= 1, "{:?}", told);
+                if well {
+                    prop_assert_eq!(told.first().map(|entry| entry.outcome), Some(Outcome::Done));
+                    prop_assert_eq!(settled.links.launcher.as_ref(), Some(&to));
+                    prop_assert_eq!(settled.links.previous.as_ref(), Some(&from));
+                    prop_assert_eq!(settled.state.floor.as_ref(), Some(&to));
+                } else {
+                    prop_assert!(told.iter().all(|entry| entry.outcome != Outcome::Done));
+                    prop_assert_ne!(settled.links.launcher.as_ref(), Some(&to));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_interruption_is_measured_from_the_handover_to_health() {
+        let (from, to) = (version("1.0.0"), version("1.1.0"));
+        let mut machine = Machine::default();
+        machine.carry_out(Event::Begin(Box::new(trial(1, &from, &to))), &mut None);
+        machine.carry_out(Event::Handover, &mut None);
+        machine.boot();
+        machine.carry_out(Event::Healthy { since: 1207 }, &mut None);
+        assert_eq!(machine.history[0].interrupted, Some(1200));
+    }
+
+    #[test]
+    fn a_rollback_does_not_lower_the_floor_and_leaves_the_launcher() {
+        let (from, to) = (version("2.0.0"), version("1.0.0"));
+        let mut machine = Machine::default();
+        machine.disk.state.floor = Some(from.clone());
+        machine.disk.links.launcher = Some(from.clone());
+        let back = Trial { deed: Deed::Rollback, launcher: None, ..trial(1, &from, &to) };
+        machine.carry_out(Event::Begin(Box::new(back)), &mut None);
+        machine.boot();
+        machine.carry_out(Event::Healthy { since: 9 }, &mut None);
+        assert_eq!(machine.disk.state.floor, Some(from.clone()));
+        assert_eq!((machine.disk.links.launcher, machine.disk.links.current), (Some(from), Some(to)));
+    }
+}
