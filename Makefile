@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make up` and `make test`. The rest are their parts.
 
 PACKAGES := containerd runc containernetworking-plugins iptables iproute2 busybox-static gcc libc6-dev
-TEST_PACKAGES := mosquitto mosquitto-clients procps curl systemd
+TEST_PACKAGES := mosquitto mosquitto-clients procps curl systemd strace binutils openssl
 CARGO_DENY := 0.20.2
 
 .PHONY: up build test deps test-deps format lint unit cli docs deny bench fuzz clean

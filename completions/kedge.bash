@@ -85,11 +85,29 @@ _kedge() {
             kedge__subcmd__doctor,offline)
                 cmd="kedge__subcmd__doctor__subcmd__offline"
                 ;;
+            kedge__subcmd__edge,backup)
+                cmd="kedge__subcmd__edge__subcmd__backup"
+                ;;
             kedge__subcmd__edge,config)
                 cmd="kedge__subcmd__edge__subcmd__config"
                 ;;
+            kedge__subcmd__edge,history)
+                cmd="kedge__subcmd__edge__subcmd__history"
+                ;;
+            kedge__subcmd__edge,launch)
+                cmd="kedge__subcmd__edge__subcmd__launch"
+                ;;
+            kedge__subcmd__edge,rollback)
+                cmd="kedge__subcmd__edge__subcmd__rollback"
+                ;;
             kedge__subcmd__edge,run)
                 cmd="kedge__subcmd__edge__subcmd__run"
+                ;;
+            kedge__subcmd__edge,upgrade)
+                cmd="kedge__subcmd__edge__subcmd__upgrade"
+                ;;
+            kedge__subcmd__edge__subcmd__upgrade,confirm)
+                cmd="kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm"
                 ;;
             kedge__subcmd__meta,get)
                 cmd="kedge__subcmd__meta__subcmd__get"
@@ -418,12 +436,38 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__edge)
-            opts="-q -h --quiet --plain --help run config"
+            opts="-q -h --quiet --plain --help run config launch upgrade rollback backup history"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__backup)
+            opts="-o -q -h --config --list --dry-run --output --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -438,6 +482,76 @@ _kedge() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__history)
+            opts="-o -q -h --output --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__launch)
+            opts="-q -h --config --dry-run --log-format --log-level --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__rollback)
+            opts="-y -q -h --to --wait --config --yes --dry-run --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -493,6 +607,58 @@ _kedge() {
                     return 0
                     ;;
                 --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__upgrade)
+            opts="-y -q -h --to --wait --config --key --digest --deadline --allow-downgrade --yes --dry-run --quiet --plain --help confirm"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --digest)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --deadline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm)
+            opts="-q -h --config --dry-run --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

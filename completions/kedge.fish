@@ -32,7 +32,7 @@ complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the clou
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "doctor" -d 'Look for what is wrong on this machine, and say how to mend it'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon or show its configuration'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon, show its configuration, change its version'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "explain" -d 'Explain an error code, or list all of them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "help" -d 'Show help on a topic or a command'
@@ -128,11 +128,16 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "run" -d 'Run the edge daemon in the foreground'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "config" -d 'Print an edgecore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "run" -d 'Run the edge daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "config" -d 'Print an edgecore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "launch" -d 'Run the edge daemon in the version that is current, as the service does'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "upgrade" -d 'Upgrade this node to another version of kedge'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "rollback" -d 'Go back to the version of kedge that ran before'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "backup" -d 'Back up the node\'s database and configuration'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "history" -d 'Show the upgrades of this node, their steps and how they ended'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l config -d 'The configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l data-dir -d 'Keep everything below this directory, as `kedge up` does, and read no configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l node -d 'Name of this machine as a node [default: its host name]' -r
@@ -154,6 +159,50 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
+json\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l dry-run -d 'Check configuration and slots, say which version would run, and end'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l to -d 'The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l key -d 'The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l digest -d 'The digest that the binary has to have' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l deadline -d 'How long the new version has to get ready, such as 90s or 5m' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l wait -d 'Wait until the new version has proved good or the old one is back'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l allow-downgrade -d 'Take a version that is older than what ran here'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s y -l yes -d 'Ask nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l dry-run -d 'Check everything and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -f -a "confirm" -d 'Agree to the upgrade of the cloud that waits on this node'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l to -d 'The version to go back to [default: the one before]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l wait -d 'Wait until it has proved good or the present version is back'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s y -l yes -d 'Ask nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l dry-run -d 'Check everything and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l list -d 'Show the backups that are there and make none'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l dry-run -d 'Say what would be copied, and copy nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -l lang -d 'Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out' -r -f -a "en\t'English'
 zh\t'Chinese'"
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t''

@@ -251,6 +251,101 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(launch)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
+'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
+'--dry-run[Check configuration and slots, say which version would run, and end]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(upgrade)
+_arguments "${_arguments_options[@]}" : \
+'--to=[The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out]:FILE|VERSION:_default' \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--key=[The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys]:PEM:_files' \
+'--digest=[The digest that the binary has to have]:sha256:HEX:_default' \
+'--deadline=[How long the new version has to get ready, such as 90s or 5m]:TIME:_default' \
+'--wait[Wait until the new version has proved good or the old one is back]' \
+'--allow-downgrade[Take a version that is older than what ran here]' \
+'-y[Ask nothing]' \
+'--yes[Ask nothing]' \
+'--dry-run[Check everything and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_kedge__subcmd__edge__subcmd__upgrade_commands" \
+"*::: :->upgrade" \
+&& ret=0
+
+    case $state in
+    (upgrade)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-edge-upgrade-command-$line[1]:"
+        case $line[1] in
+            (confirm)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--dry-run[Show what waits and agree to nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'--to=[The version to go back to \[default\: the one before\]]:VERSION:_default' \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--wait[Wait until it has proved good or the present version is back]' \
+'-y[Ask nothing]' \
+'--yes[Ask nothing]' \
+'--dry-run[Check everything and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(backup)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--list[Show the backups that are there and make none]' \
+'(--list)--dry-run[Say what would be copied, and copy nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(history)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -688,7 +783,7 @@ _kedge_commands() {
 'completion:Print the completion script of a shell' \
 'device:List devices, or play one' \
 'doctor:Look for what is wrong on this machine, and say how to mend it' \
-'edge:Run the edge daemon or show its configuration' \
+'edge:Run the edge daemon, show its configuration, change its version' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
 'help:Show help on a topic or a command' \
@@ -763,18 +858,55 @@ _kedge__subcmd__edge_commands() {
     local commands; commands=(
 'run:Run the edge daemon in the foreground' \
 'config:Print an edgecore.yaml to start from' \
+'launch:Run the edge daemon in the version that is current, as the service does' \
+'upgrade:Upgrade this node to another version of kedge' \
+'rollback:Go back to the version of kedge that ran before' \
+'backup:Back up the node'\''s database and configuration' \
+'history:Show the upgrades of this node, their steps and how they ended' \
     )
     _describe -t commands 'kedge edge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__backup_commands] )) ||
+_kedge__subcmd__edge__subcmd__backup_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge backup commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__edge__subcmd__config_commands] )) ||
 _kedge__subcmd__edge__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge config commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__edge__subcmd__history_commands] )) ||
+_kedge__subcmd__edge__subcmd__history_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge history commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__launch_commands] )) ||
+_kedge__subcmd__edge__subcmd__launch_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge launch commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__rollback_commands] )) ||
+_kedge__subcmd__edge__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge rollback commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__edge__subcmd__run_commands] )) ||
 _kedge__subcmd__edge__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge run commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__upgrade_commands] )) ||
+_kedge__subcmd__edge__subcmd__upgrade_commands() {
+    local commands; commands=(
+'confirm:Agree to the upgrade of the cloud that waits on this node' \
+    )
+    _describe -t commands 'kedge edge upgrade commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands] )) ||
+_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge upgrade confirm commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__explain_commands] )) ||
 _kedge__subcmd__explain_commands() {

@@ -28,6 +28,15 @@ impl LogFlags {
         };
         start_log(format, &self.log_level);
     }
+
+    /// The flags as they are typed, for a process that shall log in the same way.
+    pub(super) fn arguments(&self) -> [std::ffi::OsString; 4] {
+        let format = match self.log_format {
+            Format::Text => "text",
+            Format::Json => "json",
+        };
+        ["--log-format".into(), format.into(), "--log-level".into(), self.log_level.clone().into()]
+    }
 }
 
 /// Where nodes find a cloud.

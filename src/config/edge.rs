@@ -28,6 +28,8 @@ const BOOTSTRAP_FILE: &str = "bootstrap-edgecore.conf";
 /// Everything that the edge daemon is told.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
+    /// The file that this was read from; `None` when it was made otherwise.
+    pub file: Option<PathBuf>,
     pub node: NodeName,
     pub node_ip: Option<IpAddr>,
     pub database: PathBuf,
@@ -202,6 +204,7 @@ impl EdgeConfig {
     pub fn load(path: &Path) -> Result<Loaded<EdgeConfig>, Failure> {
         let file = read_yaml(path)?;
         let mut loaded = EdgeConfig::from_value(&file, &path.display().to_string())?;
+        loaded.config.file = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         if loaded.config.hub.token.is_empty() {
             loaded.config.hub.token = bootstrap_token(path);
         }
@@ -299,6 +302,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> Option<EdgeConfig> {
     let question_limit =
         checker.seconds("modules.metaManager.remoteQueryTimeout", modules.meta_manager.remote_query_timeout);
     let config = EdgeConfig {
+        file: None,
         node_ip,
         hub: hub(modules.edge_hub, question_limit, &mut checker),
         mqtt: mqtt(modules.event_bus, kedge.stand_in_broker, &mut checker),

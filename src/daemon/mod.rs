@@ -6,6 +6,7 @@ pub mod cloud;
 pub mod edge;
 pub mod mapper;
 pub mod status;
+pub mod upgrade;
 
 #[cfg(test)]
 mod credentials;

@@ -29,3 +29,4 @@ mod support;
 mod takeover;
 mod toolbox;
 mod up;
+mod upgrade;

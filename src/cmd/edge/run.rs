@@ -1,11 +1,12 @@
 //! `kedge edge run`: the edge daemon in the foreground, until a signal ends it.
 
+use super::launch::relaunch;
 use crate::base::{Exit, Failure, Stop, Term};
 use crate::cmd::run_flags::{LinkPorts, LogFlags};
 use crate::cmd::up::node_name;
 use crate::config::Loaded;
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig, UpEdge};
-use crate::daemon::edge;
+use crate::daemon::{edge, upgrade};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
@@ -65,12 +66,44 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     }
     args.log.start();
     crate::pki::install_crypto_provider();
-    crate::cmd::block_on(async {
+    upgrade::end_with_launcher();
+    let again = crate::cmd::block_on(async {
         let stop = Stop::new();
         crate::cmd::stop_on_signals(&stop)?;
+        let restart = restart_signal()?;
         let (observer, _observed) = watch::channel(None);
-        edge::run(loaded.config, stop, observer).await?;
-        Ok(Exit::Done)
+        let daemon = edge::run(loaded.config, stop.clone(), observer);
+        tokio::pin!(daemon);
+        tokio::select! {
+            ended = &mut daemon => ended.map(|()| false),
+            () = restart => {
+                tracing::info!("the daemon ends to start anew");
+                stop.raise();
+                daemon.await.map(|()| true)
+            }
+        }
+    })?;
+    if !again {
+        return Ok(Exit::Done);
+    }
+    let config = ["--config".into(), args.config.into_os_string()];
+    Err(relaunch(config.into_iter().chain(args.log.arguments())))
+}
+
+/// Completes on SIGHUP when the launcher became this process: it is started again in the same place, as the service
+/// would. A daemon of a person's terminal ends with it as every program does.
+fn restart_signal() -> Result<impl Future<Output = ()>, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let launched = upgrade::own_launcher() == Some(std::process::id());
+    let mut hangup = launched
+        .then(|| signal(SignalKind::hangup()))
+        .transpose()
+        .map_err(|error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error))?;
+    Ok(async move {
+        match &mut hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        }
     })
 }
 

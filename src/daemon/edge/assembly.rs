@@ -167,7 +167,9 @@ impl Rooms<'_> {
             node: self.config.node.to_string(),
             runtime: runtime.map(|runtime| runtime.client.clone()),
             meta: self.meta.clone(),
+            store: self.store.clone(),
             uplink: self.uplink.clone(),
+            config_file: self.config.file.clone(),
         };
         let (handle, module) = jobs::new(means);
         supervisor.add(module);

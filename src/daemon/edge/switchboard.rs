@@ -196,8 +196,14 @@ mod tests {
         let servicebus = ServiceBus::absent(uplink.clone());
         let (handle, _module) = device::new(device::Config { node }, store.clone(), uplink.clone(), broker);
         let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
-        let means =
-            jobs::Means { node: "n".to_owned(), runtime: None, meta: meta.clone(), uplink: uplink.clone() };
+        let means = jobs::Means {
+            node: "n".to_owned(),
+            runtime: None,
+            meta: meta.clone(),
+            store: store.clone(),
+            uplink: uplink.clone(),
+            config_file: None,
+        };
         let (jobs, _module) = jobs::new(means);
         let (send, inbound) = mpsc::channel(64);
         let rooms = Rooms { meta, device: handle, jobs, eventbus, servicebus, uplink };

@@ -8,6 +8,7 @@ pub mod letter;
 pub mod machine;
 pub mod peer;
 pub mod relay;
+pub mod releases;
 pub mod replica;
 pub mod service;
 pub mod world;

@@ -1,11 +1,12 @@
-//! Tasks that the cloud gives this node (protocol.md §4.8): images are pulled ahead of need; what this node cannot do is
-//! reported as failed, so that the job ends. The switchboard hands orders in; results go out through the uplink.
-//! Nothing here changes the daemon itself or its configuration.
+//! Tasks that the cloud gives this node (protocol.md §4.8): images are pulled ahead of need, the node is upgraded; what
+//! this node cannot do is reported as failed, so that the job ends. The switchboard hands orders in; results go out
+//! through the uplink. Only `upgrade` changes the daemon itself; nothing here changes its configuration.
 //!
 //! order -> one task each -> check -> cri;  each step -> uplink
 
 mod check;
 mod pull;
+mod upgrade;
 
 use super::meta::Meta;
 use super::uplink::{ReportKey, Uplink};
@@ -13,19 +14,22 @@ use crate::base::{
     BoxFuture, Crew, Failure, Gone, Mail, Mailbox, Module, Ready, Stop, mailbox, now, rfc3339,
 };
 use crate::cri::Runtime;
-use crate::wire::Up;
+use crate::store::Store;
 use crate::wire::task::{CHECK, JobKind, JobTarget, PULL, PullSpec, Stage, StageKind, TaskOrder, TaskReport};
 use crate::wire::task::{Pulled, images_of_job, images_of_stage};
+use crate::wire::{Answer, Up};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Orders that may wait; more are dropped, and the cloud's own time limit ends them.
 const ROOM: usize = 32;
 /// Orders that are carried out at a time.
 const AT_ONCE: usize = 4;
 
-const NO_UPGRADE: &str = "upgrades of the node are not supported by this node: use kedge edge upgrade there";
 const NO_CONFIG: &str = "changes of the configuration are not supported by this node";
 
 /// Where orders are handed in; cheap to clone.
@@ -46,7 +50,10 @@ pub struct Means {
     /// `None` where no runtime is used.
     pub runtime: Option<Runtime>,
     pub meta: Meta,
+    pub store: Store,
     pub uplink: Uplink,
+    /// The daemon's configuration; `None` where it has no file.
+    pub config_file: Option<PathBuf>,
 }
 
 pub struct Jobs {
@@ -70,6 +77,13 @@ impl Module for Jobs {
             ready.set();
             let mut crew = Crew::new();
             let running = Running::default();
+            if let Some(order) = upgrade::kept(&self.means).await {
+                let (means, entry) = (self.means.clone(), running.enter(order.name()));
+                crew.spawn(async move {
+                    upgrade::resume(&means, order).await;
+                    drop(entry);
+                });
+            }
             loop {
                 tokio::select! {
                     () = stop.raised() => break,
@@ -131,11 +145,7 @@ async fn carry_out(means: &Means, order: TaskOrder) {
             let at = (kind, task, means.node.clone());
             stage(means, at, Stage::parse(&state), &item).await;
         }
-        TaskOrder::Upgrade { task, .. } => {
-            let at = (StageKind::Upgrade, task, means.node.clone());
-            let report = TaskReport::stage(at, Stage::Upgrade, Err(NO_UPGRADE.to_owned()), String::new());
-            means.report(report).await;
-        }
+        TaskOrder::Upgrade { task, node: _, request } => upgrade::at_once(means, &task, &request).await,
     }
     tracing::info!(task = name, "a task of the cloud has ended");
 }
@@ -144,7 +154,7 @@ async fn carry_out(means: &Means, order: TaskOrder) {
 async fn job(means: &Means, target: JobTarget, from: &str, spec: &Value) {
     let refusal = match target.kind {
         _ if !target.kind.has(from) => Some(format!("the job has no action {from:?}")),
-        JobKind::NodeUpgrade => Some(NO_UPGRADE.to_owned()),
+        JobKind::NodeUpgrade => return upgrade::job(means, &target, from, spec).await,
         JobKind::ConfigUpdate => Some(NO_CONFIG.to_owned()),
         JobKind::ImagePrePull => None,
     };
@@ -179,7 +189,7 @@ async fn stage(means: &Means, at: (StageKind, String, String), stage: Option<Sta
         return;
     };
     let spec = match at.0 {
-        StageKind::Upgrade => Err(NO_UPGRADE.to_owned()),
+        StageKind::Upgrade => return upgrade::stage(means, &at.1, stage, item).await,
         StageKind::PrePull => PullSpec::parse(item),
     };
     let (result, external) = match (spec, stage) {
@@ -219,8 +229,20 @@ impl Means {
         self.report(TaskReport::action(target, action, rfc3339(now()), result, extend)).await;
     }
 
-    /// Reports wait for the link, and for each other: a later one never takes an earlier one's place.
+    /// Reports, and waits until the connection has taken it: what comes next may end this daemon, or forget.
+    async fn report_sent(&self, report: TaskReport, limit: Duration) {
+        if let Some(sent) = self.send(report).await {
+            // Nothing answers a task's report, so the sender is dropped when it was sent.
+            drop(tokio::time::timeout(limit, sent).await);
+        }
+    }
+
     async fn report(&self, report: TaskReport) {
+        drop(self.send(report).await);
+    }
+
+    /// Reports wait for the link, and for each other: a later one never takes an earlier one's place.
+    async fn send(&self, report: TaskReport) -> Option<oneshot::Receiver<Answer>> {
         let step = match &report {
             TaskReport::Action { target, outcome } => {
                 format!("job {} {} {}", target.kind.as_str(), target.job, outcome.action)
@@ -229,9 +251,11 @@ impl Means {
                 format!("task {} {} {}", report.kind.as_str(), report.task, report.facts.event)
             }
         };
-        if self.uplink.report(ReportKey(step), Up::Task(Box::new(report))).await.is_err() {
+        let sent = self.uplink.report(ReportKey(step), Up::Task(Box::new(report))).await;
+        if sent.is_err() {
             tracing::debug!("the uplink has ended before a task was reported");
         }
+        sent.ok()
     }
 }
 
@@ -239,9 +263,7 @@ impl Means {
 mod tests {
     use super::*;
     use crate::daemon::edge::uplink::Outgoing;
-    use crate::store::Store;
     use serde_json::json;
-    use std::time::Duration;
     use tokio::sync::mpsc;
 
     struct Bench {
@@ -254,10 +276,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("edgecore.db")).unwrap();
         let (uplink, said, _) = Uplink::channel(64);
-        let meta = Meta::new(store, uplink.clone(), "n", Duration::from_secs(1));
+        let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
         let socket = dir.path().join("no.sock");
         let runtime = Some(Runtime::new(socket.to_str().unwrap()));
-        Bench { means: Means { node: "n".to_owned(), runtime, meta, uplink }, said, _dir: dir }
+        let means = Means { node: "n".to_owned(), runtime, meta, store, uplink, config_file: None };
+        Bench { means, said, _dir: dir }
     }
 
     fn reports(bench: &mut Bench) -> Vec<TaskReport> {
@@ -277,8 +300,9 @@ mod tests {
     async fn what_this_node_cannot_do_ends_the_job_in_its_first_action() {
         let mut bench = bench();
         let orders = [
-            (order(JobKind::NodeUpgrade, "Check", json!({})), "not supported"),
-            (order(JobKind::NodeUpgrade, "Upgrade", json!({})), "not supported"),
+            (order(JobKind::NodeUpgrade, "Check", json!({})), "no version"),
+            (order(JobKind::NodeUpgrade, "Upgrade", json!({"version": "1.2;reboot"})), "no version"),
+            (order(JobKind::NodeUpgrade, "Check", json!({"version": "v99.0.0"})), "launcher"),
             (order(JobKind::ConfigUpdate, "Check", json!({})), "not supported"),
             (order(JobKind::ImagePrePull, "Upgrade", json!({})), "no action"),
             (order(JobKind::ImagePrePull, "", json!(7)), "no action"),
@@ -299,7 +323,7 @@ mod tests {
             item: json!({}),
         };
         let old = TaskOrder::Upgrade { task: "t".to_owned(), node: "n".to_owned(), request: json!({}) };
-        for (order, event) in [(at(""), "Init"), (at("Checking"), "Check"), (old, "Upgrade")] {
+        for (order, event) in [(at(""), "Init"), (at("BackingUp"), "Backup"), (old, "Upgrade")] {
             carry_out(&bench.means, order).await;
             let said = reports(&mut bench);
             let [TaskReport::Stage(report)] = said.as_slice() else { panic!("{said:?}") };
@@ -307,6 +331,23 @@ mod tests {
         }
         carry_out(&bench.means, at("Dancing")).await;
         assert_eq!(reports(&mut bench), []);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_at_the_version_already_says_so_step_by_step() {
+        let mut bench = bench();
+        let spec = json!({"version": format!("v{}", env!("CARGO_PKG_VERSION")), "requireConfirmation": true});
+        carry_out(&bench.means, order(JobKind::NodeUpgrade, "Check", spec)).await;
+        let said = reports(&mut bench);
+        let told: Vec<(&str, bool)> = said
+            .iter()
+            .map(|report| match report {
+                TaskReport::Action { outcome, .. } => (outcome.action.as_str(), outcome.success),
+                TaskReport::Stage(_) => panic!("{report:?}"),
+            })
+            .collect();
+        let steps = ["Check", "WaitingConfirmation", "BackUp", "Upgrade"];
+        assert_eq!(told, steps.map(|step| (step, true)));
     }
 
     #[tokio::test]

@@ -1,0 +1,223 @@
+//! `kedge edge upgrade`: another version of kedge on this node, tried before it stays. It talks; the deed is
+//! `daemon::upgrade`'s.
+
+use crate::base::{Exit, Failure, Term};
+use crate::config::edge::DEFAULT_PATH;
+use crate::daemon::upgrade::{Checked, Demands, Site, Work, verdict};
+use crate::host::versions::{Deed, Entry};
+use crate::model::Release;
+use crate::model::image::is_digest;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Upgrade this node to another version of kedge
+///
+/// The new version is checked and tried first, and the old one comes back by itself when it does not get ready. Pods keep
+/// running throughout.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge edge upgrade --to ./kedge-0.2.0 --wait\n  kedge edge upgrade --to 0.2.0 --wait --deadline 10m --yes\n  kedge edge upgrade confirm"
+)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out
+    #[arg(long, value_name = "FILE|VERSION", required = true)]
+    to: Option<String>,
+    /// Wait until the new version has proved good or the old one is back
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    place: Place,
+    /// The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys
+    #[arg(long, value_name = "PEM")]
+    key: Option<PathBuf>,
+    /// The digest that the binary has to have
+    #[arg(long, value_name = "sha256:HEX", value_parser = digest)]
+    digest: Option<String>,
+    /// How long the new version has to get ready, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    deadline: Duration,
+    /// Take a version that is older than what ran here
+    #[arg(long)]
+    allow_downgrade: bool,
+    /// Ask nothing
+    #[arg(long, short)]
+    yes: bool,
+    /// Check everything and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Confirm(super::confirm::Args),
+}
+
+/// The daemon that a change of version is about.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct Place {
+    /// The edge daemon's configuration
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "KEDGE_EDGE_CONFIG")]
+    config: PathBuf,
+}
+
+impl Place {
+    pub(super) fn site(&self) -> Site {
+        Site::of(&self.config)
+    }
+}
+
+/// How a change is made once it is checked.
+pub(super) struct Manner {
+    pub wait: bool,
+    pub yes: bool,
+    pub dry_run: bool,
+    pub deadline: Duration,
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    if let Some(Command::Confirm(args)) = args.command {
+        return super::confirm::run(args, term);
+    }
+    let site = args.place.site();
+    let to = args.to.unwrap_or_default();
+    let manner = Manner { wait: args.wait, yes: args.yes, dry_run: args.dry_run, deadline: args.deadline };
+    crate::pki::install_crypto_provider();
+    let mut demands =
+        Demands { version: None, digest: args.digest, key: args.key, downgrade: args.allow_downgrade };
+    let source = source(&to)?;
+    if let Source::Release(version) = &source {
+        demands.version = Some(version.clone());
+    }
+    change(&site, Deed::Upgrade, &manner, term, |work| {
+        let staged = match &source {
+            Source::File(file) => work.stage_file(file)?,
+            Source::Release(version) => work.stage_release(version)?,
+        };
+        work.check(staged, &demands)
+    })
+}
+
+enum Source {
+    File(PathBuf),
+    Release(Release),
+}
+
+/// A version that is no file is asked for in the cloud.
+fn source(to: &str) -> Result<Source, Failure> {
+    match Release::parse(to) {
+        _ if Path::new(to).is_file() => Ok(Source::File(PathBuf::from(to))),
+        Some(version) => Ok(Source::Release(version)),
+        None => Err(Failure::new("KE-UPGRADE-015", format!("{to} cannot be used"))
+            .because("it is neither a file nor a version such as 0.2.0")
+            .fix("name the kedge binary of the new version, or its version")
+            .exit(Exit::Usage)),
+    }
+}
+
+/// Begins, checks, asks, switches and, where it is wanted, waits. A rollback goes the same way.
+pub(super) fn change(
+    site: &Site,
+    deed: Deed,
+    manner: &Manner,
+    term: &Term,
+    check: impl FnOnce(&mut Work<'_>) -> Result<Checked, Failure>,
+) -> Result<Exit, Failure> {
+    let mut tell = |step: &str| term.say(&format!("  {step}"));
+    let mut work = Work::begin(site, deed, "person", &mut tell)?;
+    let from = work.from.clone();
+    let checked = match check(&mut work).and_then(|checked| work.check_launcher().map(|()| checked)) {
+        Ok(checked) => checked,
+        Err(failure) if manner.dry_run => return Err(failure),
+        Err(failure) => return Err(work.refused(failure)),
+    };
+    let to = checked.version.clone();
+    if manner.dry_run {
+        term.say(&format!("kedge {} can take the place of {}; nothing was changed", to.bare(), from.bare()));
+        return Ok(Exit::Done);
+    }
+    if !agreed(manner, &format!("Let kedge {} take the place of {}?", to.bare(), from.bare()))? {
+        term.say("nothing was changed");
+        return Ok(Exit::Done);
+    }
+    let running = work.is_running();
+    if let Err(failure) = work.back_up().and_then(|_| work.switch(checked, manner.deadline)) {
+        return Err(work.refused(failure));
+    }
+    if !running {
+        term.say(&format!("no daemon runs: kedge {} is tried when the service starts", to.bare()));
+        return Ok(Exit::Done);
+    }
+    let id = work.hand_over()?;
+    if !manner.wait {
+        term.say(&format!(
+            "kedge {} is being tried; what becomes of it is shown by: kedge edge history",
+            to.bare()
+        ));
+        return Ok(Exit::Done);
+    }
+    let entry = site.await_outcome(&id, manner.deadline)?;
+    verdict(&entry)?;
+    term.say(&told(&entry));
+    Ok(Exit::Done)
+}
+
+fn told(entry: &Entry) -> String {
+    let to = entry.to.as_ref().map(Release::bare).unwrap_or_default();
+    let interrupted = entry.interrupted.map_or(String::new(), |ms| {
+        format!("; the daemon was interrupted for {:.2} s, pods were not", ms as f64 / 1000.0)
+    });
+    format!("kedge {to} runs{interrupted}")
+}
+
+/// Asks a person; without a terminal only `--yes` answers.
+fn agreed(manner: &Manner, question: &str) -> Result<bool, Failure> {
+    if manner.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    dialoguer::Confirm::new().with_prompt(question).default(false).interact().map_err(|error| {
+        Failure::new("KE-TERM-002", "the answer cannot be read").because(error).fix("repeat with --yes")
+    })
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    is_digest(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| "write sha256: and 64 hexadecimal digits".to_owned())
+}
+
+/// Whole seconds or minutes, up to a day.
+fn time(text: &str) -> Result<Duration, String> {
+    let read = || {
+        let (number, unit) = match text.strip_suffix('m') {
+            Some(number) => (number, 60),
+            None => (text.strip_suffix('s').unwrap_or(text), 1),
+        };
+        let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
+        (5..=86_400).contains(&seconds).then(|| Duration::from_secs(seconds))
+    };
+    read().ok_or_else(|| "write a time from 5s to 1440m".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::upgrade::DEADLINE;
+
+    #[test]
+    fn times_and_sources_are_read_strictly() {
+        assert_eq!(time("5m"), Ok(DEADLINE));
+        assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(time("7"), Ok(Duration::from_secs(7)));
+        for bad in ["", "m", "1s", "-5m", "5h", "99999m", "5 m", "18446744073709551615m"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+        assert!(matches!(source("v0.2.0"), Ok(Source::Release(_))));
+        assert!(matches!(source("/bin/sh"), Ok(Source::File(_))));
+        let failure = source("no/such/file").err().unwrap();
+        assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-015", Exit::Usage));
+    }
+}
