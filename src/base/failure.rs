@@ -24,6 +24,8 @@ pub enum Exit {
     /// A join waited too long for Ready and undid what it had done.
     RolledBack,
     Interrupted,
+    /// The status of a command that was run for the person.
+    Passed(u8),
 }
 
 impl Exit {
@@ -42,6 +44,7 @@ impl Exit {
             Exit::Runtime => 13,
             Exit::RolledBack => 14,
             Exit::Interrupted => 130,
+            Exit::Passed(status) => status,
         }
     }
 }

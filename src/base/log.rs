@@ -1,6 +1,9 @@
 //! Sets up `tracing` once per process: text or JSON on stderr, level from the flag or `KEDGE_LOG`.
 
+use super::recent::Recent;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +17,12 @@ pub fn start_log(format: LogFormat, default_level: &str) {
     let filter = EnvFilter::try_from_env("KEDGE_LOG")
         .or_else(|_| EnvFilter::try_new(default_level))
         .unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_timer(Utc);
+    let registry = tracing_subscriber::registry().with(Recent).with(filter);
     // A second start in one process (tests) keeps the first subscriber.
     drop(match format {
-        LogFormat::Text => builder.with_ansi(false).with_timer(Utc).try_init(),
-        LogFormat::Json => builder.json().with_timer(Utc).try_init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).try_init(),
+        LogFormat::Json => registry.with(lines.json()).try_init(),
     });
 }
 

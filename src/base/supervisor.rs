@@ -15,11 +15,12 @@ use tokio::sync::watch;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-const FAILURES_BEFORE_GIVING_UP: usize = 5;
+/// Failures of one module within a minute that end the process.
+pub const FAILURES_BEFORE_GIVING_UP: usize = 5;
 const FAILURE_WINDOW: Duration = Duration::from_secs(60);
 /// How long one module may take to stop, and all of them together; then each has a moment left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
-const SHUTDOWN_TOTAL: Duration = Duration::from_secs(20);
+pub const SHUTDOWN_TOTAL: Duration = Duration::from_secs(20);
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// A part of a daemon that runs until stopped. `run` may be called again after an error or a panic, so all volatile

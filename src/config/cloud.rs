@@ -2,8 +2,9 @@
 //! `cloud_default.yaml` is schema and defaults in one; the typed form below is what the cloud wing reads.
 
 use super::check::Checker;
+use super::survey::{Role, Survey};
 use super::{Loaded, Problem, merge, read_yaml, refuse};
-use crate::base::{Exit, Failure};
+use crate::base::Failure;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -118,26 +119,17 @@ impl CloudConfig {
 
     /// Lays a document over the defaults and checks the result.
     pub fn from_value(file: &Value, name: &str) -> Result<Loaded<CloudConfig>, Failure> {
-        let mut document: Value = serde_yaml::from_str(DEFAULT_CONFIG).map_err(|error| {
-            Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
-                .because(error)
-                .exit(Exit::Configuration)
-        })?;
-        if !file.is_object() && !file.is_null() {
-            return Err(refuse(name, &[Problem::new("(whole file)", "", "must be a map of settings")]));
+        match examine(file)? {
+            (Some(config), survey) if survey.problems.is_empty() => {
+                Ok(Loaded { config, warnings: survey.warnings })
+            }
+            (_, survey) => Err(refuse(name, &survey.problems)),
         }
-        let findings = merge::overlay(&mut document, file);
-        let mut problems = findings.problems;
-        let raw: Raw = serde_json::from_value(document).map_err(|error| {
-            problems.push(Problem::new("(whole file)", "", error.to_string()));
-            refuse(name, &problems)
-        })?;
-        let config = check(raw, &mut problems);
-        if problems.is_empty() {
-            Ok(Loaded { config, warnings: findings.warnings })
-        } else {
-            Err(refuse(name, &problems))
-        }
+    }
+
+    /// Everything that is wrong or unknown in a file.
+    pub(super) fn survey(file: &Value) -> Result<Survey, Failure> {
+        examine(file).map(|(_, survey)| survey)
     }
 
     /// The cloud inside `kedge up`: everything below `data_dir`, loopback only, the API embedded.
@@ -189,6 +181,27 @@ impl CloudConfig {
     pub fn token_book(&self) -> PathBuf {
         self.data_dir.join("tokens.json")
     }
+}
+
+/// The typed form, as far as there is one, and everything that was noticed on the way.
+fn examine(file: &Value) -> Result<(Option<CloudConfig>, Survey), Failure> {
+    let mut document = Role::Cloud.defaults()?;
+    let mut survey = Survey::default();
+    if !file.is_object() && !file.is_null() {
+        survey.problems.push(Problem::new("(whole file)", "", "must be a map of settings"));
+        return Ok((None, survey));
+    }
+    let findings = merge::overlay(&mut document, file);
+    survey = Survey { problems: findings.problems, warnings: findings.warnings };
+    let raw: Raw = match serde_json::from_value(document) {
+        Ok(raw) => raw,
+        Err(error) => {
+            survey.problems.push(Problem::new("(whole file)", "", error.to_string()));
+            return Ok((None, survey));
+        }
+    };
+    let config = check(raw, &mut survey.problems);
+    Ok((Some(config), survey))
 }
 
 fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
@@ -405,6 +418,7 @@ struct RawKedge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Exit;
     use serde_json::json;
 
     #[test]

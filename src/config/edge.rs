@@ -3,6 +3,7 @@
 
 use super::check::Checker;
 use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge, RawServiceBus};
+use super::survey::Survey;
 use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse};
 use crate::base::{Exit, Failure};
 use crate::model::NodeName;
@@ -213,21 +214,17 @@ impl EdgeConfig {
 
     /// Lays a document over the defaults and checks the result.
     pub fn from_value(file: &Value, name: &str) -> Result<Loaded<EdgeConfig>, Failure> {
-        let mut document = defaults()?;
-        if !file.is_object() && !file.is_null() {
-            return Err(refuse(name, &[Problem::new("(whole file)", "", "must be a map of settings")]));
+        match examine(file)? {
+            (Some(config), survey) if survey.problems.is_empty() => {
+                Ok(Loaded { config, warnings: survey.warnings })
+            }
+            (_, survey) => Err(refuse(name, &survey.problems)),
         }
-        let findings = merge::overlay(&mut document, file);
-        let mut problems = findings.problems;
-        let raw: Raw = serde_json::from_value(document).map_err(|error| {
-            problems.push(Problem::new("(whole file)", "", error.to_string()));
-            refuse(name, &problems)
-        })?;
-        let config = check(raw, &mut problems);
-        match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, warnings: findings.warnings }),
-            _ => Err(refuse(name, &problems)),
-        }
+    }
+
+    /// Everything that is wrong or unknown in a file.
+    pub(super) fn survey(file: &Value) -> Result<Survey, Failure> {
+        examine(file).map(|(_, survey)| survey)
     }
 
     /// The edge inside `kedge up`: everything below `data_dir`, the cloud on this machine, the broker inside.
@@ -271,6 +268,27 @@ impl EdgeConfig {
     pub fn data_dir(&self) -> &Path {
         self.database.parent().unwrap_or(Path::new("."))
     }
+}
+
+/// The typed form, as far as there is one, and everything that was noticed on the way.
+fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
+    let mut document = defaults()?;
+    let mut survey = Survey::default();
+    if !file.is_object() && !file.is_null() {
+        survey.problems.push(Problem::new("(whole file)", "", "must be a map of settings"));
+        return Ok((None, survey));
+    }
+    let findings = merge::overlay(&mut document, file);
+    survey = Survey { problems: findings.problems, warnings: findings.warnings };
+    let raw: Raw = match serde_json::from_value(document) {
+        Ok(raw) => raw,
+        Err(error) => {
+            survey.problems.push(Problem::new("(whole file)", "", error.to_string()));
+            return Ok((None, survey));
+        }
+    };
+    let config = check(raw, &mut survey.problems);
+    Ok((config, survey))
 }
 
 fn defaults() -> Result<Value, Failure> {

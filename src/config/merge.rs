@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// A value or key in a file that is wrong or unknown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
     /// Where, such as `modules.eventBus.mqttMode`.
     pub path: String,
@@ -39,7 +39,7 @@ impl fmt::Display for Problem {
     }
 }
 
-fn secret(path: &str) -> bool {
+pub(super) fn secret(path: &str) -> bool {
     let last = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
     last.contains("token") || last.contains("password")
 }

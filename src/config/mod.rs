@@ -7,9 +7,11 @@ mod check;
 pub mod cloud;
 pub mod edge;
 mod edge_raw;
+pub mod edit;
 pub mod join_file;
 mod merge;
 pub mod set;
+pub mod survey;
 
 pub use check::go_duration;
 pub use merge::{Problem, overlay};
@@ -20,7 +22,7 @@ use std::fmt;
 use std::path::Path;
 
 /// No configuration is this large; a larger file is a mistake.
-const FILE_LIMIT: u64 = 1 << 20;
+pub const FILE_LIMIT: u64 = 1 << 20;
 
 /// A checked configuration with what deserves a look in it.
 #[derive(Clone, Debug)]
@@ -57,6 +59,12 @@ impl fmt::Debug for Hidden {
 /// Reads a YAML file into a value.
 pub fn read_yaml(path: &Path) -> Result<Value, Failure> {
     let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.exit(Exit::Configuration))?;
+    if let Some(why) = survey::torn(&bytes) {
+        return Err(Failure::new("KE-CONFIG-005", format!("{} was written only half", path.display()))
+            .because(why)
+            .fix("put it back from a copy, or write it anew with `kedge edge config --minconfig`")
+            .exit(Exit::Configuration));
+    }
     serde_yaml::from_slice(&bytes).map_err(|error| {
         Failure::new("KE-CONFIG-001", format!("{} is not valid YAML", path.display()))
             .because(error)

@@ -14,7 +14,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const TOKEN_LIMIT: usize = 4096;
+/// Bytes of a join token.
+pub const TOKEN_LIMIT: usize = 4096;
 const BOOK_LIMIT: u64 = 4 << 20;
 
 /// Why a token is not accepted.
@@ -47,6 +48,11 @@ struct Claims {
     uses: Option<u32>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     takeover: bool,
+}
+
+/// Lower-case hexadecimal SHA-256 of a certificate in DER; an authority's is what a join token holds.
+pub fn fingerprint(der: &[u8]) -> String {
+    sha256_hex(der)
 }
 
 /// Lower-case hexadecimal SHA-256.

@@ -1,0 +1,173 @@
+//! A configuration looked at as a whole, for people: everything that is wrong or unknown in it, one setting with where
+//! it comes from, a typed value for a key. `kedge config` calls it; daemons use the typed configurations.
+
+use super::{Problem, cloud, edge};
+use crate::base::{Exit, Failure, nearest};
+use serde_json::Value;
+
+/// Whose configuration a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Edge,
+    Cloud,
+}
+
+/// What is wrong in a file, and what deserves a look.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Survey {
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+}
+
+impl Role {
+    /// What the file says of itself by its `kind`.
+    pub fn of(file: &Value) -> Option<Role> {
+        match file.get("kind")?.as_str()? {
+            "EdgeCore" => Some(Role::Edge),
+            "CloudCore" => Some(Role::Cloud),
+            _ => None,
+        }
+    }
+
+    /// Where the file usually is.
+    pub fn default_path(self) -> &'static str {
+        match self {
+            Role::Edge => edge::DEFAULT_PATH,
+            Role::Cloud => cloud::DEFAULT_PATH,
+        }
+    }
+
+    /// Every key with its default.
+    pub fn defaults(self) -> Result<Value, Failure> {
+        let text = match self {
+            Role::Edge => edge::DEFAULT_CONFIG,
+            Role::Cloud => cloud::DEFAULT_CONFIG,
+        };
+        serde_yaml::from_str(text).map_err(|error| {
+            Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+                .because(error)
+                .exit(Exit::Configuration)
+        })
+    }
+
+    /// Everything that is wrong or unknown in a file, at once.
+    pub fn survey(self, file: &Value) -> Result<Survey, Failure> {
+        match self {
+            Role::Edge => edge::EdgeConfig::survey(file),
+            Role::Cloud => cloud::CloudConfig::survey(file),
+        }
+    }
+
+    /// The keys on the way to a setting. A map that is empty by default (labels, feature gates) takes the whole rest as
+    /// one key, dots and all.
+    pub fn path(self, key: &str) -> Result<Vec<String>, Failure> {
+        let defaults = self.defaults()?;
+        let (mut place, mut path, mut rest) = (&defaults, Vec::new(), key);
+        loop {
+            if place.as_object().is_some_and(serde_json::Map::is_empty) || place.is_null() {
+                path.push(rest.to_owned());
+                return Ok(path);
+            }
+            let (name, after) = match rest.split_once('.') {
+                Some((name, after)) => (name, Some(after)),
+                None => (rest, None),
+            };
+            let Some(next) = place.get(name) else { return Err(unknown(key, &defaults)) };
+            path.push(name.to_owned());
+            (place, rest) = match after {
+                Some(after) if !after.is_empty() => (next, after),
+                _ => return Ok(path),
+            };
+        }
+    }
+}
+
+/// Whether a setting is a secret by its name.
+pub fn is_secret(path: &str) -> bool {
+    super::merge::secret(path)
+}
+
+fn unknown(key: &str, defaults: &Value) -> Failure {
+    let mut known = Vec::new();
+    leaves(defaults, "", &mut known);
+    let failure = Failure::new("KE-CONFIG-004", format!("there is no setting {key}")).exit(Exit::Usage);
+    // A person often types the last word only.
+    let last = key.rsplit('.').next().unwrap_or(key);
+    let same_end = || known.iter().map(String::as_str).find(|full| full.ends_with(&format!(".{last}")));
+    match nearest(key, known.iter().map(String::as_str)).or_else(same_end) {
+        Some(near) => failure.fix(format!("did you mean {near}?")),
+        None => failure.fix(
+            "`kedge edge config --defaultconfig` and `kedge cloud config --defaultconfig` show every key",
+        ),
+    }
+}
+
+fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+    for (key, below) in value.as_object().into_iter().flatten() {
+        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        leaves(below, &full, found);
+        found.push(full);
+    }
+}
+
+/// Why a file cannot be what somebody meant to write; `None` when it can. A daemon would take it for one that leaves
+/// everything at its default.
+pub(super) fn torn(bytes: &[u8]) -> Option<&'static str> {
+    if bytes.is_empty() {
+        return Some("it is empty");
+    }
+    bytes.contains(&0).then_some("it holds zero bytes, as files do after a power cut")
+}
+
+/// Why a file seems to have been written only half; `None` when it does not.
+pub fn half_written(bytes: &[u8]) -> Option<&'static str> {
+    if let Some(why) = torn(bytes) {
+        return Some(why);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let cut = !text.ends_with('\n');
+    let last = text.lines().last().unwrap_or_default().trim();
+    if cut && serde_yaml::from_str::<Value>(&text).is_err() {
+        return Some("its last line is cut off");
+    }
+    let is_word = !last.is_empty() && last.chars().all(|c| c.is_ascii_alphanumeric());
+    if cut && is_word && text.lines().count() > 1 {
+        return Some("its last line is cut off");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_found_and_wrong_ones_answered_with_the_nearest() {
+        assert_eq!(
+            Role::Edge.path("modules.edgeHub.heartbeat").unwrap(),
+            ["modules", "edgeHub", "heartbeat"]
+        );
+        assert_eq!(
+            Role::Edge.path("modules.edged.nodeLabels.a.b/c").unwrap(),
+            ["modules", "edged", "nodeLabels", "a.b/c"]
+        );
+        let failure = Role::Edge.path("modules.edgeHub.hartbeat").unwrap_err();
+        assert_eq!(
+            (failure.code, failure.fix.as_str()),
+            ("KE-CONFIG-004", "did you mean modules.edgeHub.heartbeat?")
+        );
+        let failure = Role::Cloud.path("nodeLimit").unwrap_err();
+        assert_eq!(failure.fix, "did you mean modules.cloudHub.nodeLimit?");
+    }
+
+    #[test]
+    fn half_written_files_are_recognised() {
+        for half in ["", "modules:\n  edged:\n    hostna", "a: 1\0\0\0", "a: {b", "a: \"x"] {
+            assert!(half_written(half.as_bytes()).is_some(), "{half:?}");
+        }
+        for whole in ["a: 1\n", "modules: {edged: {hostnameOverride: n1}}", "# nothing\n"] {
+            assert_eq!(half_written(whole.as_bytes()), None, "{whole:?}");
+        }
+    }
+}
