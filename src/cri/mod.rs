@@ -5,6 +5,7 @@
 mod client;
 mod events;
 pub mod messages;
+pub mod session;
 
 pub use client::{CallError, Runtime};
 pub use events::{Events, RuntimeEvent};

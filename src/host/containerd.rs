@@ -122,6 +122,11 @@ async fn join(config: Config, runtime: Runtime) -> Result<Running, Failure> {
     Ok(Running { runtime, version, ours: false, cgroup_parent: cgroup_parent(facts.systemd), keeper })
 }
 
+/// The snapshotter that a running containerd unpacks images with.
+pub(super) async fn snapshotter(runtime: &Runtime) -> Result<String, crate::cri::CallError> {
+    Ok(Facts::read(&runtime.status(true).await?).snapshotter)
+}
+
 async fn version(runtime: &Runtime) -> Option<String> {
     let answer = tokio::time::timeout(PROBE_LIMIT, runtime.version()).await.ok()?.ok()?;
     Some(format!("{}://{}", answer.runtime_name, answer.runtime_version.trim_start_matches('v')))

@@ -24,6 +24,8 @@ const BUSYBOX_FILE: &str = "/bin/busybox";
 /// A program's headers stand in its first bytes.
 const HEAD: u64 = 4096;
 const IMPORT_LIMIT: Duration = Duration::from_secs(60);
+/// Archives of others may be gigabytes on a slow disk.
+const LOAD_LIMIT: Duration = Duration::from_secs(900);
 
 /// Loads the images that the runtime lacks; `pause_name` is the sandbox image that it asks for.
 pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> Result<(), Failure> {
@@ -78,6 +80,48 @@ async fn import(socket: &Path, snapshotter: &str, archive: File) -> Result<(), F
         return Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     Ok(())
+}
+
+/// Hands an archive of images to containerd's own importer; `what` names it in the failure. The archive is read to its
+/// end and no further.
+pub async fn load(
+    runtime: &Runtime,
+    what: &str,
+    mut archive: impl Read + Send + 'static,
+) -> Result<(), Failure> {
+    let failure = |why: String| {
+        Failure::new("KE-IMAGE-004", format!("cannot load {what} into containerd"))
+            .because(why)
+            .fix("check that containerd runs and that its tool ctr is installed: apt-get install containerd")
+    };
+    let snapshotter =
+        super::containerd::snapshotter(runtime).await.map_err(|error| failure(error.to_string()))?;
+    let mut child = Command::new("ctr")
+        .arg("--address")
+        .arg(runtime.socket())
+        .args(["--namespace", "k8s.io", "images", "import", "--snapshotter", &snapshotter, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| failure(format!("ctr: {error}")))?;
+    let stdin = child.stdin.take().and_then(|pipe| pipe.into_owned_fd().ok());
+    let mut pipe = stdin.map(File::from).ok_or_else(|| failure("ctr takes no input".to_owned()))?;
+    // The pipe closes with the end of the copy, which ends the import.
+    let copying = tokio::task::spawn_blocking(move || io::copy(&mut archive, &mut pipe));
+    let output = tokio::time::timeout(LOAD_LIMIT, child.wait_with_output())
+        .await
+        .map_err(|_| failure(format!("ctr did not finish within {} s", LOAD_LIMIT.as_secs())))?
+        .map_err(|error| failure(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    match copying.await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(failure(error.to_string())),
+        Err(error) => Err(failure(error.to_string())),
+    }
 }
 
 /// One file of an image.

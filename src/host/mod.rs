@@ -1,6 +1,7 @@
 //! This machine: the container runtime's process and configuration, CNI, images, facts, ports, checks of all that, and
 //! the journal of what kedge changed on it; its service manager.
 
+pub mod bundle;
 pub mod capabilities;
 pub mod check;
 pub mod cni;

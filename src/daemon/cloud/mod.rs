@@ -16,9 +16,11 @@ mod trust;
 pub use stream::KubeletAccess;
 pub use tokens::TokenDesk;
 pub use trust::{CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET};
+pub use trust::{KeptCertificate, kept_certificates};
 
 use crate::base::{
     BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, create_private_dir,
+    recent_problems,
 };
 use crate::config::cloud::{CloudConfig, StreamConfig};
 use crate::daemon::status::{Facts, StatusSocket};
@@ -139,6 +141,7 @@ fn facts(hub: Hub, modules: SupervisorHandle) -> Facts {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "modules": modules.modules(),
+            "recentProblems": recent_problems(),
             "listen": hub.addresses(),
             "nodes": nodes,
             "refused": hub.refusals().facts(),

@@ -4,7 +4,7 @@ use super::mqtt::Broker;
 use super::node::{KUBELET_VERSION, NodeHandle};
 use super::pod::PodHandle;
 use super::uplink::Uplink;
-use crate::base::{SupervisorHandle, now_ms, read_limited};
+use crate::base::{SupervisorHandle, now_ms, read_limited, recent_problems};
 use crate::daemon::status::Facts;
 use crate::pki;
 use crate::store::Store;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 /// Where the facts come from; all of it is read when somebody asks.
 pub(super) struct Sources {
     pub name: String,
+    /// Addresses of the cloud's hub and certificate service.
+    pub cloud: (String, String),
     pub certificate: PathBuf,
     pub store: Store,
     pub uplink: Uplink,
@@ -48,7 +50,9 @@ async fn collect(from: &Sources) -> Value {
         "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason,
             "confirmed": node.confirmed},
         "runtime": {"state": node.runtime, "version": from.runtime},
-        "link": *from.uplink.info().borrow(),
+        "cloudAddresses": {"hub": from.cloud.0, "https": from.cloud.1},
+        "link": link(&from.uplink),
+        "recentProblems": recent_problems(),
         "modules": from.modules.modules(),
         "pods": from.pods.as_ref().map(PodHandle::summaries).unwrap_or_default(),
         "devices": devices(&from.store).await,
@@ -57,6 +61,15 @@ async fn collect(from: &Sources) -> Value {
         "certificate": certificate(from.certificate.clone()).await,
         "store": store(&from.store),
     })
+}
+
+/// Between kedge and any cloud there is one protocol at present.
+fn link(uplink: &Uplink) -> Value {
+    let mut shown = json!(*uplink.info().borrow());
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("protocol".to_owned(), json!("websocket"));
+    }
+    shown
 }
 
 fn store(store: &Store) -> Value {

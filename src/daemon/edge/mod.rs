@@ -29,6 +29,11 @@ use tokio::sync::watch;
 /// How long what is queued for the store may hold up the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What a node of this configuration needs to get and renew its certificate.
+pub fn enrolment(config: &EdgeConfig) -> uplink::Enrolment {
+    assembly::uplink_config(config).enrolment()
+}
+
 /// The edge daemon, put together and not yet running.
 pub struct Edge {
     supervisor: Supervisor,
@@ -97,6 +102,7 @@ impl Edge {
         let store_closed = Box::pin(store.closed());
         let facts = facts::of(facts::Sources {
             name: config.node.to_string(),
+            cloud: (config.hub.websocket.clone(), config.hub.http_server.clone()),
             certificate: config.hub.cert_file.clone(),
             store,
             uplink,

@@ -6,9 +6,11 @@
 
 mod files;
 mod keeper;
+mod kept;
 mod secrets;
 
 pub(super) use keeper::Keeper;
+pub use kept::{KeptCertificate, kept_certificates};
 pub use secrets::NAMESPACE;
 pub(super) use secrets::{bytes, secret, write};
 

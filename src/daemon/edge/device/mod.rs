@@ -15,6 +15,13 @@ mod twin;
 #[cfg(test)]
 mod tests;
 
+/// Letters of a property's name.
+pub const NAME_LIMIT: usize = twin::NAME_LIMIT;
+/// Letters of a property's value.
+pub const VALUE_LIMIT: usize = twin::VALUE_LIMIT;
+/// Reports to the cloud that wait one by one; then those of one device are joined.
+pub const REPORTS_ONE_BY_ONE: usize = outbox::ONE_BY_ONE;
+
 use super::mqtt::{Broker, Subscription};
 use super::uplink::{Link, Receipt, ReportKey, Uplink};
 use crate::base::{BoxFuture, Crew, Exit, Failure, Gone, Mail, Mailbox, Module, Ready, Stop, mailbox};

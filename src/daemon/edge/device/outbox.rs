@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// The room of the rows in `kedge_state`.
 pub(super) const ROOM: &str = "device-outbox";
 /// Reports that may wait one by one.
-const ONE_BY_ONE: usize = 4096;
+pub(super) const ONE_BY_ONE: usize = 4096;
 
 /// A report for the cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]

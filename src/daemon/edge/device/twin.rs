@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// The type of a property that was removed; its row stays and holds the versions.
 const DELETED: &str = "deleted";
 /// Longest name of a property, and longest value.
-const NAME_LIMIT: usize = 128;
-const VALUE_LIMIT: usize = 512;
+pub(super) const NAME_LIMIT: usize = 128;
+pub(super) const VALUE_LIMIT: usize = 512;
 
 /// Properties of one device by name, removed ones included.
 pub(super) type Stored = BTreeMap<String, TwinProperty>;

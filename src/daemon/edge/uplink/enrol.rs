@@ -96,6 +96,27 @@ pub(super) async fn renew(wanted: &Enrolment, present: &Credentials) -> Result<(
     .await
 }
 
+/// Gets the next certificate now, however long the present one still lives. A running daemon that finds it beside the
+/// present one tries it and puts it in place.
+pub async fn request_renewal(wanted: &Enrolment) -> Result<(), Failure> {
+    let present = load(wanted).await?;
+    renew(wanted, &present).await
+}
+
+/// Puts a requested certificate in the place of the present one; only while no daemon runs, which would try it first.
+pub async fn adopt_renewal(wanted: &Enrolment) -> Result<(), Failure> {
+    match load_next(wanted).await {
+        Some(_) => promote(wanted).await,
+        None => Err(Failure::new("KE-CERT-007", "the renewed certificate cannot be used")
+            .fix("try again; see the cloud's log if it stays")),
+    }
+}
+
+/// Whether somebody has laid a renewed certificate ready.
+pub(super) async fn lies_ready(wanted: &Enrolment) -> bool {
+    next(&wanted.files.cert).exists() && load_next(wanted).await.is_some()
+}
+
 /// The trusted authorities with a new one in front; `None` when it is no news or cannot be an authority.
 fn extended(ca_pem: &str, der: &[u8]) -> Option<String> {
     let known = certificates_of(ca_pem).ok()?;

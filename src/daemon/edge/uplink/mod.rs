@@ -9,7 +9,7 @@ mod renewal;
 mod session;
 
 pub use counter::{Counter, Shown};
-pub use enrol::{Enrolled, Enrolment, Files, enrol};
+pub use enrol::{Enrolled, Enrolment, Files, adopt_renewal, enrol, request_renewal};
 
 use crate::base::{Failure, Gone, Module, now_ms};
 use crate::link::Endpoint;

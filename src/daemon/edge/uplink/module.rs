@@ -79,12 +79,7 @@ impl UplinkModule {
                     self.state.connected(self.endpoint.to_string());
                     tracing::info!(cloud = %self.endpoint, "connected to the cloud");
                     let rotate = self.config.rotate;
-                    let renewal = async {
-                        if !rotate {
-                            std::future::pending::<()>().await;
-                        }
-                        rotation.run(&enrolment, &credentials).await;
-                    };
+                    let renewal = rotation.run(&enrolment, &credentials, rotate);
                     let end = serve(&mut desk, halves, self.config.heartbeat, renewal, &stop).await;
                     desk.book.disconnected();
                     self.state.set(Link::Down);

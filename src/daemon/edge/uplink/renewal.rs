@@ -1,12 +1,14 @@
 //! When the node's certificate is renewed: before two thirds of its life are over, a bit earlier on some nodes than on
 //! others, again and again until it works. The connection to the cloud goes on meanwhile.
 
-use super::enrol::{Credentials, Enrolment, renew};
+use super::enrol::{Credentials, Enrolment, lies_ready, renew};
 use crate::base::{Backoff, now_ms};
 use std::time::{Duration, Instant};
 
 /// Clocks jump, machines sleep: the time left is looked at again after so long.
 const LOOK: Duration = Duration::from_secs(600);
+/// How often it is looked for a certificate that `kedge cert renew` has laid ready.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// What is remembered about renewals while the module runs.
 #[derive(Default)]
@@ -21,8 +23,22 @@ impl Rotation {
         self.not_before = Some(Instant::now() + pauses(present).next_wait());
     }
 
-    /// Ends once a renewed certificate lies ready.
-    pub async fn run(&self, enrolment: &Enrolment, present: &Credentials) {
+    /// Ends once a renewed certificate lies ready: one that was asked for in time, if `rotate` says so, or one that a
+    /// person has asked for.
+    pub async fn run(&self, enrolment: &Enrolment, present: &Credentials, rotate: bool) {
+        let in_time = async {
+            if !rotate {
+                std::future::pending::<()>().await;
+            }
+            self.in_time(enrolment, present).await;
+        };
+        tokio::select! {
+            () = in_time => {}
+            () = by_hand(enrolment) => {}
+        }
+    }
+
+    async fn in_time(&self, enrolment: &Enrolment, present: &Credentials) {
         loop {
             let rest = self.not_before.map(|at| at.saturating_duration_since(Instant::now()));
             let left = until_renewal(present).max(rest.unwrap_or_default());
@@ -44,6 +60,12 @@ impl Rotation {
                 }
             }
         }
+    }
+}
+
+async fn by_hand(enrolment: &Enrolment) {
+    while !lies_ready(enrolment).await {
+        tokio::time::sleep(GLANCE).await;
     }
 }
 
