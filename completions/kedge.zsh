@@ -31,7 +31,107 @@ _kedge() {
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:kedge-command-$line[1]:"
         case $line[1] in
-            (cloud)
+            (bugreport)
+_arguments "${_arguments_options[@]}" : \
+'-F+[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
+'--file=[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the list]:OUTPUT:(text json yaml)' \
+'--output=[Form of the list]:OUTPUT:(text json yaml)' \
+'--dry-run[List what would be in the archive, and write none]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(bundle)
+_arguments "${_arguments_options[@]}" : \
+'-o+[The bundle to write]:FILE:_files' \
+'--output=[The bundle to write]:FILE:_files' \
+'--join-file=[The join file, as \`kedge token create --join-file\` writes it]:FILE:_files' \
+'*--image=[An archive of images, as \`docker save\` and \`ctr images export\` write it; may be repeated]:FILE:_files' \
+'--binary=[The kedge to pack; for machines of another architecture \[default\: this one\]]:FILE:_files' \
+'(-o --output --join-file --image --binary)--check=[Check a bundle and list its parts, and write none]:FILE:_files' \
+'(-o --output --join-file --image --binary --check)--load=[Load the images of a bundle into this machine'\''s container runtime]:FILE:_files' \
+'--runtime-endpoint=[The container runtime that gets them]:URL:_default' \
+'--form=[Form of the list]:FORM:(text json yaml)' \
+'(--check)--dry-run[Check everything that would be packed, and write nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(cert)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__cert_commands" \
+"*::: :->cert" \
+&& ret=0
+
+    case $state in
+    (cert)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-cert-command-$line[1]:"
+        case $line[1] in
+            (list)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(renew)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--cloud=[The cloud'\''s certificate service; that of the configuration or the running daemon when left out]:HOST:PORT:_default' \
+'--dry-run[Check, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(ca)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--hash[Print the hash alone]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(cloud)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -93,6 +193,69 @@ _arguments "${_arguments_options[@]}" : \
 ':shell -- The shell:(bash elvish fish powershell zsh)' \
 && ret=0
 ;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__config_commands" \
+"*::: :->config" \
+&& ret=0
+
+    case $state in
+    (config)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-config-command-$line[1]:"
+        case $line[1] in
+            (set)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'--dry-run[Show what would change, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::changes -- Settings and their values:_default' \
+&& ret=0
+;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::key -- The setting; all when left out:_default' \
+&& ret=0
+;;
+(validate)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--strict[Count warnings, such as unknown keys, as problems]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::files -- The files; those of this machine when left out:_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (device)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
@@ -121,6 +284,20 @@ _arguments "${_arguments_options[@]}" : \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
+&& ret=0
+;;
+(describe)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':device -- The device\: NAME or NAMESPACE/NAME:_default' \
 && ret=0
 ;;
 (simulate)
@@ -251,104 +428,31 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
-(launch)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The edge daemon'\''s configuration]:FILE:_files' \
-'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
-'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
-'--dry-run[Check configuration and slots, say which version would run, and end]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-(upgrade)
-_arguments "${_arguments_options[@]}" : \
-'--to=[The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out]:FILE|VERSION:_default' \
-'--config=[The edge daemon'\''s configuration]:FILE:_files' \
-'--key=[The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys]:PEM:_files' \
-'--digest=[The digest that the binary has to have]:sha256:HEX:_default' \
-'--deadline=[How long the new version has to get ready, such as 90s or 5m]:TIME:_default' \
-'--wait[Wait until the new version has proved good or the old one is back]' \
-'--allow-downgrade[Take a version that is older than what ran here]' \
-'-y[Ask nothing]' \
-'--yes[Ask nothing]' \
-'--dry-run[Check everything and change nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
-":: :_kedge__subcmd__edge__subcmd__upgrade_commands" \
-"*::: :->upgrade" \
-&& ret=0
-
-    case $state in
-    (upgrade)
-        words=($line[1] "${words[@]}")
-        (( CURRENT += 1 ))
-        curcontext="${curcontext%:*:*}:kedge-edge-upgrade-command-$line[1]:"
-        case $line[1] in
-            (confirm)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The edge daemon'\''s configuration]:FILE:_files' \
-'--dry-run[Show what waits and agree to nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
         esac
     ;;
 esac
 ;;
-(rollback)
+(exec)
 _arguments "${_arguments_options[@]}" : \
-'--to=[The version to go back to \[default\: the one before\]]:VERSION:_default' \
-'--config=[The edge daemon'\''s configuration]:FILE:_files' \
-'--wait[Wait until it has proved good or the present version is back]' \
-'-y[Ask nothing]' \
-'--yes[Ask nothing]' \
-'--dry-run[Check everything and change nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
-&& ret=0
-;;
-(backup)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The edge daemon'\''s configuration]:FILE:_files' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'--list[Show the backups that are there and make none]' \
-'(--list)--dry-run[Say what would be copied, and copy nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help (see more with '\''--help'\'')]' \
-'--help[Print help (see more with '\''--help'\'')]' \
-&& ret=0
-;;
-(history)
-_arguments "${_arguments_options[@]}" : \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-n+[The pod'\''s namespace]:NS:_default' \
+'--namespace=[The pod'\''s namespace]:NS:_default' \
+'-c+[The container; the only one when left out]:NAME:_default' \
+'--container=[The container; the only one when left out]:NAME:_default' \
+'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-i[Pass standard input to the command]' \
+'--stdin[Pass standard input to the command]' \
+'-t[Give the command a terminal]' \
+'--tty[Give the command a terminal]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
+':pod -- The pod'\''s name:_default' \
+'*::command -- The command and its arguments:_default' \
 && ret=0
-;;
-        esac
-    ;;
-esac
 ;;
 (explain)
 _arguments "${_arguments_options[@]}" : \
@@ -398,6 +502,17 @@ _arguments "${_arguments_options[@]}" : \
 '*::words -- The words of a command, or a topic; kedge itself when left out:_default' \
 && ret=0
 ;;
+(limits)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (meta)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
@@ -443,6 +558,19 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 ':key -- Namespace, type and name; the namespace of what has none is `null`:_default' \
+&& ret=0
+;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
 && ret=0
 ;;
         esac
@@ -573,6 +701,8 @@ _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-w[Show it anew every two seconds until interrupted]' \
+'--watch[Show it anew every two seconds until interrupted]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -683,6 +813,7 @@ _arguments "${_arguments_options[@]}" : \
 '--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'(--kube-config)--trace[Show the way of the values hop by hop, and the first broken one; exit status 1 when one is]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -779,19 +910,25 @@ esac
 (( $+functions[_kedge_commands] )) ||
 _kedge_commands() {
     local commands; commands=(
+'bugreport:Write an archive for the developers\: configuration, status, checks, logs, store summary; never keys or Secrets' \
+'bundle:Pack the binary, images and a join file into one file for a machine without a network' \
+'cert:Show certificates, renew the node'\''s, print the authority' \
 'cloud:Run the cloud daemon or show its configuration' \
 'completion:Print the completion script of a shell' \
+'config:Show, change and check edgecore.yaml and cloudcore.yaml' \
 'device:List devices, or play one' \
 'doctor:Look for what is wrong on this machine, and say how to mend it' \
-'edge:Run the edge daemon, show its configuration, change its version' \
+'edge:Run the edge daemon or show its configuration' \
+'exec:Run a command in a container of this node' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
 'help:Show help on a topic or a command' \
 'man:Print a manual page, or write all of them into a directory' \
+'limits:Show the limits of this version, and what happens beyond them' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
 'service:Install, start, stop and remove kedge'\''s daemons as services of this machine' \
-'status:Show the state of the daemon on this machine' \
+'status:Show the state of the daemons on this machine; exit status 1 when something is degraded, 4 when none runs' \
 'token:Create, list and revoke join tokens' \
 'twin:Show and set the properties of devices' \
 'undo:Take back what kedge has changed on this machine, the newest first' \
@@ -799,6 +936,40 @@ _kedge_commands() {
 'version:Show the version of this binary' \
     )
     _describe -t commands 'kedge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__bugreport_commands] )) ||
+_kedge__subcmd__bugreport_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge bugreport commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__bundle_commands] )) ||
+_kedge__subcmd__bundle_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge bundle commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert_commands] )) ||
+_kedge__subcmd__cert_commands() {
+    local commands; commands=(
+'list:List certificates with names, days left and fingerprints; exit status 1 when one ends within 7 days' \
+'renew:Get the node'\''s next certificate now, with the present one' \
+'ca:Print the authority'\''s certificate; its hash is what a join token holds' \
+    )
+    _describe -t commands 'kedge cert commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__ca_commands] )) ||
+_kedge__subcmd__cert__subcmd__ca_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert ca commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__list_commands] )) ||
+_kedge__subcmd__cert__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__renew_commands] )) ||
+_kedge__subcmd__cert__subcmd__renew_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert renew commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__cloud_commands] )) ||
 _kedge__subcmd__cloud_commands() {
@@ -823,13 +994,43 @@ _kedge__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'kedge completion commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__config_commands] )) ||
+_kedge__subcmd__config_commands() {
+    local commands; commands=(
+'set:Change settings (KEY+=VALUE adds to a list); comments stay, the former file is kept for \`kedge undo\`' \
+'get:Show settings, those that the file leaves out with their defaults' \
+'validate:Check files as a daemon would at its start; exit status 3 when one is not fit' \
+    )
+    _describe -t commands 'kedge config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__get_commands] )) ||
+_kedge__subcmd__config__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config get commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__set_commands] )) ||
+_kedge__subcmd__config__subcmd__set_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config set commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__validate_commands] )) ||
+_kedge__subcmd__config__subcmd__validate_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config validate commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__device_commands] )) ||
 _kedge__subcmd__device_commands() {
     local commands; commands=(
 'list:List the devices of this node, or of the cluster' \
+'describe:Show everything that is known of a device' \
 'simulate:Play a thermometer over MQTT until interrupted' \
     )
     _describe -t commands 'kedge device commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__device__subcmd__describe_commands] )) ||
+_kedge__subcmd__device__subcmd__describe_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge device describe commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__device__subcmd__list_commands] )) ||
 _kedge__subcmd__device__subcmd__list_commands() {
@@ -858,55 +1059,23 @@ _kedge__subcmd__edge_commands() {
     local commands; commands=(
 'run:Run the edge daemon in the foreground' \
 'config:Print an edgecore.yaml to start from' \
-'launch:Run the edge daemon in the version that is current, as the service does' \
-'upgrade:Upgrade this node to another version of kedge' \
-'rollback:Go back to the version of kedge that ran before' \
-'backup:Back up the node'\''s database and configuration' \
-'history:Show the upgrades of this node, their steps and how they ended' \
     )
     _describe -t commands 'kedge edge commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__edge__subcmd__backup_commands] )) ||
-_kedge__subcmd__edge__subcmd__backup_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge edge backup commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__edge__subcmd__config_commands] )) ||
 _kedge__subcmd__edge__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge config commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__edge__subcmd__history_commands] )) ||
-_kedge__subcmd__edge__subcmd__history_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge edge history commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__edge__subcmd__launch_commands] )) ||
-_kedge__subcmd__edge__subcmd__launch_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge edge launch commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__edge__subcmd__rollback_commands] )) ||
-_kedge__subcmd__edge__subcmd__rollback_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge edge rollback commands' commands "$@"
-}
 (( $+functions[_kedge__subcmd__edge__subcmd__run_commands] )) ||
 _kedge__subcmd__edge__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge run commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__edge__subcmd__upgrade_commands] )) ||
-_kedge__subcmd__edge__subcmd__upgrade_commands() {
-    local commands; commands=(
-'confirm:Agree to the upgrade of the cloud that waits on this node' \
-    )
-    _describe -t commands 'kedge edge upgrade commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands] )) ||
-_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands() {
+(( $+functions[_kedge__subcmd__exec_commands] )) ||
+_kedge__subcmd__exec_commands() {
     local commands; commands=()
-    _describe -t commands 'kedge edge upgrade confirm commands' commands "$@"
+    _describe -t commands 'kedge exec commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__explain_commands] )) ||
 _kedge__subcmd__explain_commands() {
@@ -923,6 +1092,11 @@ _kedge__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'kedge help commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__limits_commands] )) ||
+_kedge__subcmd__limits_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge limits commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__man_commands] )) ||
 _kedge__subcmd__man_commands() {
     local commands; commands=()
@@ -933,8 +1107,14 @@ _kedge__subcmd__meta_commands() {
     local commands; commands=(
 'list:List the objects by key' \
 'get:Show one object' \
+'export:Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden' \
     )
     _describe -t commands 'kedge meta commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__meta__subcmd__export_commands] )) ||
+_kedge__subcmd__meta__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge meta export commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__meta__subcmd__get_commands] )) ||
 _kedge__subcmd__meta__subcmd__get_commands() {

@@ -31,6 +31,19 @@ enum Deed {
         #[command(flatten)]
         form: Form,
     },
+    /// Show everything that is known of a device
+    #[command(
+        after_help = "Examples:\n  kedge device describe thermometer\n  kedge device describe lab/t1 --kube-config kubeconfig -o yaml"
+    )]
+    Describe {
+        /// The device: NAME or NAMESPACE/NAME
+        #[arg(value_name = "DEVICE", value_parser = device)]
+        device: DeviceId,
+        #[command(flatten)]
+        side: Side,
+        #[command(flatten)]
+        form: Form,
+    },
     /// Play a thermometer over MQTT until interrupted
     #[command(
         after_help = "Examples:\n  kedge device simulate --device thermometer\n  kedge device simulate --device lab/t1 --mqtt 127.0.0.1:1883 --reports 10"
@@ -90,6 +103,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     super::block_on(async move {
         match args.deed {
             Deed::List { side, form } => list(&side, form, term).await,
+            Deed::Describe { device, side, form } => describe(&side, &device, form, term).await,
             Deed::Simulate(args) => play(args, term).await,
         }
     })
@@ -110,6 +124,52 @@ async fn list(side: &Side, form: Form, term: &Term) -> Result<Exit, Failure> {
         rows.push([device.id.clone(), node, dash(&device.state), count, dash(&device.last_online)]);
     }
     term.data(&aligned(&rows));
+    Ok(Exit::Done)
+}
+
+async fn describe(side: &Side, id: &DeviceId, form: Form, term: &Term) -> Result<Exit, Failure> {
+    let devices = side.open().await?.devices().await?;
+    let device = super::twin::find(&devices, id)?;
+    if form.output != Output::Text {
+        let mut value = serde_json::to_value(device).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), "kedge.io/v1".into());
+            fields.insert("kind".to_owned(), "Device".into());
+        }
+        term.value(&value, form.output)?;
+        return Ok(Exit::Done);
+    }
+    let dash = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let mut lines = vec![
+        format!("device       {}", device.id),
+        format!("node         {}", dash(device.node.as_deref().unwrap_or("this one"))),
+        format!("state        {}", dash(&device.state)),
+        format!("last online  {}", dash(&device.last_online)),
+        String::new(),
+    ];
+    let now = crate::base::now_ms();
+    let mut rows = vec![["PROPERTY", "TYPE", "DESIRED", "REPORTED", "AGE", "FOLLOWS"].map(str::to_owned)];
+    for property in &device.properties {
+        let value = |value: &Option<String>| dash(value.as_deref().unwrap_or_default());
+        let at = property
+            .reported_at
+            .map_or_else(|| "-".to_owned(), |at| super::twin::age(now.saturating_sub(at)));
+        let follows = match (&property.desired, &property.reported) {
+            (None, _) => "-",
+            (wished, is) if wished == is => "yes",
+            _ => "no",
+        };
+        rows.push([
+            property.property.clone(),
+            dash(&property.value_type),
+            value(&property.desired),
+            value(&property.reported),
+            at,
+            follows.to_owned(),
+        ]);
+    }
+    lines.push(aligned(&rows));
+    term.data(&lines.join("\n"));
     Ok(Exit::Done)
 }
 

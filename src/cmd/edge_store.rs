@@ -34,6 +34,10 @@ impl DatabaseArgs {
         Reader::open(self.path())
     }
 
+    pub(super) fn data_dir(&self) -> &std::path::Path {
+        &self.data_dir.data_dir
+    }
+
     /// Sockets on which a daemon with this database may tell its state.
     pub(super) fn sockets(&self) -> Vec<PathBuf> {
         let of_up = self.data_dir.data_dir.join("kedge.sock");

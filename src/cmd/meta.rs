@@ -21,6 +21,7 @@ pub struct Args {
 enum Command {
     List(ListArgs),
     Get(GetArgs),
+    Export(ExportArgs),
 }
 
 /// List the objects by key
@@ -58,10 +59,24 @@ struct GetArgs {
     output: Output,
 }
 
+/// Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge meta export > node.yaml\n  kedge meta export --db /var/lib/kubeedge/edgecore.db -o json"
+)]
+struct ExportArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Form of the output; text is YAML
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.command {
         Command::List(args) => list(&args, term),
         Command::Get(args) => get(&args, term),
+        Command::Export(args) => export(&args, term),
     }
 }
 
@@ -104,6 +119,30 @@ fn get(args: &GetArgs, term: &Term) -> Result<Exit, Failure> {
     let value = masked(&row.kind, row.value);
     // An object is best read as YAML; JSON on request.
     term.value(&value, if args.output == Output::Text { Output::Yaml } else { args.output })?;
+    Ok(Exit::Done)
+}
+
+fn export(args: &ExportArgs, term: &Term) -> Result<Exit, Failure> {
+    let reader = args.database.open()?;
+    let objects: Vec<Value> = reader.rows(None)?.into_iter().map(shown).collect();
+    let of_api: Vec<Value> = reader
+        .meta_v2()?
+        .into_iter()
+        .map(|row| json!({"key": row.key, "resource": row.group_version_resource, "revision": row.resource_version}))
+        .collect();
+    let mut devices = Vec::new();
+    for device in reader.devices()? {
+        let live = reader.twins(&device.id)?.into_iter().filter(|twin| twin.attr_type != "deleted");
+        let twins: serde_json::Map<String, Value> = live
+            .map(|twin| (twin.name.clone(), serde_json::to_value(twin.to_property()).unwrap_or_default()))
+            .collect();
+        devices.push(json!({"device": device.id.to_string(), "description": device.description,
+            "state": device.state, "lastOnline": device.last_online, "twins": twins}));
+    }
+    let document = json!({"apiVersion": "kedge.io/v1", "kind": "MetaExport",
+        "at": crate::base::rfc3339(crate::base::now()), "database": reader.path(), "items": objects,
+        "apiObjects": of_api, "devices": devices, "reportsWaiting": reader.states("device-outbox")?.len()});
+    term.value(&document, if args.output == Output::Text { Output::Yaml } else { args.output })?;
     Ok(Exit::Done)
 }
 

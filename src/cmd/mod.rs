@@ -2,16 +2,23 @@
 //! their doors; they alone talk to the person, through `Term`.
 
 mod ask;
+mod bugreport;
+mod bundle;
+mod cert;
 mod cloud;
 mod completion;
+mod config;
 mod device;
 mod doctor;
 mod edge;
+mod edge_place;
 mod edge_store;
 mod embedded;
+mod exec;
 mod explain;
 mod gettoken;
 mod help;
+mod limits;
 mod man;
 mod meta;
 mod pods;
@@ -48,15 +55,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bugreport(bugreport::Args),
+    Bundle(bundle::Args),
+    Cert(cert::Args),
     Cloud(cloud::Args),
     Completion(completion::Args),
+    Config(config::Args),
     Device(device::Args),
     Doctor(doctor::Args),
     Edge(edge::Args),
+    Exec(exec::Args),
     Explain(explain::Args),
     Gettoken(gettoken::Args),
     Help(help::Args),
     Man(man::Args),
+    Limits(limits::Args),
     Meta(meta::Args),
     Pods(pods::Args),
     Service(service::Args),
@@ -103,15 +116,21 @@ pub fn main() -> u8 {
 
 fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
     match command {
+        Command::Bugreport(args) => bugreport::run(args, term),
+        Command::Bundle(args) => bundle::run(args, term),
+        Command::Cert(args) => cert::run(args, term),
         Command::Cloud(args) => cloud::run(args, term),
         Command::Completion(args) => completion::run(args, term),
+        Command::Config(args) => config::run(args, term),
         Command::Device(args) => device::run(args, term),
         Command::Doctor(args) => doctor::run(args, term),
         Command::Edge(args) => edge::run(args, term),
+        Command::Exec(args) => exec::run(args, term),
         Command::Explain(args) => explain::run(args, term),
         Command::Gettoken(args) => gettoken::run(args, term),
         Command::Help(args) => help::run(args, term),
         Command::Man(args) => man::run(args, term),
+        Command::Limits(args) => limits::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
         Command::Service(args) => service::run(args, term),

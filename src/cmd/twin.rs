@@ -3,6 +3,7 @@
 
 mod cluster;
 mod local;
+mod trace;
 
 use super::DataDir;
 use crate::base::{Exit, Failure, Output, Term, nearest, now_ms};
@@ -42,6 +43,9 @@ enum Deed {
         device: String,
         /// One property
         property: Option<String>,
+        /// Show the way of the values hop by hop, and the first broken one; exit status 1 when one is
+        #[arg(long, conflicts_with = "kube_config")]
+        trace: bool,
         #[command(flatten)]
         side: Side,
         #[command(flatten)]
@@ -164,7 +168,11 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
                 let all: Vec<Property> = devices.into_iter().flat_map(|device| device.properties).collect();
                 show(&all, form, term)?;
             }
-            Deed::Get { device, property, side, form } => {
+            Deed::Get { device, property, trace: true, side, form } => {
+                let id = device_id(&device)?;
+                return trace::run(&side.data.data_dir, &id, property.as_deref(), form.output, term);
+            }
+            Deed::Get { device, property, trace: false, side, form } => {
                 let devices = side.open().await?.devices().await?;
                 let found = find(&devices, &device_id(&device)?)?;
                 match property {
@@ -244,7 +252,7 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, Failure> {
     })
 }
 
-fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Device, Failure> {
+pub(super) fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Device, Failure> {
     let name = id.to_string();
     devices.iter().find(|device| device.id == name).ok_or_else(|| {
         let known = devices.iter().map(|device| device.id.as_str());

@@ -1,0 +1,79 @@
+//! `kedge cert renew`: asks the cloud for the node's next certificate with the present one and lays it ready. A running
+//! daemon sees it there, tries it and puts it in place; without a daemon the command does so itself.
+
+use crate::base::{Exit, Failure, Term, read_limited};
+use crate::cmd::edge_place::EdgePlace;
+use crate::config::edge::EdgeConfig;
+use crate::daemon::{edge, status};
+use crate::pki;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Duration;
+
+/// The daemon looks every two seconds and then connects.
+const ADOPTION_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn run(
+    place: &EdgePlace,
+    cloud: Option<String>,
+    dry_run: bool,
+    term: &Term,
+) -> Result<Exit, Failure> {
+    let config = place.load()?;
+    let running = config.status_socket.as_deref().and_then(|socket| status::ask(socket).ok());
+    let mut wanted = edge::enrolment(&config);
+    if let Some(https) = cloud.or_else(|| served_at(running.as_ref())) {
+        wanted.https = https;
+    } else if place.file().is_none() {
+        return Err(Failure::new("KE-CERT-012", "the cloud's address is not known")
+            .because("a data directory does not hold it and no daemon runs that could tell it")
+            .fix("name the cloud's certificate service with --cloud HOST:PORT")
+            .exit(Exit::Usage));
+    }
+    let before = fingerprint(&config.hub.cert_file)?;
+    if dry_run {
+        term.say(&format!("would ask {} for the next certificate of {}", wanted.https, wanted.node));
+        return Ok(Exit::Done);
+    }
+    pki::install_crypto_provider();
+    crate::cmd::block_on(async {
+        edge::uplink::request_renewal(&wanted).await?;
+        if running.is_some() {
+            let adopted = tokio::time::timeout(ADOPTION_LIMIT, changed(&config, &before)).await;
+            return adopted.map_err(|_| not_adopted(&config));
+        }
+        edge::uplink::adopt_renewal(&wanted).await
+    })?;
+    let after = fingerprint(&config.hub.cert_file)?;
+    term.say(&format!("the certificate of {} is renewed: {before} gave way to {after}", config.node));
+    Ok(Exit::Done)
+}
+
+/// Where the running daemon finds the cloud's certificate service.
+fn served_at(document: Option<&Value>) -> Option<String> {
+    let document = document?;
+    let edge = document.get("edge").unwrap_or(document);
+    edge.pointer("/cloudAddresses/https")?.as_str().map(str::to_owned)
+}
+
+fn fingerprint(path: &Path) -> Result<String, Failure> {
+    let pem = read_limited(path, 256 << 10)?;
+    let certificates = pki::certificates_of(&String::from_utf8_lossy(&pem))?;
+    Ok(certificates.first().map(|der| pki::fingerprint(der)).unwrap_or_default())
+}
+
+async fn changed(config: &EdgeConfig, before: &str) {
+    loop {
+        if fingerprint(&config.hub.cert_file).is_ok_and(|now| now != before) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn not_adopted(config: &EdgeConfig) -> Failure {
+    Failure::new("KE-CERT-013", "the daemon has not taken the renewed certificate yet")
+        .because(format!("{} is still the former one", config.hub.cert_file.display()))
+        .fix("look at the link in `kedge status`; the renewed one is tried at the next connection")
+        .exit(Exit::TimedOut)
+}

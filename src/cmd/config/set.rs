@@ -1,0 +1,184 @@
+//! `kedge config set`: changes settings in the text of the file, so that comments stay, checks the result before it is
+//! written, and shows the difference. A file of this machine goes through the install journal; any other gets a copy
+//! beside it.
+
+use super::{FileFlags, Source, masked};
+use crate::base::{Exit, Failure, Term, diff, write_atomic};
+use crate::config::set::assignments;
+use crate::config::{edit, refuse};
+use crate::host::journal::{self, Change, Deed, Journal};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Configurations of the machine itself.
+const OF_THE_MACHINE: &str = "/etc/kubeedge";
+
+pub(super) fn run(file: &FileFlags, changes: &[String], dry_run: bool, term: &Term) -> Result<Exit, Failure> {
+    let source = file.one()?;
+    let before: Value = crate::config::read_yaml(&source.path)?;
+    let known = source.role.survey(&before)?.problems;
+    let (text, comments_lost) = edited(&source, changes)?;
+    let after: Value = serde_yaml::from_str(&text).unwrap_or_default();
+    // A file that is wrong already can be mended one setting at a time; no change may add a problem.
+    let survey = source.role.survey(&after)?;
+    let new: Vec<_> = survey.problems.into_iter().filter(|problem| !known.contains(problem)).collect();
+    if !new.is_empty() {
+        let failure = refuse(&source.path.display().to_string(), &new);
+        return Err(failure.fix("give another value; nothing was changed"));
+    }
+    let shown = diff(&hidden(&source.text), &hidden(&text));
+    if shown.is_empty() && text == source.text {
+        term.say("nothing to change");
+        return Ok(Exit::Done);
+    }
+    term.data(&shown);
+    if comments_lost {
+        term.say("warning: the file is written anew, its comments are lost: a setting stands in a form that cannot be edited");
+    }
+    if dry_run {
+        term.say("nothing was changed");
+        return Ok(Exit::Done);
+    }
+    let kept = write(&source.path, &text)?;
+    term.say(&format!("{} is changed; {kept}; restart the daemon to use it", source.path.display()));
+    Ok(Exit::Done)
+}
+
+/// The text with all changes, and whether comments were lost on the way.
+fn edited(source: &Source, changes: &[String]) -> Result<(String, bool), Failure> {
+    let defaults = source.role.defaults()?;
+    let (mut text, mut lost) = (source.text.clone(), false);
+    for change in changes {
+        if let Some((key, value)) = change.split_once("+=") {
+            let path = source.role.path(key.trim())?;
+            let list = longer(&text, &path, &defaults, value.trim()).ok_or_else(|| {
+                Failure::new("KE-CONFIG-003", format!("{key} cannot be added to"))
+                    .because("it is no list")
+                    .fix(format!("write {key}=VALUE"))
+                    .exit(crate::base::Exit::Usage)
+            })?;
+            let edited = edit::set(&text, &path, &list)?;
+            (text, lost) = (edited.text, lost || edited.comments_lost);
+            continue;
+        }
+        let wanted = match assignments(&defaults, change) {
+            Ok(wanted) => wanted,
+            Err(failure) => {
+                // The key alone tells better what is near to it in the whole file.
+                let key = change.split_once('=').map_or(change.as_str(), |(key, _)| key).trim();
+                source.role.path(key)?;
+                return Err(failure);
+            }
+        };
+        for (path, value) in leaves(&wanted, &defaults) {
+            let edited = edit::set(&text, &path, &value)?;
+            (text, lost) = (edited.text, lost || edited.comments_lost);
+        }
+    }
+    Ok((text, lost))
+}
+
+/// The present list with one more entry, unless it is in it; `None` where the setting is no list.
+fn longer(text: &str, path: &[String], defaults: &Value, entry: &str) -> Option<Value> {
+    let given: Value = serde_yaml::from_str(text).ok()?;
+    let at = |document: &Value| path.iter().try_fold(document, |place, key| place.get(key)).cloned();
+    let mut list = at(&given).filter(|value| !value.is_null()).or_else(|| at(defaults))?;
+    let entries = list.as_array_mut()?;
+    if !entries.iter().any(|known| known == entry) {
+        entries.push(Value::from(entry));
+    }
+    Some(list)
+}
+
+/// The values that are set, by their paths. A map that the defaults know key by key is gone into.
+fn leaves(wanted: &Value, defaults: &Value) -> Vec<(Vec<String>, Value)> {
+    let Some(map) = wanted.as_object().filter(|map| !map.is_empty() && defaults.is_object()) else {
+        return vec![(Vec::new(), wanted.clone())];
+    };
+    let mut found = Vec::new();
+    for (key, value) in map {
+        for (mut path, value) in leaves(value, defaults.get(key).unwrap_or(&Value::Null)) {
+            path.insert(0, key.clone());
+            found.push((path, value));
+        }
+    }
+    found
+}
+
+/// The text without the values of secrets.
+fn hidden(text: &str) -> String {
+    let line = |line: &str| {
+        let Some((key, value)) = line.split_once(':') else { return line.to_owned() };
+        let name = key.trim().trim_start_matches("- ");
+        let is_value = !value.trim().is_empty() && value.trim() != "\"\"";
+        if is_value && (crate::config::survey::is_secret(name) || line.contains('{') && mentions_secret(line))
+        {
+            format!("{key}: (hidden)")
+        } else {
+            line.to_owned()
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A map on one line may hold a secret among others: it is hidden whole.
+fn mentions_secret(line: &str) -> bool {
+    let mut value: Value = serde_yaml::from_str(line).unwrap_or(Value::from(line));
+    let before = value.clone();
+    masked(&mut value, "");
+    value != before || !before.is_object() && line.to_lowercase().contains("token")
+}
+
+/// Writes the file whole or not at all; says where the former one is kept.
+fn write(path: &Path, text: &str) -> Result<String, Failure> {
+    let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if absolute.starts_with(OF_THE_MACHINE) {
+        let mut journal = Journal::open(Path::new(journal::DIR), Deed::Configure)?;
+        journal.apply(&Change::File { path: absolute, content: text.as_bytes().to_vec(), mode })?;
+        journal.finish()?;
+        return Ok("`kedge undo` brings the former one back".to_owned());
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".bak");
+    let beside = PathBuf::from(beside);
+    let former = crate::base::read_limited(path, super::FILE_LIMIT)?;
+    write_atomic(&beside, &former, mode)?;
+    write_atomic(path, text.as_bytes(), mode)?;
+    Ok(format!("the former one is {}", beside.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_set_is_found_by_its_path() {
+        let defaults = json!({"a": {"b": 1, "labels": {}}, "free": null});
+        let wanted = json!({"a": {"b": 2, "labels": {"x.y": "z"}}, "free": {"k": 1}});
+        let path = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            leaves(&wanted, &defaults),
+            [
+                (path(&["a", "b"]), json!(2)),
+                (path(&["a", "labels", "x.y"]), json!("z")),
+                (path(&["free"]), json!({"k": 1}))
+            ]
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_in_a_difference() {
+        for text in [
+            "  token: s3cret",
+            "mqttPassword: \"s3cret\"",
+            "edgeHub: {token: s3cret, heartbeat: 1}",
+            "edgeHub: {token: s3cret,",
+        ] {
+            assert!(!hidden(text).contains("s3cret"), "{text} -> {}", hidden(text));
+        }
+        assert_eq!(hidden("a:\n  token: \"\"\n  b: 1"), "a:\n  token: \"\"\n  b: 1");
+    }
+}

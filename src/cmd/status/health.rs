@@ -1,0 +1,139 @@
+//! What is degraded, judged from a daemon's own document: the link, the node, modules, the store, certificates. Pure.
+
+use crate::cmd::cert::Verdict;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Something that is not as it should be now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Problem {
+    pub(super) code: String,
+    pub(super) what: String,
+    pub(super) fix: String,
+}
+
+pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or("")
+}
+
+/// The document of the edge, wherever it stands.
+pub(super) fn edge(document: &Value) -> Option<&Value> {
+    let below = document.get("edge");
+    below.or_else(|| (text(document, "/role") != "cloud").then_some(document))
+}
+
+/// The document of the cloud, wherever it stands.
+pub(super) fn cloud(document: &Value) -> Option<&Value> {
+    let below = document.get("cloud").filter(|cloud| cloud.get("role").is_some());
+    below.or_else(|| (text(document, "/role") == "cloud").then_some(document))
+}
+
+/// All that is degraded; empty when all is well.
+pub(super) fn problems(document: &Value) -> Vec<Problem> {
+    let mut found = Vec::new();
+    if let Some(edge) = edge(document) {
+        of_edge(edge, &mut found);
+        of_modules(edge, &mut found);
+    }
+    if let Some(cloud) = cloud(document) {
+        of_modules(cloud, &mut found);
+    }
+    found
+}
+
+fn of_edge(edge: &Value, found: &mut Vec<Problem>) {
+    let mut put = |code: &str, what: String, fix: &str| {
+        found.push(Problem { code: code.to_owned(), what, fix: fix.to_owned() });
+    };
+    if text(edge, "/link/link") == "down" {
+        let why = text(edge, "/link/error");
+        let what = if why.is_empty() { "no connection to the cloud".to_owned() } else { why.to_owned() };
+        put(text(edge, "/link/code"), what, text(edge, "/link/fix"));
+    }
+    let reason = text(edge, "/node/reason");
+    if edge.pointer("/node/ready") == Some(&Value::Bool(false)) && !reason.is_empty() {
+        put("", format!("the node is not ready: {reason}"), "");
+    }
+    if !text(edge, "/store/error").is_empty() {
+        put(text(edge, "/store/code"), text(edge, "/store/error").to_owned(), text(edge, "/store/fix"));
+    }
+    if let Some(days) = edge.pointer("/certificate/daysLeft").and_then(Value::as_i64)
+        && Verdict::of(days).is_bad()
+    {
+        let expired = Verdict::of(days) == Verdict::Expired;
+        let what = if expired {
+            "the node's certificate has expired".to_owned()
+        } else {
+            format!("the node's certificate ends in {days} days")
+        };
+        put(
+            "KE-CERT-001",
+            what,
+            if expired { "join again with a token of `kedge token create`" } else { "kedge cert renew" },
+        );
+    }
+}
+
+fn of_modules(wing: &Value, found: &mut Vec<Problem>) {
+    for module in wing.get("modules").and_then(Value::as_array).into_iter().flatten() {
+        if matches!(text(module, "/state"), "backoff" | "failed") {
+            let what = format!(
+                "module {} is in {}: {}",
+                text(module, "/name"),
+                text(module, "/state"),
+                text(module, "/error")
+            );
+            found.push(Problem { code: String::new(), what, fix: "see its log lines".to_owned() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn healthy() -> Value {
+        json!({"role": "edge", "link": {"link": "up"}, "node": {"ready": true, "reason": ""},
+            "certificate": {"daysLeft": 100}, "modules": [{"name": "a", "state": "ready"}, {"name": "b", "state": "starting"}],
+            "store": {"bytes": 1}})
+    }
+
+    #[test]
+    fn what_is_degraded_is_named() {
+        assert_eq!(problems(&healthy()), []);
+        let cases = [
+            (
+                "/link",
+                json!({"link": "down", "error": "no way", "code": "KE-LINK-002", "fix": "look"}),
+                "no way",
+            ),
+            ("/node", json!({"ready": false, "reason": "runtime"}), "not ready: runtime"),
+            ("/store", json!({"error": "full", "code": "KE-STORE-003"}), "full"),
+            ("/certificate", json!({"daysLeft": 7}), "ends in 7 days"),
+            ("/certificate", json!({"daysLeft": -1}), "has expired"),
+            (
+                "/modules",
+                json!([{"name": "m", "state": "backoff", "error": "e"}]),
+                "module m is in backoff: e",
+            ),
+        ];
+        for (pointer, value, words) in cases {
+            let mut document = healthy();
+            *document.pointer_mut(pointer).unwrap() = value;
+            let found = problems(&document);
+            assert_eq!(found.len(), 1, "{pointer}");
+            assert!(found[0].what.contains(words), "{found:?}");
+            let mut both = healthy();
+            both["cloud"] = json!({"role": "cloud", "modules": document["modules"]});
+            assert_eq!(problems(&both).is_empty(), pointer != "/modules", "{pointer}");
+        }
+    }
+
+    #[test]
+    fn thirty_days_are_no_problem_yet() {
+        let mut document = healthy();
+        document["certificate"]["daysLeft"] = json!(30);
+        assert_eq!(problems(&document), []);
+    }
+}
