@@ -76,6 +76,8 @@ pub struct StreamConfig {
     pub key_file: PathBuf,
     /// Make the authority and the certificate where they are missing.
     pub own_ca: bool,
+    /// Where the files are missing, show the cloud's own certificate and let callers in as the cluster allows it.
+    pub from_cluster: bool,
 }
 
 /// Rules between nodes and HTTP services.
@@ -159,6 +161,7 @@ impl CloudConfig {
             cert_file: cloud.join("certs/stream.crt"),
             key_file: cloud.join("certs/stream.key"),
             own_ca: true,
+            from_cluster: false,
         };
         Ok(config)
     }
@@ -265,6 +268,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             cert_file: stream.tls_stream_cert_file,
             key_file: stream.tls_stream_private_key_file,
             own_ca: kedge.own_stream_ca,
+            from_cluster: kedge.stream_from_cluster,
         },
         router: RouterConfig {
             enabled: router.enable,
@@ -413,6 +417,7 @@ struct RawKedge {
     install_crds: bool,
     #[serde(rename = "ownStreamCA")]
     own_stream_ca: bool,
+    stream_from_cluster: bool,
 }
 
 #[cfg(test)]

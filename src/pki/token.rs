@@ -215,6 +215,23 @@ pub struct Grant {
     pub takeover: bool,
 }
 
+/// A token with what a book has to know of it.
+pub struct Minted {
+    pub id: String,
+    pub entry: TokenEntry,
+    pub token: String,
+}
+
+/// Makes a token that allows this; it is good once a book lists it.
+pub fn mint(authority: &Authority, ttl: Duration, grant: Grant) -> Minted {
+    let Grant { uses, node, takeover } = grant;
+    let entry = TokenEntry { expires: deadline(ttl), node, uses, takeover };
+    let id = random_suffix(10);
+    let claims =
+        Claims { exp: entry.expires, jti: Some(id.clone()), node: entry.node.clone(), uses, takeover };
+    Minted { id, token: sign(authority, &claims), entry }
+}
+
 /// The tokens that were given out, in a JSON file that the daemon and the command line share under a lock.
 #[derive(Clone, Debug)]
 pub struct TokenBook {
@@ -240,15 +257,11 @@ impl TokenBook {
 
     /// Makes a token that allows this. Does blocking file work.
     pub fn grant(&self, authority: &Authority, ttl: Duration, grant: Grant) -> Result<String, Failure> {
-        let Grant { uses, node, takeover } = grant;
-        let entry = TokenEntry { expires: deadline(ttl), node, uses, takeover };
-        let jti = random_suffix(10);
-        let claims =
-            Claims { exp: entry.expires, jti: Some(jti.clone()), node: entry.node.clone(), uses, takeover };
+        let minted = mint(authority, ttl, grant);
         self.change(|book| {
-            book.insert(jti, entry);
+            book.insert(minted.id, minted.entry);
         })?;
-        Ok(sign(authority, &claims))
+        Ok(minted.token)
     }
 
     /// Whether this token lets its bearer take the node's name from another machine; counts no use.

@@ -152,6 +152,7 @@ const PAGES: &[&str] = &[
     include_str!("pages/host.md"),
     include_str!("pages/hub.md"),
     include_str!("pages/image.md"),
+    include_str!("pages/init.md"),
     include_str!("pages/journal.md"),
     include_str!("pages/kernel.md"),
     include_str!("pages/kube.md"),

@@ -24,7 +24,12 @@ async fn ensure(local: &Local, collection: &Collection, object: Value) -> Result
 }
 
 /// Makes what is missing.
-pub(super) async fn run(local: &Local, network: ServiceNetwork, address: SocketAddr) -> Result<(), Failure> {
+pub(super) async fn run(
+    local: &Local,
+    network: ServiceNetwork,
+    address: SocketAddr,
+    ca_pem: &str,
+) -> Result<(), Failure> {
     let made = async {
         for name in NAMESPACES {
             ensure(local, &Collection::of("", "namespaces"), json!({"metadata": {"name": name}})).await?;
@@ -39,6 +44,10 @@ pub(super) async fn run(local: &Local, network: ServiceNetwork, address: SocketA
                 "preemptionPolicy": "PreemptLowerPriority"});
             ensure(local, &Collection::of("scheduling.k8s.io", "priorityclasses"), class).await?;
         }
+        // Servers that users reach through the API learn here whose certificates to accept.
+        let authentication = json!({"metadata": {"name": "extension-apiserver-authentication",
+            "namespace": "kube-system"}, "data": {"client-ca-file": ca_pem}});
+        ensure(local, &Collection::of("", "configmaps"), authentication).await?;
         own_service(local, network, address).await
     };
     made.await.map_err(|status| {

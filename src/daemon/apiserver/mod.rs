@@ -110,8 +110,16 @@ impl ApiServer {
         let tokens = Tokens::load_or_create(&pki)?;
         let (errands, runner) = errands(SESSIONS);
         let api = Arc::new(Api { ops, tokens, kubelet, errands, address: address.to_string() });
-        let server =
-            server::Server { api, local: local.clone(), listener: Some(listener), address, tls, runner };
+        let (served, published) = (local.clone(), ca_pem.clone());
+        let server = server::Server {
+            ca_pem: published,
+            api,
+            local: served,
+            listener: Some(listener),
+            address,
+            tls,
+            runner,
+        };
         let identity = authority.issue_client(ADMIN, &["system:masters"], DAYS)?;
         let admin = kubeconfig::write(address, &ca_pem, &identity, ADMIN);
         Ok(ApiServer { server, local, ca_pem, admin, authority })

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 pub(super) struct Server {
+    pub ca_pem: String,
     pub api: Arc<Api>,
     pub local: Local,
     pub listener: Option<std::net::TcpListener>,
@@ -42,7 +43,7 @@ impl Module for Server {
             };
             let listener = TcpListener::from_std(listener)
                 .map_err(|error| bind_failure("the embedded Kubernetes API", self.address, &error))?;
-            bootstrap::run(&self.local, self.api.ops.network, self.address).await?;
+            bootstrap::run(&self.local, self.api.ops.network, self.address, &self.ca_pem).await?;
             ready.set();
             let (api, watches) = (self.api.clone(), stop.clone());
             let handler = move |request, caller: Arc<Caller>| {

@@ -46,7 +46,8 @@ pub(super) async fn definitions(kube: &Kube) -> Result<(), Failure> {
     Ok(())
 }
 
-fn is_established(crd: &Value) -> bool {
+/// Whether the API serves a definition.
+pub(super) fn is_established(crd: &Value) -> bool {
     let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
     conditions.into_iter().flatten().any(|it| it["type"] == "Established" && it["status"] == "True")
 }

@@ -8,13 +8,14 @@ mod control;
 pub mod hub;
 mod install;
 mod kubernetes;
+pub mod setup;
 mod stream;
 mod switchboard;
 mod tokens;
 mod trust;
 
 pub use stream::KubeletAccess;
-pub use tokens::TokenDesk;
+pub use tokens::{Made, TokenDesk, Whereabouts};
 pub use trust::{CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET};
 pub use trust::{KeptCertificate, kept_certificates};
 
@@ -80,14 +81,15 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     let mut supervisor = Supervisor::new();
     supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });
     let refresh = config.hub.token_refresh;
-    supervisor.add(tokens::Tokens { kube, trust: trust.clone(), book, refresh });
+    supervisor.add(tokens::Tokens { kube: kube.clone(), trust: trust.clone(), book, refresh });
     supervisor.add(Boxed(controllers.sync));
     for module in controllers.rest {
         supervisor.add(Boxed(module));
     }
     supervisor.add(Switchboard { control: controllers.control, arriving });
     if config.stream.enabled {
-        supervisor.add(stream_module(config.stream, &trust, &indexes, &hub).await?);
+        let door = stream_door(&config.stream, &kube).await?;
+        supervisor.add(stream_module((config.stream, door), &trust, &indexes, &hub).await?);
     }
     // Nodes are let in last, when everybody who has to tell them something runs.
     supervisor.add(hub_module);
@@ -119,14 +121,23 @@ fn hub_config(
     }
 }
 
+/// The cluster's say about callers of the kubelet API, where it is wanted and no files say otherwise.
+async fn stream_door(config: &StreamConfig, kube: &Kube) -> Result<Option<Arc<stream::Door>>, Failure> {
+    let files = [&config.ca_file, &config.cert_file, &config.key_file];
+    if !config.from_cluster || config.own_ca || files.iter().all(|path| path.exists()) {
+        return Ok(None);
+    }
+    stream::Door::open(kube.clone()).await.map(|door| Some(Arc::new(door)))
+}
+
 async fn stream_module(
-    config: StreamConfig,
+    (config, door): (StreamConfig, Option<Arc<stream::Door>>),
     trust: &watch::Receiver<Trust>,
     indexes: &Indexes,
     hub: &Hub,
 ) -> Result<impl Module, Failure> {
     let (pods, refusals) = (indexes.pods.clone(), hub.refusals().clone());
-    let config = stream::Config { stream: config, trust: trust.clone(), pods, refusals };
+    let config = stream::Config { stream: config, door, trust: trust.clone(), pods, refusals };
     trust::blocking(move || stream::new(config)).await
 }
 

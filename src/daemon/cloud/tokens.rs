@@ -5,8 +5,10 @@ use super::hub::Trust;
 use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
 use super::trust::{self, NAMESPACE, blocking};
 use crate::base::{Backoff, BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
+use crate::config::Loaded;
+use crate::config::cloud::CloudConfig;
 use crate::model::Status;
-use crate::pki::{Grant, TokenBook, TokenEntry};
+use crate::pki::{Grant, TokenBook, TokenEntry, mint};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -108,6 +110,20 @@ fn no_authority() -> Failure {
         .exit(Exit::Unreachable)
 }
 
+/// New tokens, and the authority that they name.
+pub struct Made {
+    pub tokens: Vec<String>,
+    pub ca_hash: String,
+}
+
+/// Where nodes reach a cloud.
+pub struct Whereabouts {
+    /// Never empty.
+    pub addresses: Vec<String>,
+    /// With the ports; `None` where only names are known.
+    pub config: Option<CloudConfig>,
+}
+
 /// The join tokens of a cloud, as commands change them through the API.
 pub struct TokenDesk {
     kube: Kube,
@@ -132,20 +148,43 @@ impl TokenDesk {
 
     /// Makes a token with limits.
     pub async fn create(&self, ttl: Duration, grant: Grant) -> Result<String, Failure> {
+        let made = self.create_all(ttl, vec![grant]).await?;
+        made.tokens.into_iter().next().ok_or_else(no_authority)
+    }
+
+    /// Makes a token for each grant, in one change of the list.
+    pub async fn create_all(&self, ttl: Duration, grants: Vec<Grant>) -> Result<Made, Failure> {
         let authority = trust::stored_authority(&self.kube).await?.ok_or_else(no_authority)?;
-        let scratch = std::env::temp_dir().join(format!("kedge-token-{}", crate::base::uuid4()));
-        let dir = scratch.clone();
-        let made = blocking(move || {
-            let book = TokenBook::at(dir.join("tokens.json"));
-            let token = book.grant(&authority, ttl, grant);
-            let entries = book.list();
-            drop(std::fs::remove_dir_all(&dir));
-            Ok((token?, entries?))
-        })
-        .await;
-        let (token, added) = made?;
+        let mut added = Entries::new();
+        let mut tokens = Vec::new();
+        for grant in grants {
+            let minted = mint(&authority, ttl, grant);
+            added.insert(minted.id, minted.entry);
+            tokens.push(minted.token);
+        }
         self.change(|entries| entries.extend(added.clone())).await?;
-        Ok(token)
+        Ok(Made { tokens, ca_hash: authority.hash() })
+    }
+
+    /// Where nodes reach the cloud, as far as the cluster knows: the configuration that an installation left there, or
+    /// the names in the server's certificate.
+    pub async fn whereabouts(&self) -> Result<Option<Whereabouts>, Failure> {
+        for name in ["kedge-cloud", "cloudcore"] {
+            let found = self.kube.get(Resource::CONFIG_MAP, Some(NAMESPACE), name).await;
+            let text =
+                found.ok().and_then(|it| it.pointer("/data/cloudcore.yaml")?.as_str().map(str::to_owned));
+            let document = text.and_then(|text| serde_yaml::from_str::<Value>(&text).ok());
+            let loaded = document.and_then(|it| CloudConfig::from_value(&it, "cloudcore.yaml").ok());
+            if let Some(Loaded { config, .. }) = loaded {
+                let addresses: Vec<String> =
+                    config.hub.advertise.iter().chain(&config.hub.dns_names).cloned().collect();
+                if !addresses.is_empty() {
+                    return Ok(Some(Whereabouts { addresses, config: Some(config) }));
+                }
+            }
+        }
+        let names = trust::server_names(&self.kube).await.map_err(|status| refused(&status))?;
+        Ok((!names.is_empty()).then_some(Whereabouts { addresses: names, config: None }))
     }
 
     /// Tokens that have not expired.

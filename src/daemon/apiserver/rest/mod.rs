@@ -175,6 +175,8 @@ impl Api {
         if rbac::may(&self.ops.store, &asked.user, &want) {
             return Ok(());
         }
+        let (user, verb, resource) = (&asked.user.name, &want.verb, &want.resource);
+        tracing::debug!(user, verb, resource, namespace = want.namespace, "a request is forbidden");
         let name = if want.name.is_empty() { String::new() } else { format!(" \"{}\"", want.name) };
         let group = if want.group.is_empty() { String::new() } else { format!(".{}", want.group) };
         let message = format!("{}{group}{name} is forbidden: {}", want.resource, want.refusal(&asked.user));

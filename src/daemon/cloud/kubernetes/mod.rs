@@ -6,11 +6,13 @@
 
 mod acting;
 mod client;
+mod origin;
 mod resource;
 mod watch;
 
 pub(super) use acting::AsNode;
 pub(super) use client::{Kube, Patch};
+pub(super) use origin::Origin;
 pub(super) use resource::{Resource, path_of, segment};
 pub(super) use watch::{Event, Scope, follow};
 

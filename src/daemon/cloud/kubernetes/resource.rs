@@ -55,6 +55,19 @@ impl Resource {
         plural: "customresourcedefinitions",
         namespaced: false,
     };
+    pub const SERVICE: Resource = core("Service", "services", true);
+    pub const DEPLOYMENT: Resource = of("apps", "Deployment", "deployments", true);
+    pub const DAEMON_SET: Resource = of("apps", "DaemonSet", "daemonsets", true);
+    pub const POD_DISRUPTION_BUDGET: Resource =
+        of("policy", "PodDisruptionBudget", "poddisruptionbudgets", true);
+    pub const ROLE: Resource = of(RBAC, "Role", "roles", true);
+    pub const ROLE_BINDING: Resource = of(RBAC, "RoleBinding", "rolebindings", true);
+    pub const CLUSTER_ROLE: Resource = of(RBAC, "ClusterRole", "clusterroles", false);
+    pub const CLUSTER_ROLE_BINDING: Resource = of(RBAC, "ClusterRoleBinding", "clusterrolebindings", false);
+    pub const SELF_SUBJECT_ACCESS_REVIEW: Resource =
+        of("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", false);
+    pub const SUBJECT_ACCESS_REVIEW: Resource =
+        of("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", false);
     pub const DEVICE: Resource = device("Device", "devices");
     pub const DEVICE_MODEL: Resource = device("DeviceModel", "devicemodels");
     pub const DEVICE_STATUS: Resource = device("DeviceStatus", "devicestatuses");
@@ -96,6 +109,25 @@ impl Resource {
         })
     }
 
+    /// The resource of a kind that an installation consists of.
+    pub fn named(kind: &str) -> Option<Resource> {
+        const KINDS: [Resource; 12] = [
+            Resource::NAMESPACE,
+            Resource::SERVICE_ACCOUNT,
+            Resource::CONFIG_MAP,
+            Resource::SECRET,
+            Resource::SERVICE,
+            Resource::DEPLOYMENT,
+            Resource::POD_DISRUPTION_BUDGET,
+            Resource::ROLE,
+            Resource::ROLE_BINDING,
+            Resource::CLUSTER_ROLE,
+            Resource::CLUSTER_ROLE_BINDING,
+            Resource::CUSTOM_RESOURCE_DEFINITION,
+        ];
+        KINDS.into_iter().find(|resource| resource.kind == kind)
+    }
+
     /// `v1` or `group/version`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -135,6 +167,12 @@ pub(in crate::daemon::cloud) fn path_of(
         add(part);
     }
     path
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+const fn of(group: &'static str, kind: &'static str, plural: &'static str, namespaced: bool) -> Resource {
+    Resource { group, version: "v1", kind, plural, namespaced }
 }
 
 const fn device(kind: &'static str, plural: &'static str) -> Resource {

@@ -4,6 +4,7 @@
 //!
 //! kube-apiserver --HTTPS--> requests --frame--> tunnels --WebSocket--> node, and back as one response body
 
+mod door;
 mod exec;
 mod identity;
 mod requests;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tunnels::Tunnels;
 
+pub(super) use door::Door;
 pub use identity::KubeletAccess;
 pub(super) use identity::access;
 
@@ -34,6 +36,8 @@ type TlsSender = watch::Sender<Arc<rustls::ServerConfig>>;
 /// What the stream server is told once.
 pub(super) struct Config {
     pub stream: StreamConfig,
+    /// The cluster's own say about callers; `None`: files decide.
+    pub door: Option<Arc<Door>>,
     /// What nodes are shown and which are accepted.
     pub trust: watch::Receiver<Trust>,
     pub pods: Arc<Mutex<PodIndex>>,
@@ -44,6 +48,7 @@ pub(super) struct StreamModule {
     stream: TcpListener,
     tunnel: TcpListener,
     config: StreamConfig,
+    door: Option<Arc<Door>>,
     trust: watch::Receiver<Trust>,
     /// For the next handshake on each port; kept here so that a restart of the module goes on with it.
     stream_tls: (TlsSender, LiveTls),
@@ -62,12 +67,14 @@ fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
 
 /// Binds the ports and makes the module. Reads files.
 pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
-    let stream_tls = LiveTls::new(stream_tls(&config.stream)?);
+    let shown = stream_tls(&config.stream, config.door.as_deref(), &config.trust.borrow())?;
+    let stream_tls = LiveTls::new(shown);
     let tunnel_tls = LiveTls::new(tunnel_tls(&config.trust.borrow())?);
     Ok(StreamModule {
         stream: bind(config.stream.stream, "the kubelet API of the cloud")?,
         tunnel: bind(config.stream.tunnel, "the tunnel for nodes")?,
         config: config.stream,
+        door: config.door,
         trust: config.trust,
         stream_tls,
         tunnel_tls,
@@ -76,7 +83,14 @@ pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
     })
 }
 
-fn stream_tls(config: &StreamConfig) -> Result<Arc<rustls::ServerConfig>, Failure> {
+fn stream_tls(
+    config: &StreamConfig,
+    door: Option<&Door>,
+    trust: &Trust,
+) -> Result<Arc<rustls::ServerConfig>, Failure> {
+    if let Some(door) = door {
+        return server_config(&trust.identity, Clients::Required(&door.ca_pem));
+    }
     let own = identity::load(config)?;
     server_config(&own.identity, Clients::Required(&own.ca_pem))
 }
@@ -121,9 +135,17 @@ impl Module for StreamModule {
             let (pipes, to_run) = tokio::sync::mpsc::channel(64);
             crew.spawn(exec::serve(to_run, stop.clone()));
             let requests = Arc::new(requests::Requests { tunnels, pods: self.pods.clone(), pipes });
-            let at_stream = move |request, _caller| {
-                let requests = requests.clone();
-                async move { requests.answer(request).await }
+            let door = self.door.clone();
+            let at_stream = move |request: ::http::Request<_>, caller: Arc<http::Caller>| {
+                let (requests, door) = (requests.clone(), door.clone());
+                async move {
+                    if let Some(door) = door
+                        && let Some(refusal) = door.turns_away(&caller, request.method()).await
+                    {
+                        return refusal;
+                    }
+                    requests.answer(request).await
+                }
             };
             crew.spawn(http::serve(stream, self.stream_tls.1.clone(), stop.clone(), at_stream));
             ready.set();
@@ -146,13 +168,16 @@ impl StreamModule {
             tokio::select! {
                 () = stop.raised() => return,
                 Ok(()) = self.trust.changed() => {
-                    let new = tunnel_tls(&self.trust.borrow_and_update());
-                    retune(&self.tunnel_tls.0, new);
+                    let trust = self.trust.borrow_and_update().clone();
+                    retune(&self.tunnel_tls.0, tunnel_tls(&trust));
+                    if let Some(door) = &self.door {
+                        retune(&self.stream_tls.0, stream_tls(config, Some(door), &trust));
+                    }
                 }
                 _ = look.tick() => {
-                    if files.have_changed() {
-                        let config = config.clone();
-                        let new = tokio::task::spawn_blocking(move || stream_tls(&config)).await;
+                    if files.have_changed() && self.door.is_none() {
+                        let (config, trust) = (config.clone(), self.trust.borrow().clone());
+                        let new = tokio::task::spawn_blocking(move || stream_tls(&config, None, &trust)).await;
                         let broken = |_| Failure::new("KE-PKI-003", "the stream server's files cannot be read");
                         retune(&self.stream_tls.0, new.map_err(broken).and_then(|new| new));
                     }

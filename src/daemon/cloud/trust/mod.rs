@@ -60,6 +60,19 @@ pub(super) async fn establish(
     Ok(Trust { authority, accepted_pem, identity })
 }
 
+/// The authority that nodes will trust, before any cloud has run: for the installation.
+pub(super) async fn ensure_authority(kube: &Kube, hub: &HubConfig) -> Result<Arc<Authority>, Failure> {
+    ensure_namespace(kube).await?;
+    Ok(authority(kube, hub, None).await?.0)
+}
+
+/// Host names and addresses in the server's certificate, for commands.
+pub(super) async fn server_names(kube: &Kube) -> Result<Vec<String>, Status> {
+    let found = secret(kube, SERVER_SECRET).await?;
+    let der = found.as_ref().and_then(|secret| bytes(secret, SERVER_CERT)).unwrap_or_default();
+    Ok(names_of(&der).into_iter().filter(|name| name != "localhost").collect())
+}
+
 /// The authority as the Secret holds it, for commands.
 pub(super) async fn stored_authority(kube: &Kube) -> Result<Option<Authority>, Failure> {
     let found = secret(kube, CA_SECRET).await.map_err(|status| failed("the authority", &status))?;

@@ -20,13 +20,13 @@ pub(super) fn failed(what: &str, status: &Status) -> Failure {
 
 /// Makes the namespace when it is missing.
 pub(super) async fn ensure_namespace(kube: &Kube) -> Result<(), Failure> {
+    // A cloud that was installed may look at it and no more.
+    if kube.insist(LIMIT, || kube.get(Resource::NAMESPACE, None, NAMESPACE)).await.is_ok() {
+        return Ok(());
+    }
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     match kube.insist(LIMIT, || kube.create(Resource::NAMESPACE, None, &namespace)).await {
-        Err(status) if !status.already_exists() => {
-            // Without the right to create it, it may still be there.
-            let there = kube.get(Resource::NAMESPACE, None, NAMESPACE).await.is_ok();
-            if there { Ok(()) } else { Err(failed("its Secrets", &status)) }
-        }
+        Err(status) if !status.already_exists() => Err(failed("its Secrets", &status)),
         _ => Ok(()),
     }
 }

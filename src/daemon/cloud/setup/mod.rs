@@ -1,0 +1,97 @@
+//! Puts the control plane into a cluster and takes it out again, for `kedge init`, `kedge cloud reset` and the checks before
+//! both. What is applied is pure (`manifest`, `rights`, `neighbours`); `desk` reads and writes the API. It changes nothing on
+//! this machine: that is the commands' part.
+//!
+//! cmd/init -> document -> desk: findings -> apply -> access -> serves     cmd/cloud/reset -> desk: removal
+
+mod desk;
+mod manifest;
+mod neighbours;
+mod removal;
+mod review;
+mod rights;
+mod serving;
+
+pub use desk::{Applied, Purpose, Seen, SetupDesk};
+pub use manifest::{Mode, Wanted, objects, to_yaml};
+pub use neighbours::Neighbour;
+pub use removal::Removed;
+
+use super::trust::NAMESPACE;
+use crate::base::{Exit, Failure};
+use crate::config::cloud::{CloudConfig, MIN_CONFIG};
+use crate::config::set::lay_over;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::path::Path;
+
+/// The name of everything that is ours in a cluster.
+const NAME: &str = "kedge-cloud";
+/// Who owns the fields that are applied.
+const MANAGER: &str = "kedge";
+const LABEL_NAME: &str = "app.kubernetes.io/name";
+const LABEL_MANAGED: &str = "app.kubernetes.io/managed-by";
+
+/// Where a cloud on a machine of its own finds the API.
+pub const HOST_KUBECONFIG: &str = "/etc/kubeedge/cloud.kubeconfig";
+
+/// The image of this version.
+pub fn default_image() -> String {
+    format!("kedge:{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// cloudcore.yaml for a new cloud: the short form, these addresses, and what `--set` says over it. Addresses that are
+/// names go into the certificate as names.
+pub fn document(mode: Mode, advertise: &[String], settings: &Value) -> Result<(Value, CloudConfig), Failure> {
+    let mut document: Value = serde_yaml::from_str(MIN_CONFIG).map_err(|error| {
+        Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+            .because(error)
+            .exit(Exit::Configuration)
+    })?;
+    let (addresses, names): (Vec<&String>, Vec<&String>) =
+        advertise.iter().partition(|text| text.parse::<IpAddr>().is_ok());
+    let mut ours = json!({
+        "modules": {
+            "cloudHub": {"advertiseAddress": addresses, "dnsNames": names},
+            "cloudStream": {"enable": true},
+        },
+        "kedge": {"streamFromCluster": true},
+    });
+    if mode == Mode::Host {
+        ours["kubeAPIConfig"] = json!({"kubeConfig": HOST_KUBECONFIG});
+    }
+    lay_over(&mut document, &ours);
+    if settings.is_object() {
+        lay_over(&mut document, settings);
+    }
+    let loaded = CloudConfig::from_value(&document, "cloudcore.yaml with --set")?;
+    Ok((document, loaded.config))
+}
+
+/// The configuration without the files of this machine: in a cluster the cloud has none.
+fn without_files(config: &CloudConfig) -> crate::config::cloud::HubConfig {
+    let mut hub = config.hub.clone();
+    for path in [&mut hub.ca_file, &mut hub.ca_key_file, &mut hub.cert_file, &mut hub.key_file] {
+        *path = Path::new("").to_owned();
+    }
+    hub
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_lie_over_what_init_wants() {
+        let advertise = ["10.0.0.5".to_owned(), "cloud.example".to_owned()];
+        let settings = json!({"modules": {"cloudHub": {"websocket": {"port": 20000}}}});
+        let (document, config) = document(Mode::Host, &advertise, &settings).unwrap();
+        assert_eq!(config.hub.advertise, ["10.0.0.5"]);
+        assert_eq!(config.hub.dns_names, ["cloud.example"]);
+        assert_eq!(config.hub.websocket.port(), 20000);
+        assert!(config.stream.enabled && config.stream.from_cluster);
+        assert_eq!(document["kubeAPIConfig"]["kubeConfig"], HOST_KUBECONFIG);
+        let wrong = json!({"modules": {"cloudHub": {"tokenRefreshDuration": 0}}});
+        assert_eq!(super::document(Mode::Cluster, &[], &wrong).unwrap_err().exit, Exit::Configuration);
+    }
+}

@@ -1,0 +1,318 @@
+//! What is looked at before anything is written: the API, its version, the rights of whoever asks, a cloud that is there
+//! already, addresses, neighbours. Every check is made, whatever the others say; nothing is changed.
+
+use super::super::kubernetes::{Kube, Resource, meta};
+use super::manifest::{EDGE_ROLE, Mode};
+use super::neighbours::{self, Neighbour};
+use super::rights::{self, LOCAL, Right, rights_of};
+use super::{LABEL_MANAGED, MANAGER, NAME, NAMESPACE};
+use crate::host::check::{Finding, Group, State};
+use crate::model::Status;
+use serde_json::{Value, json};
+
+/// The oldest minor version of Kubernetes 1 that is supported.
+pub(super) const OLDEST: u32 = 30;
+
+/// A check of a cluster in which all is well; the verdicts below make another of it.
+pub(super) fn finding(code: &'static str, name: &'static str, seen: impl Into<String>) -> Finding {
+    Finding { group: Group::CloudLink, ..Finding::fine(code, name, seen) }
+}
+
+/// Other verdicts than that all is well.
+pub(super) trait Verdict {
+    /// Something that does not stop the installation.
+    fn warns(self, why: impl Into<String>, fix: impl Into<String>) -> Finding;
+    /// Something that stops it.
+    fn fails(self, why: impl Into<String>, fix: impl Into<String>) -> Finding;
+}
+
+impl Verdict for Finding {
+    fn warns(self, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+        Finding { state: State::Warning, why: why.into(), fix: fix.into(), ..self }
+    }
+
+    fn fails(self, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+        Finding { state: State::Failed, why: why.into(), fix: fix.into(), ..self }
+    }
+}
+
+/// Major and minor version, as the API says them.
+pub(super) fn version(answer: &Value) -> Finding {
+    let text = |field: &str| answer.get(field).and_then(Value::as_str).unwrap_or_default();
+    let digits = |text: &str| -> u32 {
+        text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0)
+    };
+    let finding = finding("KE-INIT-002", "Kubernetes version", text("gitVersion"));
+    let (major, minor) = (digits(text("major")), digits(text("minor")));
+    if major > 1 || (major == 1 && minor >= OLDEST) {
+        return finding;
+    }
+    finding.fails(
+        format!("kedge needs Kubernetes 1.{OLDEST} or newer"),
+        "upgrade the cluster, or run a cloud without one: `kedge cloud run --embedded`",
+    )
+}
+
+/// The rights that applying needs: each kind is read and applied.
+fn to_apply(mode: Mode, ha: bool, daemon_sets: bool) -> Vec<Right> {
+    let mut rights = Vec::new();
+    let mut applied = |group: &str, resource: &str, namespace: &str| {
+        for verb in ["get", "create", "patch"] {
+            rights.push(Right::new(verb, group, resource, namespace));
+        }
+    };
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    applied("apiextensions.k8s.io", "customresourcedefinitions", "");
+    applied("", "namespaces", "");
+    applied("", "serviceaccounts", NAMESPACE);
+    applied("", "configmaps", NAMESPACE);
+    applied(RBAC, "clusterroles", "");
+    applied(RBAC, "clusterrolebindings", "");
+    for local in LOCAL {
+        applied(RBAC, "roles", local.namespace);
+        applied(RBAC, "rolebindings", local.namespace);
+    }
+    if mode == Mode::Cluster {
+        applied("apps", "deployments", NAMESPACE);
+        applied("", "services", NAMESPACE);
+        if ha {
+            applied("policy", "poddisruptionbudgets", NAMESPACE);
+        }
+    }
+    for verb in ["get", "create"] {
+        rights.push(Right::new(verb, "", "secrets", NAMESPACE));
+    }
+    if mode == Mode::Host {
+        rights.push(Right::new("create", "", "serviceaccounts/token", NAMESPACE));
+    }
+    rights.push(Right::new("list", "", "nodes", ""));
+    rights.push(Right::new("list", "apps", "daemonsets", ""));
+    if daemon_sets {
+        rights.push(Right::new("patch", "apps", "daemonsets", ""));
+    }
+    rights
+}
+
+/// The rights that the cloud gets: Kubernetes lets nobody grant what he does not have, unless he may escalate.
+fn to_grant(dynamic: bool) -> Vec<Right> {
+    let mut rights = rights_of(&rights::everywhere(), "");
+    if dynamic {
+        rights.extend(rights_of(&rights::as_nodes(), ""));
+    }
+    for local in LOCAL {
+        rights.extend(rights_of(&(local.rules)(), local.namespace));
+    }
+    rights
+}
+
+async fn may(kube: &Kube, right: &Right) -> Result<bool, Status> {
+    let wanted = json!({
+        "verb": right.verb, "group": right.group, "resource": right.resource, "subresource": right.subresource,
+        "namespace": right.namespace, "name": right.name,
+    });
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": wanted}});
+    let answer = kube.create(Resource::SELF_SUBJECT_ACCESS_REVIEW, None, &review).await?;
+    Ok(answer.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))
+}
+
+/// Asks for every right that is needed.
+pub(super) async fn permissions(
+    kube: &Kube,
+    (mode, ha): (Mode, bool),
+    dynamic: bool,
+    daemon_sets: bool,
+) -> Finding {
+    let finding = |seen: String| self::finding("KE-INIT-003", "permissions", seen);
+    let asked = async {
+        if may(kube, &Right::new("*", "*", "*", "")).await? {
+            return Ok(finding("all rights".to_owned()));
+        }
+        let mut wanted = to_apply(mode, ha, daemon_sets);
+        let roles = |verb: &str| Right::new(verb, "rbac.authorization.k8s.io", "clusterroles", "");
+        if !(may(kube, &roles("escalate")).await? && may(kube, &roles("bind")).await?) {
+            wanted.extend(to_grant(dynamic));
+        }
+        let mut missing = Vec::new();
+        for right in &wanted {
+            if !may(kube, right).await? {
+                missing.push(right.to_string());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(finding(format!("{} rights, all granted", wanted.len())));
+        }
+        let seen = format!("{} of {} rights are missing", missing.len(), wanted.len());
+        Ok(finding(seen)
+            .fails(missing.join("; "), "use the kubeconfig of a cluster administrator: --kube-config FILE"))
+    };
+    asked.await.unwrap_or_else(|status: Status| {
+        finding("not known".to_owned()).fails(
+            format!("the API does not tell: {status}"),
+            "use the kubeconfig of a cluster administrator: --kube-config FILE",
+        )
+    })
+}
+
+/// A cloudcore of KubeEdge, and a cloud of ours.
+pub(super) async fn present(kube: &Kube) -> Finding {
+    let finding = |seen: String| self::finding("KE-INIT-005", "a cloud in this cluster", seen);
+    let mut found = Vec::new();
+    let listed =
+        kube.list(Resource::DEPLOYMENT, Some(NAMESPACE), "", |deployment| found.push(deployment)).await;
+    match listed {
+        Err(status) if status.is_not_found() => {}
+        Err(status) => {
+            return finding("not known".to_owned())
+                .warns(status.to_string(), "look with `kubectl -n kubeedge get deployments`");
+        }
+        Ok(_) => {}
+    }
+    let replicas = |it: &Value| it.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    let image = |it: &Value| {
+        let image = it.pointer("/spec/template/spec/containers/0/image").and_then(Value::as_str);
+        image.unwrap_or_default().to_owned()
+    };
+    let is_ours = |it: &Value| meta(it, "name") == NAME && label(it, LABEL_MANAGED) == MANAGER;
+    let theirs = found.iter().find(|it| {
+        let known = meta(it, "name") == "cloudcore" || label(it, "kubeedge") == "cloudcore";
+        known && !is_ours(it) && replicas(it) > 0
+    });
+    if let Some(it) = theirs {
+        let name = meta(it, "name");
+        return finding(format!("Deployment {NAMESPACE}/{name}, image {}", image(it))).fails(
+            "a cloudcore of KubeEdge serves nodes from this cluster; two would answer for the same nodes",
+            format!("`kubectl -n {NAMESPACE} scale deployment {name} --replicas=0`, then init again: nodes, devices and Secrets stay"),
+        );
+    }
+    match found.iter().find(|it| is_ours(it)) {
+        Some(it) => finding(format!("kedge, image {}: it is brought up to date", image(it))),
+        None => finding("none".to_owned()),
+    }
+}
+
+fn label<'a>(object: &'a Value, name: &str) -> &'a str {
+    let labels = object.get("metadata").and_then(|metadata| metadata.get("labels"));
+    labels.and_then(|labels| labels.get(name)).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A machine of the cluster that is no edge node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Machine {
+    pub host: String,
+    pub addresses: Vec<String>,
+    pub internal: Vec<String>,
+    pub control_plane: bool,
+}
+
+/// The cluster's own machines.
+pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
+    let mut found = Vec::new();
+    kube.list(Resource::NODE, None, "", |node| {
+        let labels = node.pointer("/metadata/labels").cloned().unwrap_or_default();
+        if labels.get(EDGE_ROLE).is_some() {
+            return;
+        }
+        let all = node.pointer("/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
+        let internal = all.iter().filter(|it| it["type"] == "InternalIP");
+        let host = labels["kubernetes.io/hostname"].as_str().unwrap_or_else(|| meta(&node, "name"));
+        found.push(Machine {
+            host: host.to_owned(),
+            addresses: all.iter().map(|it| text(it, "address")).collect(),
+            internal: internal.map(|it| text(it, "address")).collect(),
+            control_plane: labels.get("node-role.kubernetes.io/control-plane").is_some(),
+        });
+    })
+    .await?;
+    Ok(found)
+}
+
+/// The addresses of a cloud in the cluster when nobody names any: those of its only machine, or of the machines of its
+/// control plane for several replicas. Otherwise a person has to choose.
+pub(super) fn choose_addresses(machines: &[Machine], ha: bool) -> Result<Vec<String>, Vec<String>> {
+    let all = |of: &dyn Fn(&&Machine) -> bool| -> Vec<String> {
+        machines.iter().filter(of).filter_map(|it| it.internal.first().cloned()).collect()
+    };
+    let (every, planes) = (all(&|_| true), all(&|it| it.control_plane));
+    match (ha, every.len(), planes.len()) {
+        (false, 1, _) => Ok(every),
+        (false, _, 1) | (true, _, 3) => Ok(planes),
+        _ => Err(every),
+    }
+}
+
+/// DaemonSets of the cluster's network that would land on edge nodes.
+pub(super) async fn neighbours(kube: &Kube) -> Result<Vec<Neighbour>, Status> {
+    let mut found = Vec::new();
+    kube.list(Resource::DAEMON_SET, None, "", |set| found.extend(neighbours::of(&set))).await?;
+    found.sort_by(|a: &Neighbour, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    Ok(found)
+}
+
+/// What is said of them.
+pub(super) fn about_neighbours(found: &Result<Vec<Neighbour>, Status>, kept_off: bool) -> Finding {
+    let finding =
+        |seen: String| self::finding("KE-SCHED-001", "DaemonSets that would land on edge nodes", seen);
+    let found = match found {
+        Ok(found) => found,
+        Err(status) => {
+            return finding("not known".to_owned())
+                .warns(status.to_string(), "look with `kubectl get ds -A`");
+        }
+    };
+    if found.is_empty() {
+        return finding("none".to_owned());
+    }
+    let names: Vec<String> = found.iter().map(|it| format!("{}/{}", it.namespace, it.name)).collect();
+    if kept_off {
+        return finding(format!("{}: they will be kept off", names.join(", ")));
+    }
+    let commands: Vec<String> = found.iter().map(Neighbour::command).collect();
+    finding(names.join(", ")).warns(
+        "the cluster's own network does not work on edge nodes",
+        format!("init with --keep-daemonsets-off-edge, or: {}", commands.join("; ")),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        let of = |major: &str, minor: &str| version(&json!({"major": major, "minor": minor})).state;
+        assert_eq!(of("1", "30"), State::Fine);
+        assert_eq!(of("1", "32+"), State::Fine);
+        assert_eq!(of("2", "0"), State::Fine);
+        for (major, minor) in [("1", "29"), ("1", "9"), ("", ""), ("0", "99")] {
+            assert_eq!(of(major, minor), State::Failed, "{major}.{minor}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_chosen_only_where_there_is_no_choice() {
+        let machine = |ip: &str, control_plane| Machine {
+            host: ip.to_owned(),
+            addresses: vec![ip.to_owned()],
+            internal: vec![ip.to_owned()],
+            control_plane,
+        };
+        let (one, two) = (machine("10.0.0.1", true), machine("10.0.0.2", false));
+        assert_eq!(choose_addresses(std::slice::from_ref(&two), false), Ok(vec!["10.0.0.2".to_owned()]));
+        assert_eq!(choose_addresses(&[one.clone(), two.clone()], false), Ok(vec!["10.0.0.1".to_owned()]));
+        assert!(choose_addresses(&[two.clone(), two], false).is_err());
+        assert!(choose_addresses(std::slice::from_ref(&one), true).is_err());
+        assert_eq!(choose_addresses(&[one.clone(), one.clone(), one], true).map(|it| it.len()), Ok(3));
+        assert!(choose_addresses(&[], false).is_err());
+    }
+
+    #[test]
+    fn what_is_applied_is_asked_for() {
+        let rights = to_apply(Mode::Cluster, true, true);
+        let has = |text: &str| rights.iter().any(|right| right.to_string() == text);
+        assert!(has("patch poddisruptionbudgets.policy in kubeedge") && has("patch daemonsets.apps"));
+        assert!(has("create secrets in kubeedge") && !has("patch secrets in kubeedge"));
+        assert!(to_grant(true).len() > to_grant(false).len());
+    }
+}
