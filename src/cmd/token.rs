@@ -1,12 +1,16 @@
 //! `kedge token`: join tokens with a time limit, for a number of uses or for one node. They stand in the Secret
 //! `kubeedge/kedge-tokens`, from which every running cloud takes them within moments.
 
+mod batch;
+
 use super::DataDir;
-use crate::base::{Exit, Failure, Output, Term, now, write_atomic};
+use crate::base::{Exit, Failure, Output, Term, now};
 use crate::config::go_duration;
+use crate::config::join_file::is_host;
 use crate::daemon::cloud::TokenDesk;
-use crate::model::NodeName;
+use crate::model::{NodeName, parse_label};
 use crate::pki::{Grant, TokenEntry};
+use batch::{Order, Place};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,7 +38,7 @@ pub(super) struct Api {
 enum Deed {
     /// Make a token and print it
     #[command(
-        after_help = "Examples:\n  kedge token create\n  kedge token create --ttl 1h --uses 1 --node edge-7 --join-file join.json"
+        after_help = "Examples:\n  kedge token create --ttl 1h --uses 1 --node edge-7 --join-file edge-7.yaml\n  kedge token create --nodes nodes.csv --out join-files"
     )]
     Create {
         #[command(flatten)]
@@ -51,9 +55,23 @@ enum Deed {
         /// Let another machine take this node's name with it
         #[arg(long, requires = "node")]
         takeover: bool,
-        /// Write the token to this file, for its owner only, instead of printing it
+        /// Write all that a machine needs to join to this file, for its owner only, instead of printing the token
         #[arg(long, value_name = "FILE")]
         join_file: Option<PathBuf>,
+        /// Make one join file for each line `name[,label=value;label=value]` of this file
+        #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["node", "join_file"])]
+        nodes: Option<PathBuf>,
+        /// Where the join files of --nodes go
+        #[arg(long, value_name = "DIR", requires = "nodes")]
+        out: Option<PathBuf>,
+        /// A label of the node, for the join file; may be repeated
+        #[arg(long = "label", short, value_name = "NAME=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+        /// Addresses of the cloud for the join file [default: those that the cluster knows]
+        #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = host)]
+        cloud: Vec<String>,
+        #[command(flatten)]
+        ports: Ports,
         /// Check, and change nothing
         #[arg(long)]
         dry_run: bool,
@@ -82,6 +100,27 @@ enum Deed {
     },
 }
 
+/// Ports of the cloud, for a join file; without them, those that the cluster knows.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(super) struct Ports {
+    /// Port of the cloud's WebSocket, for the join file
+    #[arg(long, value_name = "PORT")]
+    pub(super) hub_port: Option<u16>,
+    /// Port of the cloud's certificate service, for the join file
+    #[arg(long, value_name = "PORT")]
+    pub(super) cert_port: Option<u16>,
+    /// Port of the cloud's tunnel, for the join file
+    #[arg(long, value_name = "PORT")]
+    pub(super) tunnel_port: Option<u16>,
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if is_host(text) {
+        return Ok(text.to_owned());
+    }
+    Err("an address or a host name is expected, without a port".to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let valid = go_duration(text).filter(|ttl| !ttl.is_zero() && ttl.as_secs() <= 10 * 365 * 86_400);
     valid.ok_or_else(|| "a duration such as 30m or 24h is expected, at most ten years".to_owned())
@@ -108,22 +147,28 @@ impl Api {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.deed {
-        Deed::Create { api, ttl, uses, node, takeover, join_file, dry_run } => {
-            let token = super::block_on(async move {
-                let desk = api.desk().await?;
-                if dry_run {
-                    return desk.list().await.map(|_| None);
-                }
-                desk.create(ttl, Grant { uses, node, takeover }).await.map(Some)
-            })?;
-            match (token, join_file) {
-                (None, _) => term.say("a token can be created; nothing was changed"),
-                (Some(token), Some(path)) => {
-                    write_atomic(&path, format!("{token}\n").as_bytes(), 0o600)?;
-                    term.say(&format!("the token is in {}", path.display()));
-                }
-                (Some(token), None) => term.data(&token),
-            }
+        Deed::Create {
+            api,
+            ttl,
+            uses,
+            node,
+            takeover,
+            join_file,
+            nodes,
+            out,
+            labels,
+            cloud,
+            ports,
+            dry_run,
+        } => {
+            let place = match (join_file, nodes, out) {
+                (_, Some(nodes), Some(out)) => Place::Each { nodes: batch::read(&nodes)?, out },
+                (Some(path), ..) => Place::File(path),
+                _ => Place::Print,
+            };
+            let grant = Grant { uses, node, takeover };
+            let order = Order { api, ttl, grant, place, labels: labels.into_iter().collect(), cloud, ports };
+            super::block_on(batch::create(order, dry_run, term))?;
         }
         Deed::List { api, output } => {
             let entries = super::block_on(async move { api.desk().await?.list().await })?;
