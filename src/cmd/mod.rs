@@ -18,6 +18,7 @@ mod exec;
 mod explain;
 mod gettoken;
 mod help;
+mod init;
 mod limits;
 mod man;
 mod meta;
@@ -68,6 +69,7 @@ enum Command {
     Explain(explain::Args),
     Gettoken(gettoken::Args),
     Help(help::Args),
+    Init(init::Args),
     Man(man::Args),
     Limits(limits::Args),
     Meta(meta::Args),
@@ -129,6 +131,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(args, term),
         Command::Gettoken(args) => gettoken::run(args, term),
         Command::Help(args) => help::run(args, term),
+        Command::Init(args) => init::run(args, term),
         Command::Man(args) => man::run(args, term),
         Command::Limits(args) => limits::run(args, term),
         Command::Meta(args) => meta::run(args, term),

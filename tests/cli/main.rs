@@ -16,6 +16,7 @@ mod hazards;
 mod help;
 mod hostile;
 mod house;
+mod init;
 mod kubectl;
 mod manual;
 mod mqtt_external;

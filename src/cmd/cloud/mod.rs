@@ -1,6 +1,7 @@
 //! `kedge cloud …`: the cloud daemon and its configuration.
 
 mod config;
+pub(super) mod reset;
 mod run;
 
 use crate::base::{Exit, Failure, Term};
@@ -20,11 +21,13 @@ pub struct Args {
 enum Command {
     Run(run::Args),
     Config(config::Args),
+    Reset(reset::Args),
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.command {
         Command::Run(args) => run::run(args, term),
         Command::Config(args) => config::run(args, term),
+        Command::Reset(args) => reset::run(args, term),
     }
 }

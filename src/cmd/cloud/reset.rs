@@ -1,0 +1,161 @@
+//! `kedge cloud reset` (and `kedge reset cloud`): takes the control plane out of a cluster and its service off this machine.
+//! It needs the cluster's name typed, carries on past errors, and never touches what belongs to an edge.
+
+use crate::base::{Exit, Failure, Term};
+use crate::daemon::cloud::setup::SetupDesk;
+use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+/// Take the control plane out of a cluster and off this machine
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge cloud reset --dry-run\n  kedge cloud reset --kube-config ~/.kube/config --yes-i-mean kubernetes"
+)]
+pub struct Args {
+    /// The cluster's kubeconfig [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The cluster's name, as the kubeconfig has it; without it, it is asked for
+    #[arg(long, visible_alias = "cluster-name", value_name = "NAME")]
+    yes_i_mean: Option<String>,
+    /// Also remove definitions with the objects under them, and a namespace that others use
+    #[arg(long)]
+    purge: bool,
+    /// Put back on this machine what others have changed since
+    #[arg(long)]
+    force: bool,
+    /// List what would be removed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn of_cloud(entry: &Entry) -> bool {
+    entry.deed.role() == Some(Role::Cloud)
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    crate::pki::install_crypto_provider();
+    super::super::block_on(reset(args, term))
+}
+
+fn kubeconfig(args: &Args) -> Option<PathBuf> {
+    let from_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
+    let from_env = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
+    args.kubeconfig.clone().or(from_env.or_else(from_home).filter(|path| path.is_file()))
+}
+
+async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
+    let here = Journal::read(Path::new(journal::DIR))?;
+    let here = here.iter().filter(|entry| of_cloud(entry)).count();
+    let desk = match kubeconfig(&args) {
+        Some(path) => Some(SetupDesk::open(&path).await?),
+        None => None,
+    };
+    let name = match &desk {
+        Some(desk) => desk.cluster().to_owned(),
+        None if here == 0 => {
+            return Err(Failure::new("KE-CLOUD-031", "there is no cluster to take the control plane out of")
+                .because("no kubeconfig was found, and nothing of a cloud was set up on this machine")
+                .fix("name the cluster's kubeconfig with --kube-config")
+                .exit(Exit::Configuration));
+        }
+        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    if args.dry_run {
+        return preview(&args, desk.as_ref(), term).await;
+    }
+    meant(&args, &name, desk.as_ref().map(SetupDesk::server))?;
+    let mut failures = Vec::new();
+    if here > 0 {
+        // First the service: it would make again what is removed.
+        let manner = if args.force { Manner::Thorough } else { Manner::Careful };
+        let journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
+        let undone = tokio::task::spawn_blocking(move || journal.undo(manner, of_cloud)).await;
+        let undone =
+            undone.map_err(|error| Failure::new("KE-RUN-003", "the undo broke off").because(error))?;
+        for done in &undone.done {
+            term.say(&format!("undone: {done}"));
+        }
+        failures.extend(undone.leftovers);
+    }
+    if let Some(desk) = &desk {
+        let removed = desk.remove(args.purge, false).await;
+        for done in &removed.done {
+            term.say(&format!("removed: {done}"));
+        }
+        tell_kept(&removed.kept, term);
+        failures.extend(removed.failed);
+    } else {
+        term.say("the cluster's part stays: no kubeconfig was found (--kube-config)");
+    }
+    for failure in &failures {
+        term.failure(failure);
+    }
+    if failures.is_empty() {
+        term.say("the control plane is gone; Nodes stay until you delete them");
+        return Ok(Exit::Done);
+    }
+    Err(Failure::new("KE-CLOUD-032", format!("{} things could not be removed", failures.len()))
+        .because(failures.first().map(|failure| failure.what.clone()).unwrap_or_default())
+        .fix("mend what is named above and run the same command again"))
+}
+
+fn tell_kept(kept: &[String], term: &Term) {
+    for kept in kept {
+        term.say(&format!("kept: {kept}"));
+    }
+    if !kept.is_empty() {
+        term.say("--purge removes what is kept, with your objects");
+    }
+}
+
+async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<Exit, Failure> {
+    let here = Journal::read(Path::new(journal::DIR))?;
+    for entry in here.iter().rev().filter(|entry| of_cloud(entry)) {
+        term.data(&format!("this machine: {entry}"));
+    }
+    if let Some(desk) = desk {
+        let removed = desk.remove(args.purge, true).await;
+        for line in &removed.done {
+            term.data(&format!("cluster {}: {line}", desk.cluster()));
+        }
+        tell_kept(&removed.kept, term);
+        if let Some(failure) = removed.failed.into_iter().next() {
+            return Err(failure);
+        }
+    }
+    term.say("nothing was changed");
+    Ok(Exit::Done)
+}
+
+/// Only who types the cluster's name means it.
+fn meant(args: &Args, name: &str, server: Option<&str>) -> Result<(), Failure> {
+    let typed = match &args.yes_i_mean {
+        Some(typed) => typed.clone(),
+        None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+            let place = server.map(|server| format!(" at {server}")).unwrap_or_default();
+            let question = format!(
+                "The control plane{place} goes, with its authority: every node has to join again. Type {name} to go on"
+            );
+            let answer =
+                dialoguer::Input::<String>::new().with_prompt(question).allow_empty(true).interact_text();
+            answer.map_err(|error| {
+                Failure::new("KE-TERM-002", "cannot ask").because(error).fix("use --yes-i-mean")
+            })?
+        }
+        None => String::new(),
+    };
+    if typed == name {
+        return Ok(());
+    }
+    let why = if typed.is_empty() {
+        format!("this takes the control plane out of cluster {name}, and nobody typed its name")
+    } else {
+        format!("the cluster is called {name}, not {typed}")
+    };
+    Err(Failure::new("KE-CLOUD-033", "nothing was removed")
+        .because(why)
+        .fix(format!("look with --dry-run first, then add --yes-i-mean {name}"))
+        .exit(Exit::Usage))
+}

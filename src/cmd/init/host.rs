@@ -1,0 +1,154 @@
+//! The cloud as a service of this machine: what is looked at before, the files it reads, and the service itself. Everything
+//! goes through the install journal, so that `kedge cloud reset` takes it back.
+
+use crate::base::{Failure, Term};
+use crate::config::Hidden;
+use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
+use crate::daemon::cloud::setup::{HOST_KUBECONFIG, Wanted};
+use crate::host::check::{Finding, Group};
+use crate::host::journal::{self, Change, Deed, Journal, Role};
+use crate::host::ports::{Holder, holder};
+use crate::host::service::{Manager, Service};
+use crate::host::{capabilities, facts};
+use std::path::{Path, PathBuf};
+
+/// Where the binary is put when it does not stand in a place of its own.
+const PROGRAM: &str = "/usr/local/bin/kedge";
+const KEPT: [&str; 4] = ["/usr/", "/opt/", "/bin/", "/var/lib/kedge/"];
+
+fn finding(code: &'static str, name: &'static str, seen: String) -> Finding {
+    Finding { group: Group::Host, ..Finding::fine(code, name, seen) }
+}
+
+fn failed(found: Finding, why: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { state: crate::host::check::State::Failed, why: why.into(), fix: fix.into(), ..found }
+}
+
+/// What is seen of this machine, and the address for nodes when none is given.
+pub(super) fn look(config: &CloudConfig, advertise: &[String]) -> (Vec<Finding>, Vec<String>) {
+    let mut findings = Vec::new();
+    let user = finding("KE-INIT-011", "rights on this machine", "root".to_owned());
+    findings.push(if capabilities::is_root() {
+        user
+    } else {
+        let user = Finding { seen: "not root".to_owned(), ..user };
+        failed(user, "the service and its files belong to root", "run the same command with sudo")
+    });
+    let own = facts::internal_ip(None);
+    let addresses = match advertise {
+        [] if own.is_loopback() => Vec::new(),
+        [] => vec![own.to_string()],
+        given => given.to_vec(),
+    };
+    let told = finding("KE-INIT-006", "addresses for nodes", addresses.join(", "));
+    findings.push(if addresses.is_empty() {
+        let told = Finding { seen: "none".to_owned(), ..told };
+        failed(told, "this machine has a loopback address only", "name one: --advertise-address IP")
+    } else {
+        told
+    });
+    findings.extend(ports(config));
+    (findings, addresses)
+}
+
+/// Every port that the cloud will listen on, with who holds it. Our own service may: it is restarted.
+fn ports(config: &CloudConfig) -> Vec<Finding> {
+    let ours = Journal::read(Path::new(journal::DIR)).unwrap_or_default();
+    let ours = ours.iter().any(|entry| entry.deed.role() == Some(Role::Cloud));
+    let mut wanted = vec![
+        ("the hub's port", config.hub.websocket.port()),
+        ("the certificate service's port", config.hub.https.port()),
+    ];
+    if config.stream.enabled {
+        wanted.push(("the kubelet API's port", config.stream.stream.port()));
+        wanted.push(("the tunnel's port", config.stream.tunnel.port()));
+    }
+    if config.router.enabled {
+        wanted.push(("the router's port", config.router.listen.port()));
+    }
+    let each = |(name, port): (&'static str, u16)| {
+        let found = finding("KE-PORT-001", name, format!("{port} is free"));
+        match holder(port) {
+            None => found,
+            Some(Holder { name: program, pid, .. }) if ours && program == "kedge" => Finding {
+                seen: format!("{port} is held by kedge (pid {pid}), which is brought up to date"),
+                ..found
+            },
+            Some(Holder { name: program, pid, .. }) => failed(
+                Finding { seen: format!("{port} is held by {program} (pid {pid})"), ..found },
+                "two programs cannot listen on one port",
+                format!("stop {program} (pid {pid}), or choose another port with --set"),
+            ),
+        }
+    };
+    wanted.into_iter().map(each).collect()
+}
+
+fn service(program: &Path) -> Service {
+    Service::cloud(program, Path::new(DEFAULT_PATH))
+}
+
+/// What would be made on this machine.
+pub(super) fn say(wanted: &Wanted, term: &Term) {
+    let manager = Manager::here();
+    let program = program();
+    let definition = manager.definition(&service(&program));
+    let port = wanted.config.hub.websocket.port();
+    term.say(&format!(
+        "on this machine: {DEFAULT_PATH}, {HOST_KUBECONFIG}, {} (service manager: {}), port {port}",
+        definition.path.display(),
+        manager.name()
+    ));
+}
+
+/// The binary that the service runs.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let stands = KEPT.iter().any(|place| own.starts_with(place));
+    if stands { own } else { PathBuf::from(PROGRAM) }
+}
+
+/// Writes files and service; tells what was set up. Can be repeated.
+pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failure> {
+    let mut journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
+    let program = program();
+    let read = || {
+        [program.as_path(), Path::new(DEFAULT_PATH), Path::new(HOST_KUBECONFIG)]
+            .map(|it| std::fs::read(it).ok())
+    };
+    let before = read();
+    let own = std::env::current_exe().unwrap_or_default();
+    if program != own {
+        let content = std::fs::read(&own).map_err(|error| {
+            Failure::new("KE-INIT-012", format!("cannot read {}", own.display())).because(error)
+        })?;
+        journal.apply(&Change::File { path: program.clone(), content, mode: 0o755 })?;
+    }
+    let text = serde_yaml::to_string(&wanted.document).unwrap_or_default();
+    let config = Change::File { path: DEFAULT_PATH.into(), content: text.into_bytes(), mode: 0o600 };
+    journal.apply(&config)?;
+    let access = Change::File {
+        path: HOST_KUBECONFIG.into(),
+        content: access.reveal().as_bytes().to_vec(),
+        mode: 0o600,
+    };
+    journal.apply(&access)?;
+    let service = service(&program);
+    let name = service.name.clone();
+    let manager = Manager::here();
+    // One that runs already and reads other files now has to be told; a new one has read them.
+    let stale = before != read() && manager.status(&name)?.running;
+    journal.apply(&Change::Service(service))?;
+    if stale {
+        manager.restart(&name)?;
+    }
+    journal.finish()?;
+    Ok(match manager {
+        Manager::Plain => {
+            format!("{name} runs without a service manager; its log: {}", manager.log_hint(&name))
+        }
+        Manager::Systemd | Manager::OpenRc => {
+            format!("{name} runs under {}; its log: {}", manager.name(), manager.log_hint(&name))
+        }
+    })
+}

@@ -1,0 +1,352 @@
+//! `kedge init`: the control plane, into a cluster or onto this machine. Looks at everything first, applies step by step,
+//! waits until the cloud serves, and prints the line with which a machine joins. Running it again brings it up to date.
+
+mod host;
+mod report;
+
+use crate::base::{Exit, Failure, Output, Steps, Term, write_atomic};
+use crate::config::cloud::{CloudConfig, DEFAULT_CONFIG};
+use crate::config::join_file::{JoinFile, JoinPorts, is_host};
+use crate::config::set::{assignments, lay_over};
+use crate::config::{Hidden, go_duration};
+use crate::daemon::cloud::TokenDesk;
+use crate::daemon::cloud::setup::{self, Applied, Mode, Purpose, Seen, SetupDesk, Wanted};
+use crate::host::check::{Finding, State};
+use crate::pki::{Authority, Grant};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Set up the control plane in a Kubernetes cluster or on this machine
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  kedge init --advertise-address 203.0.113.5\n  kedge init --mode host --kube-config ~/.kube/config --dry-run > cloud.yaml"
+)]
+pub struct Args {
+    /// The cluster's kubeconfig [default: $KUBECONFIG, then ~/.kube/config]
+    #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Addresses or names under which nodes reach the cloud, separated by commas
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = address)]
+    advertise_address: Vec<String>,
+    /// Where the cloud runs: as a Deployment in the cluster, or as a service of this machine
+    #[arg(long, value_enum, default_value = "cluster")]
+    mode: Place,
+    /// Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Three replicas on three machines
+    #[arg(long)]
+    ha: bool,
+    /// The container image of the cloud
+    #[arg(long, value_name = "IMAGE", default_value_t = setup::default_image())]
+    image: String,
+    /// Keep DaemonSets of the cluster's own network off edge nodes
+    #[arg(long)]
+    keep_daemonsets_off_edge: bool,
+    /// Take over fields that others manage, and go on beside a cloudcore
+    #[arg(long)]
+    force: bool,
+    /// Write a join file instead of printing a token
+    #[arg(long, value_name = "FILE")]
+    join_file: Option<PathBuf>,
+    /// How long to wait until the cloud serves; 0 does not wait
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = duration)]
+    wait: Duration,
+    /// Look at everything, print what would be applied, and change nothing
+    #[arg(long, short = 'd')]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// How to print what was done
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Place {
+    Cluster,
+    Host,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let valid = is_host(text);
+    valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| "an address or a host name is expected, without a port".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    go_duration(text).ok_or_else(|| "a duration such as 90s or 5m is expected".to_owned())
+}
+
+impl Args {
+    fn mode(&self) -> Mode {
+        match self.mode {
+            Place::Cluster => Mode::Cluster,
+            Place::Host => Mode::Host,
+        }
+    }
+
+    /// What `--set` says, in cloudcore.yaml's words. KubeEdge's chart puts the same keys below `cloudCore`.
+    fn settings(&self) -> Result<Value, Failure> {
+        let defaults: Value = serde_yaml::from_str(DEFAULT_CONFIG).unwrap_or_default();
+        let mut settings = Value::Object(Map::new());
+        for text in &self.set {
+            let text = text.replace("cloudCore.modules.", "modules.");
+            lay_over(&mut settings, &assignments(&defaults, &text)?);
+        }
+        Ok(settings)
+    }
+
+    fn kubeconfig(&self) -> Result<PathBuf, Failure> {
+        let from_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
+        let from_env = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
+        let path = self.kubeconfig.clone().or(from_env).or_else(from_home).unwrap_or_default();
+        if path.is_file() {
+            return Ok(path);
+        }
+        Err(Failure::new("KE-INIT-001", format!("there is no kubeconfig {}", path.display()))
+            .because("the control plane is put into a Kubernetes cluster")
+            .fix("name the cluster's with --kube-config; without a cluster, `kedge up` and `kedge cloud run --embedded` bring their own API")
+            .exit(Exit::Configuration))
+    }
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    crate::pki::install_crypto_provider();
+    let settings = args.settings()?;
+    // Wrong settings are told before anything is asked.
+    setup::document(args.mode(), &args.advertise_address, &settings)?;
+    if args.dry_run {
+        return dry(&args, &settings, term);
+    }
+    let kubeconfig = args.kubeconfig()?;
+    super::block_on(install(args, settings, kubeconfig, term))
+}
+
+/// Prints what would be applied. Without a cluster at hand nothing is looked at.
+fn dry(args: &Args, settings: &Value, term: &Term) -> Result<Exit, Failure> {
+    let (wanted, findings) = match args.kubeconfig() {
+        Err(failure) if args.kubeconfig.is_some() || args.advertise_address.is_empty() => {
+            return Err(failure);
+        }
+        Err(_) => {
+            term.say("there is no kubeconfig: the cluster was not looked at");
+            (plan(args, settings, &Seen::default())?, Vec::new())
+        }
+        Ok(kubeconfig) => super::block_on(async {
+            let desk = SetupDesk::open(&kubeconfig).await?;
+            let seen = look(args, settings, &desk).await?;
+            Ok((plan(args, settings, &seen)?, seen.findings))
+        })?,
+    };
+    report::findings(&findings, term);
+    let mut all = crate::model::resources::all_crds();
+    all.extend(setup::objects(&wanted));
+    term.data(setup::to_yaml(&all).trim_end());
+    if wanted.mode == Mode::Host {
+        host::say(&wanted, term);
+    }
+    term.say("nothing was changed; Secrets are made at the first start and are not shown");
+    Ok(if findings.iter().any(|it| it.state == State::Failed) { Exit::Preflight } else { Exit::Done })
+}
+
+/// Everything that can be known before anything is changed.
+async fn look(args: &Args, settings: &Value, desk: &SetupDesk) -> Result<Seen, Failure> {
+    let (_, config) = setup::document(args.mode(), &args.advertise_address, settings)?;
+    let purpose = Purpose {
+        mode: args.mode(),
+        ha: args.ha,
+        dynamic: config.dynamic,
+        keep_off: args.keep_daemonsets_off_edge,
+        advertise: &args.advertise_address,
+    };
+    let mut seen = desk.look(&purpose).await;
+    if args.mode == Place::Host {
+        let (findings, advertise) = host::look(&config, &args.advertise_address);
+        seen.findings.extend(findings);
+        seen.advertise = advertise;
+    }
+    if args.force {
+        for finding in &mut seen.findings {
+            // The operator has been told and goes on.
+            if finding.code == "KE-INIT-005" && finding.state == State::Failed {
+                finding.state = State::Warning;
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// What is to be there.
+fn plan(args: &Args, settings: &Value, seen: &Seen) -> Result<Wanted, Failure> {
+    let advertise = addresses(args, seen);
+    let (document, config) = setup::document(args.mode(), advertise, settings)?;
+    let hosts = seen.hosts.clone();
+    Ok(Wanted { mode: args.mode(), image: args.image.clone(), ha: args.ha, document, config, hosts })
+}
+
+fn addresses<'a>(args: &'a Args, seen: &'a Seen) -> &'a [String] {
+    if args.advertise_address.is_empty() { &seen.advertise } else { &args.advertise_address }
+}
+
+fn refused(findings: &[Finding]) -> Option<Failure> {
+    let failed: Vec<&Finding> = findings.iter().filter(|it| it.state == State::Failed).collect();
+    let first = failed.first()?;
+    let count = if failed.len() == 1 { "1 problem".to_owned() } else { format!("{} problems", failed.len()) };
+    let names: Vec<String> = failed.iter().map(|it| format!("{} ({})", it.name, it.code)).collect();
+    Some(
+        Failure::new("KE-INIT-010", format!("the preflight has found {count}; nothing was changed"))
+            .because(names.join(", "))
+            .fix(first.fix.clone())
+            .exit(Exit::Preflight),
+    )
+}
+
+/// Asks a person, where there is one.
+fn agreed(args: &Args, desk: &SetupDesk, term: &Term) -> Result<bool, Failure> {
+    if args.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    let question = format!("Set up kedge in cluster {} at {}?", desk.cluster(), desk.server());
+    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+    let agreed =
+        answer.map_err(|error| Failure::new("KE-TERM-002", "cannot ask").because(error).fix("use --yes"))?;
+    if !agreed {
+        term.say("nothing was changed");
+    }
+    Ok(agreed)
+}
+
+async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) -> Result<Exit, Failure> {
+    let mut steps = term.steps(if args.wait.is_zero() { 6 } else { 7 });
+    steps.begin("looking at the cluster");
+    let desk = SetupDesk::open(&kubeconfig).await?;
+    let seen = look(&args, &settings, &desk).await?;
+    steps.reached(&format!("looked at cluster {} ({})", desk.cluster(), desk.server()));
+    report::findings(&seen.findings, term);
+    if let Some(failure) = refused(&seen.findings) {
+        return Err(failure);
+    }
+    if !agreed(&args, &desk, term)? {
+        return Ok(Exit::Interrupted);
+    }
+    let wanted = plan(&args, &settings, &seen)?;
+    let (applied, authority) = apply(&args, &desk, &wanted, &mut steps).await?;
+    for neighbour in seen.neighbours.iter().filter(|_| args.keep_daemonsets_off_edge) {
+        desk.keep_off(neighbour).await?;
+        term.say(&format!(
+            "  {}/{} stays off edge nodes; back with: {}",
+            neighbour.namespace,
+            neighbour.name,
+            neighbour.undo_command()
+        ));
+    }
+    let addresses = addresses(&args, &seen);
+    if !args.wait.is_zero() {
+        steps.begin("waiting for the cloud to serve");
+        desk.serves(&wanted, addresses, &authority, args.wait).await?;
+        steps.reached(&format!("the cloud serves at {}", addresses.join(", ")));
+    }
+    steps.begin("making a join token");
+    let token = TokenDesk::open(&kubeconfig).await?.create(DAY, Grant::default()).await?;
+    steps.reached("a join token, valid for 24 hours and any number of nodes");
+    let line = invitation(&args, &wanted.config, addresses, &token, &authority)?;
+    let done = report::Done {
+        cluster: desk.cluster(),
+        mode: if args.mode == Place::Host { "host" } else { "cluster" },
+        addresses,
+        objects: &applied,
+        kept_off: if args.keep_daemonsets_off_edge { &seen.neighbours } else { &[] },
+        join: &line,
+    };
+    report::done(&done, args.output, term)?;
+    Ok(Exit::Done)
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn apply(
+    args: &Args,
+    desk: &SetupDesk,
+    wanted: &Wanted,
+    steps: &mut Steps,
+) -> Result<(Vec<Applied>, Arc<Authority>), Failure> {
+    steps.begin("applying definitions");
+    let mut applied = desk.definitions(args.force).await?;
+    steps.reached("the API serves KubeEdge's definitions");
+    steps.begin("applying namespace and rights");
+    // The authority needs the namespace; what runs needs the authority.
+    let objects = setup::objects(wanted);
+    let (first, rest): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(|it| !runs(it));
+    for object in first {
+        applied.push(desk.apply(object, args.force).await?);
+    }
+    steps.reached("namespace kubeedge, rights and configuration");
+    steps.begin("making the authority");
+    let authority = desk.authority(wanted).await?;
+    steps.reached(&format!("the authority of this cloud, sha256 {}", authority.hash()));
+    match wanted.mode {
+        Mode::Cluster => {
+            steps.begin("applying the Deployment");
+            for object in rest {
+                applied.push(desk.apply(object, args.force).await?);
+            }
+            steps.reached("the Deployment is applied");
+        }
+        Mode::Host => {
+            steps.begin("setting up the service");
+            let access = desk.access().await?;
+            let (owned, access) = (wanted.clone(), Hidden::new(access));
+            let installed = tokio::task::spawn_blocking(move || host::install(&owned, &access)).await;
+            let told = installed
+                .map_err(|error| Failure::new("KE-RUN-003", "the service was not set up").because(error))??;
+            steps.reached(&told);
+        }
+    }
+    Ok((applied, authority))
+}
+
+fn runs(object: &Value) -> bool {
+    ["Deployment", "Service", "PodDisruptionBudget"].iter().any(|kind| object["kind"] == *kind)
+}
+
+/// The command with which a machine joins; a join file is written where one is wanted.
+fn invitation(
+    args: &Args,
+    config: &CloudConfig,
+    addresses: &[String],
+    token: &str,
+    authority: &Authority,
+) -> Result<String, Failure> {
+    let ports = JoinPorts {
+        websocket: config.hub.websocket.port(),
+        quic: 0,
+        https: config.hub.https.port(),
+        tunnel: config.stream.tunnel.port(),
+    };
+    if let Some(path) = &args.join_file {
+        let file = JoinFile {
+            addresses: addresses.to_vec(),
+            ports,
+            token: Hidden::new(token),
+            ca_hash: authority.hash(),
+            node: None,
+            labels: BTreeMap::new(),
+        };
+        write_atomic(path, file.render().as_bytes(), 0o600)?;
+        return Ok(format!("kedge join --join-file {}", path.display()));
+    }
+    let host = addresses.first().map(String::as_str).unwrap_or_default();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let mut line = format!("kedge join --cloudcore-ipport {host}:{} --token {token}", ports.websocket);
+    if ports.https != JoinPorts::default().https {
+        line += &format!(" --certport {}", ports.https);
+    }
+    Ok(line)
+}

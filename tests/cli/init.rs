@@ -1,0 +1,658 @@
+//! `kedge init` and `kedge cloud reset`: a control plane comes, serves with no more rights than it has to have, and goes.
+
+use crate::support::house::{House, KUBECONFIG};
+use crate::support::machine::free_ports;
+use crate::support::world::World;
+use crate::support::{Run, eventually, kedge, run};
+use bytes::Bytes;
+use http_body_util::Full;
+use kedge::link::{Endpoint, fetch};
+use kedge::pki::{Identity, client_config, install_crypto_provider, unverified_client_config};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+const ACCOUNT: &str = "kedge-cloud";
+
+/// Flags that put the control plane of a world's API where the world's own cloud serves already.
+fn flags(world: &World) -> Vec<String> {
+    let p = world.ports;
+    let ports = format!(
+        "modules.cloudHub.websocket.port={},modules.cloudHub.https.port={},modules.cloudStream.streamPort={},modules.cloudStream.tunnelPort={}",
+        p.hub, p.cert, p.stream, p.tunnel
+    );
+    let config = world.kubeconfig().display().to_string();
+    ["--kube-config", &config, "--advertise-address", "127.0.0.1", "--set", &ports]
+        .map(str::to_owned)
+        .to_vec()
+}
+
+fn init(world: &World, extra: &[&str]) -> Run {
+    let flags = flags(world);
+    let mut args = vec!["init", "--yes", "--wait", "30s"];
+    args.extend(flags.iter().map(String::as_str));
+    args.extend(extra);
+    kedge(&args)
+}
+
+fn outcomes(run: &Run) -> Vec<String> {
+    run.assert_status(0);
+    let done: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&done["apiVersion"], &done["kind"]), (&json!("kedge.io/v1"), &json!("Installation")));
+    let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
+    let objects = done["objects"].as_array().unwrap().iter();
+    objects.map(|it| format!("{} {} {}", text(it, "kind"), text(it, "name"), text(it, "outcome"))).collect()
+}
+
+const KUBE_PROXY: &str = r#"
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: kube-proxy, namespace: kube-system}
+spec:
+  selector: {matchLabels: {k8s-app: kube-proxy}}
+  template:
+    metadata: {labels: {k8s-app: kube-proxy}}
+    spec:
+      nodeSelector: {kubernetes.io/os: linux}
+      containers: [{name: kube-proxy, image: kube-proxy}]
+"#;
+
+fn affinity(world: &World) -> Value {
+    world.get(&["daemonset", "kube-proxy", "-n", "kube-system"])["spec"]["template"]["spec"]["affinity"]
+        .clone()
+}
+
+#[test]
+fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
+    let world = World::new("init");
+    let _cloud = world.cloud();
+    world.apply(KUBE_PROXY);
+
+    let told = init(&world, &[]);
+    told.assert_status(0);
+    let line = told.stdout.trim();
+    assert!(
+        line.starts_with(&format!("kedge join --cloudcore-ipport 127.0.0.1:{} --token ", world.ports.hub))
+            && line.ends_with(&format!(" --certport {}", world.ports.cert))
+            && line.lines().count() == 1,
+        "{told:?}"
+    );
+    let patch = "kubectl -n kube-system patch daemonset kube-proxy --type merge -p '";
+    assert!(
+        told.stderr.contains("warn  DaemonSets that would land on edge nodes: kube-system/kube-proxy"),
+        "{told:?}"
+    );
+    assert!(told.stderr.contains(patch), "{told:?}");
+    assert!(affinity(&world).is_null(), "nothing is changed that nobody asked for");
+
+    // What runs in the cluster is held to it: three replicas apart from each other, not on edge nodes, no root.
+    let again = init(&world, &["--ha", "--keep-daemonsets-off-edge", "-o", "json"]);
+    let outcomes_of_ha = outcomes(&again);
+    assert!(
+        outcomes_of_ha.contains(&"PodDisruptionBudget kedge-cloud created".to_owned()),
+        "{outcomes_of_ha:?}"
+    );
+    assert!(outcomes_of_ha.contains(&"Deployment kedge-cloud changed".to_owned()), "{outcomes_of_ha:?}");
+    let deployment = world.get(&["deployment", "kedge-cloud", "-n", "kubeedge"]);
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(deployment["spec"]["replicas"], 3);
+    assert_eq!(pod["serviceAccountName"], ACCOUNT);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert!(
+        pod["affinity"]
+            .to_string()
+            .contains(r#"{"key":"node-role.kubernetes.io/edge","operator":"DoesNotExist"}"#)
+    );
+    assert!(affinity(&world).to_string().contains("node-role.kubernetes.io/edge"));
+    assert!(told.stderr.contains("the cloud serves at 127.0.0.1"), "{told:?}");
+
+    // A third time nothing is left to do.
+    let third = outcomes(&init(&world, &["--ha", "--keep-daemonsets-off-edge", "-o", "json"]));
+    assert!(third.iter().all(|it| it.ends_with(" unchanged")), "{third:?}");
+
+    // Somebody's own change is not overwritten unless that is meant.
+    let patch = r#"{"spec":{"replicas":2}}"#;
+    world.kubectl_ok(&[
+        "patch",
+        "deployment",
+        "kedge-cloud",
+        "-n",
+        "kubeedge",
+        "--type",
+        "merge",
+        "-p",
+        patch,
+    ]);
+    let held = init(&world, &["--ha"]);
+    held.assert_status(1);
+    assert!(held.stderr.contains("KE-INIT-009") && held.stderr.contains(".spec.replicas"), "{held:?}");
+    outcomes(&init(&world, &["--ha", "--force", "-o", "json"]));
+    assert_eq!(world.get(&["deployment", "kedge-cloud", "-n", "kubeedge"])["spec"]["replicas"], 3);
+
+    take_out(&world);
+}
+
+fn reset(world: &World, args: &[&str]) -> Run {
+    let config = world.kubeconfig().display().to_string();
+    kedge(&[&["cloud", "reset", "--kube-config", &config], args].concat())
+}
+
+fn take_out(world: &World) {
+    world.apply("apiVersion: devices.kubeedge.io/v1beta1\nkind: DeviceModel\nmetadata: {name: mine}\nspec: {properties: []}\n");
+    let there = || world.kubectl(&["get", "clusterrole", ACCOUNT]).status == 0;
+    let cluster = world.kubectl_ok(&["config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"]);
+
+    // Only who types the name means it.
+    for args in [&[][..], &["--yes-i-mean", "another"]] {
+        let refused = reset(world, args);
+        refused.assert_status(2);
+        assert!(refused.stderr.contains("KE-CLOUD-033") && refused.stderr.contains(&cluster), "{refused:?}");
+    }
+    let dry = reset(world, &["--dry-run"]);
+    dry.assert_status(0);
+    assert!(
+        dry.stdout.contains("ClusterRole kedge-cloud")
+            && dry.stdout.contains("DaemonSet kube-system/kube-proxy"),
+        "{dry:?}"
+    );
+    assert!(there());
+
+    let done = reset(world, &["--yes-i-mean", &cluster]);
+    done.assert_status(0);
+    assert!(
+        done.stderr
+            .contains("kept: CustomResourceDefinition devicemodels.devices.kubeedge.io: 1 object of yours"),
+        "{done:?}"
+    );
+    assert!(!there());
+    assert!(affinity(world).is_null(), "{}", affinity(world));
+    assert_eq!(world.kubectl_ok(&["get", "devicemodel", "mine", "-o", "name"]).lines().count(), 1);
+    for kind in ["deployment", "service", "serviceaccount", "configmap"] {
+        eventually(&format!("the {kind} is gone"), SOON, || {
+            match world.kubectl(&["get", kind, ACCOUNT, "-n", "kubeedge"]).status {
+                0 => Err("there"),
+                _ => Ok(()),
+            }
+        });
+    }
+    reset(world, &["--yes-i-mean", &cluster, "--purge"]).assert_status(0);
+    eventually("the definitions are gone", SOON, || {
+        match world.kubectl(&["get", "crd", "devicemodels.devices.kubeedge.io"]).status {
+            0 => Err("there"),
+            _ => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn a_dry_run_prints_what_kubectl_applies_and_changes_nothing() {
+    let world = World::new("init-dry");
+    let _cloud = world.cloud();
+    let dry =
+        init(&world, &["--dry-run", "--ha", "--set", "cloudCore.modules.dynamicController.enable=true"]);
+    dry.assert_status(0);
+    assert!(!dry.stdout.contains("kind: Secret") && dry.stdout.contains("kedge-cloud-as-nodes"), "{dry:?}");
+    assert_ne!(world.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
+    world.apply(&dry.stdout);
+    for object in ["clusterrole/kedge-cloud", "crd/devices.devices.kubeedge.io"] {
+        world.kubectl_ok(&["get", object]);
+    }
+    world.kubectl_ok(&["get", "deployment/kedge-cloud", "poddisruptionbudget/kedge-cloud", "-n", "kubeedge"]);
+    // Without a cluster at hand the same is printed, and nothing is looked at.
+    let mut alone = std::process::Command::new(crate::support::binary());
+    alone.args(["init", "--dry-run", "--advertise-address", "203.0.113.5"]);
+    alone.env("HOME", &world.dir).env_remove("KUBECONFIG");
+    let alone: Run = alone.output().unwrap().into();
+    alone.assert_status(0);
+    assert!(alone.stderr.contains("was not looked at") && alone.stdout.contains("203.0.113.5"), "{alone:?}");
+}
+
+/// A kubeconfig like the world's with another user or server.
+fn kubeconfig(world: &World, name: &str, edit: impl Fn(&mut Value)) -> PathBuf {
+    let mut config: Value =
+        serde_json::from_str(&world.kubectl_ok(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    edit(&mut config);
+    let path = world.dir.join(name);
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
+}
+
+/// A token of a service account.
+fn token(world: &World, namespace: &str, account: &str) -> String {
+    let request = world.dir.join("token-request.json");
+    std::fs::write(&request, r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}"#)
+        .unwrap();
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+    let answer = world.kubectl_ok(&["create", "--raw", &path, "-f", request.to_str().unwrap()]);
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    answer["status"]["token"].as_str().unwrap().to_owned()
+}
+
+/// An API server that says only which version it is.
+fn old_api() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let body = r#"{"major":"1","minor":"27+","gitVersion":"v1.27.9"}"#;
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            drop((&stream).write_all((head + body).as_bytes()));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn init_with(config: &Path, extra: &[&str]) -> Run {
+    let config = config.display().to_string();
+    kedge(&[&["init", "--yes", "--kube-config", &config, "--advertise-address", "127.0.0.1"], extra].concat())
+}
+
+#[track_caller]
+fn refused(run: &Run, status: i32, words: &[&str]) {
+    run.assert_status(status);
+    for word in words {
+        assert!(run.stderr.contains(word), "{word} in {run:?}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_before_anything_is_changed() {
+    let world = World::new("init-refused");
+    let _cloud = world.cloud();
+    let absent = world.dir.join("absent");
+    refused(&init_with(&absent, &[]), 3, &["KE-INIT-001", "--kube-config"]);
+    let nonsense = world.dir.join("nonsense");
+    std::fs::write(&nonsense, "clusters: 5").unwrap();
+    refused(&init_with(&nonsense, &[]), 3, &["KE-KUBE-003", "nonsense"]);
+    std::fs::write(&nonsense, "apiVersion: v1\nkind: Config\ncurrent-context: x\n").unwrap();
+    refused(&init_with(&nonsense, &[]), 3, &["KE-KUBE-003", "\"x\" is not in it"]);
+
+    let [nobody] = free_ports();
+    let server =
+        |url: String| move |config: &mut Value| config["clusters"][0]["cluster"] = json!({"server": url});
+    let silent = kubeconfig(&world, "silent", server(format!("https://127.0.0.1:{nobody}")));
+    refused(&init_with(&silent, &[]), 4, &["KE-INIT-001", "does not answer"]);
+    let old = kubeconfig(&world, "old", |config| {
+        server(old_api())(config);
+        config["users"][0]["user"] = json!({});
+    });
+    refused(
+        &init_with(&old, &[]),
+        10,
+        &["FAIL  Kubernetes version: v1.27.9", "1.30 or newer", "KE-INIT-002"],
+    );
+
+    // A user without rights hears which ones are missing, and nothing is written.
+    let weak = token(&world, "default", "default");
+    let weak = kubeconfig(&world, "weak", |config| config["users"][0]["user"] = json!({"token": weak}));
+    let words = [
+        "KE-INIT-003",
+        "patch customresourcedefinitions.apiextensions.k8s.io",
+        "create secrets in kubeedge",
+        "create nodes",
+    ];
+    refused(&init_with(&weak, &[]), 10, &words);
+    assert_ne!(world.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
+
+    refused(&init(&world, &["--set", "modules.cloudHub.nodeLimitt=5"]), 2, &["KE-CONFIG-003", "nodeLimit"]);
+    refused(
+        &init(&world, &["--set", "modules.cloudHub.tokenRefreshDuration=0"]),
+        3,
+        &["tokenRefreshDuration"],
+    );
+    refused(&init(&world, &["--advertise-address", "a:1"]), 2, &["without a port"]);
+
+    // Two clouds for the same nodes are one too many.
+    world.apply("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cloudcore, namespace: kubeedge}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: \"kubeedge/cloudcore:v1.23.1\"}]}\n");
+    let words =
+        ["KE-INIT-005", "image kubeedge/cloudcore:v1.23.1", "scale deployment cloudcore --replicas=0"];
+    refused(&init(&world, &[]), 10, &words);
+
+    // A port that is held on this machine.
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let set = format!("modules.cloudHub.https.port={port}");
+    let taken = init(&world, &["--mode", "host", "--dry-run", "--set", &set]);
+    let pid = std::process::id().to_string();
+    refused(&taken, 10, &["FAIL  the certificate service's port", &pid, "KE-PORT-001"]);
+}
+
+/// A cloud of its own with a service account's rights only.
+struct Held {
+    dir: PathBuf,
+    hub: u16,
+    cert: u16,
+    stream: u16,
+    tunnel: u16,
+    mqtt: u16,
+}
+
+impl Held {
+    fn new(world: &World) -> Held {
+        let [hub, cert, stream, tunnel, mqtt] = free_ports();
+        let dir = world.dir.join("held");
+        std::fs::create_dir_all(&dir).unwrap();
+        Held { dir, hub, cert, stream, tunnel, mqtt }
+    }
+
+    fn config(&self, access: &Path) -> PathBuf {
+        let at = |path: &str| self.dir.join(path).display().to_string();
+        let config = json!({
+            "kubeAPIConfig": {"kubeConfig": access},
+            "modules": {
+                "cloudHub": {
+                    "advertiseAddress": ["127.0.0.1"],
+                    "tlsCAFile": at("ca/rootCA.crt"), "tlsCAKeyFile": at("ca/rootCA.key"),
+                    "tlsCertFile": at("certs/server.crt"), "tlsPrivateKeyFile": at("certs/server.key"),
+                    "websocket": {"port": self.hub}, "https": {"port": self.cert},
+                },
+                "cloudStream": {"enable": true, "streamPort": self.stream, "tunnelPort": self.tunnel,
+                    "tlsStreamCAFile": at("ca/streamCA.crt"), "tlsStreamCertFile": at("certs/stream.crt"),
+                    "tlsStreamPrivateKeyFile": at("certs/stream.key")},
+                "taskManager": {"enable": true},
+                "router": {"enable": false},
+            },
+            "kedge": {"dataDir": at("data"), "streamFromCluster": true},
+        });
+        let path = self.dir.join("cloudcore.yaml");
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
+    fn edge_line(&self, world: &World, token: &str) -> Vec<String> {
+        let line = format!(
+            "edge run --data-dir {} --node edge-1 --cloud 127.0.0.1 --hub-port {} --cert-port {} --tunnel-port {} --mqtt-port {} --token {token}",
+            world.data_dir().display(),
+            self.hub,
+            self.cert,
+            self.tunnel,
+            self.mqtt
+        );
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    /// The log of a pod, asked for as the API server asks.
+    fn log(&self, identity: Option<&Identity>, path: &str) -> Result<(u16, String), String> {
+        let tls = match identity {
+            Some(_) => {
+                let ca = std::fs::read_to_string(self.dir.join("ca.pem")).unwrap();
+                client_config(&ca, identity).unwrap()
+            }
+            None => unverified_client_config().unwrap(),
+        };
+        let endpoint = Endpoint { host: "127.0.0.1".to_owned(), port: self.stream };
+        let request = http::Request::get(path).body(Full::<Bytes>::default()).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(fetch(&endpoint, tls, request, 1 << 20, Duration::from_secs(20)));
+        let (status, body) = answer.map_err(|error| error.to_string())?;
+        Ok((status.as_u16(), String::from_utf8_lossy(&body).into_owned()))
+    }
+}
+
+const WORK: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: app}
+data: {greeting: hello}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      nodeName: edge-1
+      containers:
+      - {name: main, image: "kedge.local/busybox:1", command: [sh, -c, "echo done"]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: app}
+spec:
+  nodeName: edge-1
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: kedge.local/busybox:1
+    command: [sh, -c, "echo said $GREETING; exec sleep 100000"]
+    env: [{name: GREETING, valueFrom: {configMapKeyRef: {name: app, key: greeting}}}]
+---
+apiVersion: operations.kubeedge.io/v1alpha2
+kind: ImagePrePullJob
+metadata: {name: pull}
+spec:
+  imagePrePullTemplate:
+    images: ["kedge.local/busybox:1"]
+    nodeNames: [edge-1]
+    timeoutSeconds: 60
+"#;
+
+/// Every line in which the API says that it refused the cloud's account.
+fn forbidden(world: &World) -> Vec<String> {
+    let log = std::fs::read_to_string(world.dir.join("cloud.err")).unwrap();
+    let ours = format!("system:serviceaccount:kubeedge:{ACCOUNT}");
+    log.lines()
+        .filter(|line| line.contains("a request is forbidden") && line.contains(&ours))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_cloud_does_all_its_work_with_the_rights_of_its_role_alone() {
+    install_crypto_provider();
+    let world = World::new("init-rights");
+    let _api = world.cloud();
+    init(&world, &[]).assert_status(0);
+    // The Deployment would be another cloud in this cluster, which has no machine for it; only the rights are wanted.
+    let held = Held::new(&world);
+    let access = token(&world, "kubeedge", ACCOUNT);
+    let access =
+        kubeconfig(&world, "held.kubeconfig", |config| config["users"][0]["user"] = json!({"token": access}));
+    let line = ["cloud", "run", "--config", held.config(&access).to_str().unwrap()].map(str::to_owned);
+    let mut cloud = world.start("held", &line);
+    cloud.wait_for("ready", SOON);
+    let token = world.kedge(&["gettoken"]).stdout.trim().to_owned();
+    let _edge = world.start("edge", &held.edge_line(&world, &token));
+    world.wait_value(&["node", "edge-1"], "/metadata/name", &json!("edge-1"), SOON);
+    eventually("edge-1 is Ready", SOON, || {
+        let status = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        let got = world.kubectl(&["get", "node", "edge-1", "-o", status]);
+        if got.stdout == "True" { Ok(()) } else { Err(got) }
+    });
+
+    world.apply(WORK);
+    world.apply(crate::devices::THERMOMETER);
+    world.wait_value(&["pod", "app"], "/status/phase", &json!("Running"), SOON);
+    world.wait_value(&["job", "once"], "/status/succeeded", &json!(1), SOON);
+    // There is no registry, so the image cannot be pulled anew; that the node said so is written all the same.
+    world.wait_value(&["imageprepulljob", "pull"], "/status/phase", &json!("Failure"), SOON);
+    crate::devices::known(&world, "t1");
+    let topic = "$hw/events/device/default/t1/twin/update";
+    let twin = r#"{"event_id":"e1","timestamp":1,"twin":{"temperature":{"actual":{"value":"21.5"},"metadata":{"type":"float"}}}}"#;
+    eventually("the twin reaches the cloud", SOON, || {
+        let port = held.mqtt.to_string();
+        run("mosquitto_pub", &["-p", &port, "-t", topic, "-m", twin, "-q", "1"]).assert_status(0);
+        match crate::devices::reported(&world, "t1", "temperature") {
+            Some(value) if value == "21.5" => Ok(()),
+            other => Err(other),
+        }
+    });
+    let patch = r#"{"data":{"greeting":"bye"}}"#;
+    world.kubectl_ok(&["patch", "configmap", "app", "--type", "merge", "-p", patch]);
+    logs(&world, &held);
+    world.kubectl_ok(&["delete", "pod", "app"]);
+    world.kubectl_ok(&["delete", "device", "t1"]);
+
+    let refused = forbidden(&world);
+    assert!(refused.is_empty(), "the role lacks:\n{}", refused.join("\n"));
+    // And the log would tell: one thing that is not allowed stands there at once.
+    let config = access.display().to_string();
+    assert_ne!(run("kubectl", &["--kubeconfig", &config, "get", "deployments", "-n", "default"]).status, 0);
+    assert!(!forbidden(&world).is_empty());
+    // The role is no more than that: others' Secrets are not its to write.
+    for wish in [
+        &["create", "secrets", "-n", "default"][..],
+        &["delete", "nodes"],
+        &["impersonate", "users"],
+        &["update", "clusterroles"],
+    ] {
+        let args = [&["--kubeconfig", &config, "auth", "can-i"], wish].concat();
+        assert!(run("kubectl", &args).stdout.starts_with("no"), "{wish:?}");
+    }
+}
+
+/// Whom the cluster's authority vouches for and who may reach nodes reads logs; nobody else does.
+fn logs(world: &World, held: &Held) {
+    use base64::Engine;
+    let config: Value =
+        serde_json::from_str(&world.kubectl_ok(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    let pem = |pointer: &str| {
+        let text = config.pointer(pointer).and_then(Value::as_str).unwrap();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap()
+    };
+    let admin = Identity {
+        cert_pem: pem("/users/0/user/client-certificate-data"),
+        key_pem: pem("/users/0/user/client-key-data"),
+    };
+    let secret = world.get(&["secret", "casecret", "-n", "kubeedge"]);
+    let der =
+        base64::engine::general_purpose::STANDARD.decode(secret["data"]["cadata"].as_str().unwrap()).unwrap();
+    std::fs::write(held.dir.join("ca.pem"), kedge::pki::pem_certificate(&der)).unwrap();
+    let path = "/containerLogs/default/app/main";
+    eventually("the log comes through the tunnel", SOON, || match held.log(Some(&admin), path) {
+        Ok((200, text)) if text.contains("said hello") => Ok(()),
+        other => Err(other),
+    });
+    assert!(held.log(None, path).is_err(), "nobody without a certificate of the cluster");
+    // A user of the cluster whom nobody lets reach nodes; the API's own authority signs him.
+    let pki = world.data_dir().join("api/pki");
+    let authority = kedge::pki::Authority::load_or_create(&pki, "ca", "x").unwrap();
+    let user = authority.issue_client("somebody", &["people"], 1).unwrap();
+    let (status, text) = held.log(Some(&user), path).unwrap();
+    assert_eq!(status, 403, "{text}");
+}
+
+#[test]
+fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
+    let world = World::new("init-host");
+    let house = House::new(&world, "cloud-1");
+    let _api = house.cloud();
+    let before = house.changed_files();
+    let address = house.address().to_owned();
+    let set = "modules.cloudHub.websocket.port=24000,modules.cloudHub.https.port=24002,modules.cloudStream.streamPort=24003,modules.cloudStream.tunnelPort=24004,kedge.dataDir=/var/lib/kedge/cloud";
+    let args = [
+        "init",
+        "--yes",
+        "--mode",
+        "host",
+        "--kube-config",
+        KUBECONFIG,
+        "--advertise-address",
+        &address,
+        "--set",
+        set,
+    ];
+    let dry = house.kedge(&[&args[..], &["--dry-run"]].concat());
+    dry.assert_status(0);
+    assert!(
+        dry.stderr.contains("/etc/kubeedge/cloud.kubeconfig") && !dry.stdout.contains("kind: Deployment"),
+        "{dry:?}"
+    );
+    assert_eq!(house.changed_files(), before);
+
+    let done = house.kedge(&args);
+    done.assert_status(0);
+    assert!(
+        done.stdout.starts_with(&format!("kedge join --cloudcore-ipport {address}:24000 --token ")),
+        "{done:?}"
+    );
+    assert!(done.stderr.contains(&format!("the cloud serves at {address}")), "{done:?}");
+    let served = house.processes();
+    assert!(
+        served.iter().any(|line| line.contains("cloud run --config /etc/kubeedge/config/cloudcore.yaml")),
+        "{served:?}"
+    );
+    assert!(!house.read("/etc/kubeedge/cloud.kubeconfig").contains("client-key-data"));
+    let mode = house.run("stat", &["-c", "%a", "/etc/kubeedge/cloud.kubeconfig"]);
+    assert_eq!(mode.stdout.trim(), "600");
+
+    // Again: the same service, and it reads what was changed.
+    house.kedge(&args).assert_status(0);
+    let moved = set.replace("24002", "24005");
+    let args: Vec<&str> = args.iter().map(|arg| if *arg == set { moved.as_str() } else { arg }).collect();
+    let again = house.kedge(&args);
+    again.assert_status(0);
+    assert!(again.stdout.contains(" --certport 24005"), "{again:?}");
+
+    let cluster = house.kubectl(&["config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"]).stdout;
+    let reset = ["reset", "--kube-config", KUBECONFIG, "--yes-i-mean", &cluster];
+    let gone = house.kedge(&[&["cloud"][..], &reset].concat());
+    gone.assert_status(0);
+    let left = house.processes();
+    assert!(!left.iter().any(|line| line.contains("cloud run --config")), "{left:?}");
+    assert!(!house.has("/etc/kubeedge/cloud.kubeconfig"));
+    assert_eq!(
+        house.read("/etc/kubeedge/config/cloudcore.yaml").lines().count(),
+        5,
+        "what was there is back"
+    );
+}
+
+#[test]
+fn join_files_are_made_for_one_machine_or_a_list() {
+    let world = World::new("join-files");
+    let _cloud = world.cloud();
+    let p = world.ports;
+    let ports = [("--hub-port", p.hub), ("--cert-port", p.cert), ("--tunnel-port", p.tunnel)];
+    let ports: Vec<String> =
+        ports.iter().flat_map(|(flag, port)| [(*flag).to_owned(), port.to_string()]).collect();
+    let create = |extra: &[&str]| {
+        let mut args = vec!["token", "create"];
+        args.extend(ports.iter().map(String::as_str));
+        args.extend(extra);
+        world.kedge(&args)
+    };
+    let at = |name: &str| world.dir.join(name).display().to_string();
+    let one =
+        create(&["--node", "edge-7", "--uses", "1", "-l", "site=north", "--join-file", &at("edge-7.yaml")]);
+    one.assert_status(0);
+    assert_eq!(one.stdout.trim(), at("edge-7.yaml"));
+    let text = std::fs::read_to_string(at("edge-7.yaml")).unwrap();
+    let read = kedge::config::join_file::JoinFile::parse(&text, "x").unwrap().config;
+    assert_eq!((read.addresses, read.ports.https), (vec!["127.0.0.1".to_owned()], p.cert));
+    assert_eq!(read.node.unwrap().as_str(), "edge-7");
+    assert_eq!(read.labels["site"], "north");
+    assert!(!one.stderr.contains(read.token.reveal()));
+
+    std::fs::write(at("nodes.csv"), "name,labels\nedge-1,rack=1;site=south\nedge-2\n").unwrap();
+    let list = ["--nodes", &at("nodes.csv"), "--out", &at("out"), "-l", "fleet=a"];
+    let dry = create(&[&list[..], &["--dry-run"]].concat());
+    dry.assert_status(0);
+    assert!(dry.stdout.ends_with("edge-2.yaml\n") && !Path::new(&at("out")).exists(), "{dry:?}");
+    create(&list).assert_status(0);
+    let text = std::fs::read_to_string(at("out/edge-1.yaml")).unwrap();
+    let read = kedge::config::join_file::JoinFile::parse(&text, "x").unwrap().config;
+    assert_eq!((read.labels["rack"].as_str(), read.labels["fleet"].as_str()), ("1", "a"));
+    let listed: Value = serde_json::from_str(&world.kedge(&["token", "list", "-o", "json"]).stdout).unwrap();
+    let tokens = listed["tokens"].as_object().unwrap();
+    let of = |node: &str| tokens.values().find(|it| it["node"] == node).unwrap()["uses"].clone();
+    assert_eq!((tokens.len(), of("edge-1"), of("edge-2")), (3, json!(1), json!(1)));
+
+    std::fs::write(at("nodes.csv"), "edge-1\nEdge 2\nedge-1\n").unwrap();
+    refused(&create(&list), 3, &["KE-TOKEN-015", "line 2:", "line 3: edge-1 stands there twice"]);
+    refused(&create(&["--nodes", &at("nodes.csv")]), 2, &["--out"]);
+    let listed: Value = serde_json::from_str(&world.kedge(&["token", "list", "-o", "json"]).stdout).unwrap();
+    assert_eq!(listed["tokens"].as_object().unwrap().len(), 3, "a list with a wrong line makes nothing");
+}
