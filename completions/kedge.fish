@@ -28,91 +28,31 @@ complete -c kedge -n "__fish_kedge_needs_command" -s q -l quiet -d 'Print nothin
 complete -c kedge -n "__fish_kedge_needs_command" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_needs_command" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_needs_command" -s V -l version -d 'Print version'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "bugreport" -d 'Write an archive for the developers: configuration, status, checks, logs, store summary; never keys or Secrets'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "bundle" -d 'Pack the binary, images and a join file into one file for a machine without a network'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "cert" -d 'Show certificates, renew the node\'s, print the authority'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the cloud daemon or show its configuration'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "config" -d 'Show, change and check edgecore.yaml and cloudcore.yaml'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "doctor" -d 'Look for what is wrong on this machine, and say how to mend it'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon or show its configuration'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "exec" -d 'Run a command in a container of this node'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon, show its configuration, change its version'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "explain" -d 'Explain an error code, or list all of them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "help" -d 'Show help on a topic or a command'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "init" -d 'Set up the control plane in a Kubernetes cluster or on this machine'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "man" -d 'Print a manual page, or write all of them into a directory'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "limits" -d 'Show the limits of this version, and what happens beyond them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "meta" -d 'Show the objects that this node keeps'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "pods" -d 'Show the pods of this node'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "service" -d 'Install, start, stop and remove kedge\'s daemons as services of this machine'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemons on this machine; exit status 1 when something is degraded, 4 when none runs'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemon on this machine'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "token" -d 'Create, list and revoke join tokens'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "twin" -d 'Show and set the properties of devices'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "undo" -d 'Take back what kedge has changed on this machine, the newest first'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "up" -d 'Run everything on this machine: Kubernetes API, cloud, edge node, MQTT broker'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "version" -d 'Show the version of this binary'
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s F -l file -d 'The archive to write [default: kedge-bugreport-TIME.tar in this directory]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s o -l output -d 'Form of the list' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l dry-run -d 'List what would be in the archive, and write none'
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s o -l output -d 'The bundle to write' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l join-file -d 'The join file, as `kedge token create --join-file` writes it' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l image -d 'An archive of images, as `docker save` and `ctr images export` write it; may be repeated' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l binary -d 'The kedge to pack; for machines of another architecture [default: this one]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l check -d 'Check a bundle and list its parts, and write none' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l load -d 'Load the images of a bundle into this machine\'s container runtime' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l runtime-endpoint -d 'The container runtime that gets them' -r
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l form -d 'Form of the list' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l dry-run -d 'Check everything that would be packed, and write nothing'
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "list" -d 'List certificates with names, days left and fingerprints; exit status 1 when one ends within 7 days'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "renew" -d 'Get the node\'s next certificate now, with the present one'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "ca" -d 'Print the authority\'s certificate; its hash is what a join token holds'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l cloud -d 'The cloud\'s certificate service; that of the configuration or the running daemon when left out' -r
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l dry-run -d 'Check, and change nothing'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l hash -d 'Print the hash alone'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -f -a "run" -d 'Run the cloud daemon in the foreground'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config" -f -a "config" -d 'Print a cloudcore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "run" -d 'Run the cloud daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "config" -d 'Print a cloudcore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "reset" -d 'Take the control plane out of a cluster and off this machine'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l config -d 'The configuration file; without one and with --embedded, defaults are used' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
 json\t''"
@@ -133,47 +73,22 @@ complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l yes-i-mean -l cluster-name -d 'The cluster\'s name, as the kubeconfig has it; without it, it is asked for' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l purge -d 'Also remove definitions with the objects under them, and a namespace that others use'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l force -d 'Put back on this machine what others have changed since'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l dry-run -d 'List what would be removed, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "set" -d 'Change settings (KEY+=VALUE adds to a list); comments stay, the former file is kept for `kedge undo`'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "get" -d 'Show settings, those that the file leaves out with their defaults'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "validate" -d 'Check files as a daemon would at its start; exit status 3 when one is not fit'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
-cloud\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l dry-run -d 'Show what would change, and change nothing'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
-cloud\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
-cloud\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l strict -d 'Count warnings, such as unknown keys, as problems'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "list" -d 'List the devices of this node, or of the cluster'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "describe" -d 'Show everything that is known of a device'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "simulate" -d 'Play a thermometer over MQTT until interrupted'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "list" -d 'List the devices of this node, or of the cluster'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "simulate" -d 'Play a thermometer over MQTT until interrupted'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
@@ -182,14 +97,6 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l device -d 'The device to play: NAME or NAMESPACE/NAME' -r
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l property -d 'The property that it measures' -r
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l interval -d 'Time between two reports, such as 500ms, 1s or 2m' -r
@@ -231,11 +138,16 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand doctor; and __fish_seen_subcommand_from offline" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "run" -d 'Run the edge daemon in the foreground'
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config" -f -a "config" -d 'Print an edgecore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "run" -d 'Run the edge daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "config" -d 'Print an edgecore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "launch" -d 'Run the edge daemon in the version that is current, as the service does'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "upgrade" -d 'Upgrade this node to another version of kedge'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "rollback" -d 'Go back to the version of kedge that ran before'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "backup" -d 'Back up the node\'s database and configuration'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_subcommand_from run config launch upgrade rollback backup history" -f -a "history" -d 'Show the upgrades of this node, their steps and how they ended'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l config -d 'The configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l data-dir -d 'Keep everything below this directory, as `kedge up` does, and read no configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l node -d 'Name of this machine as a node [default: its host name]' -r
@@ -257,16 +169,50 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s n -l namespace -d 'The pod\'s namespace' -r
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s c -l container -d 'The container; the only one when left out' -r
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -l db -d 'The database file; also one of a genuine edgecore' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s i -l stdin -d 'Pass standard input to the command'
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s t -l tty -d 'Give the command a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
+json\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l dry-run -d 'Check configuration and slots, say which version would run, and end'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l to -d 'The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l key -d 'The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l digest -d 'The digest that the binary has to have' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l deadline -d 'How long the new version has to get ready, such as 90s or 5m' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l wait -d 'Wait until the new version has proved good or the old one is back'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l allow-downgrade -d 'Take a version that is older than what ran here'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s y -l yes -d 'Ask nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l dry-run -d 'Check everything and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -f -a "confirm" -d 'Agree to the upgrade of the cloud that waits on this node'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l to -d 'The version to go back to [default: the one before]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l wait -d 'Wait until it has proved good or the present version is back'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s y -l yes -d 'Ask nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l dry-run -d 'Check everything and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l list -d 'Show the backups that are there and make none'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l dry-run -d 'Say what would be copied, and copy nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from backup" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -l lang -d 'Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out' -r -f -a "en\t'English'
 zh\t'Chinese'"
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t''
@@ -283,23 +229,35 @@ complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s h -l help -d 'P
 complete -c kedge -n "__fish_kedge_using_subcommand help" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand help" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand help" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l advertise-address -d 'Addresses or names under which nodes reach the cloud, separated by commas' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l mode -d 'Where the cloud runs: as a Deployment in the cluster, or as a service of this machine' -r -f -a "cluster\t''
+host\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l set -d 'Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l image -d 'The container image of the cloud' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l join-file -d 'Write a join file instead of printing a token' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l wait -d 'How long to wait until the cloud serves; 0 does not wait' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -s o -l output -d 'How to print what was done' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l ha -d 'Three replicas on three machines'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l keep-daemonsets-off-edge -d 'Keep DaemonSets of the cluster\'s own network off edge nodes'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l force -d 'Take over fields that others manage, and go on beside a cloudcore'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -s d -l dry-run -d 'Look at everything, print what would be applied, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -s y -l yes -d 'Do not ask'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand init" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l dir -d 'Write all pages below this directory, in man1 and man7' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l dry-run -d 'List the files, and write none'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand limits" -s o -l output -d 'Form of the output' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand limits" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand limits" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand limits" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "list" -d 'List the objects by key'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "get" -d 'Show one object'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "export" -d 'Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "list" -d 'List the objects by key'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "get" -d 'Show one object'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l type -d 'Only objects of this type, such as pod, configmap, secret, node, device' -r
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s n -l namespace -d 'Only objects of this namespace' -r
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l db -d 'The database file; also one of a genuine edgecore' -r -F
@@ -318,14 +276,6 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l db -d 'The database file; also one of a genuine edgecore' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s o -l output -d 'Form of the output; text is YAML' -r -f -a "text\t''
-json\t''
-yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s n -l namespace -d 'Only pods of this namespace' -r
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l db -d 'The database file; also one of a genuine edgecore' -r -F
@@ -385,7 +335,6 @@ complete -c kedge -n "__fish_kedge_using_subcommand status" -l data-dir -d 'Wher
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand status" -s w -l watch -d 'Show it anew every two seconds until interrupted'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s h -l help -d 'Print help'
@@ -400,7 +349,14 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l ttl -d 'How long it is valid, such as 30m or 24h' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many nodes may join with it [default: any number]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l node -d 'The only node that may join with it' -r
-complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l join-file -d 'Write the token to this file, for its owner only, instead of printing it' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l join-file -d 'Write all that a machine needs to join to this file, for its owner only, instead of printing the token' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l nodes -d 'Make one join file for each line `name[,label=value;label=value]` of this file' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l out -d 'Where the join files of --nodes go' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s l -l label -d 'A label of the node, for the join file; may be repeated' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l cloud -d 'Addresses of the cloud for the join file [default: those that the cluster knows]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l hub-port -d 'Port of the cloud\'s WebSocket, for the join file' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l cert-port -d 'Port of the cloud\'s certificate service, for the join file' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l tunnel-port -d 'Port of the cloud\'s tunnel, for the join file' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l takeover -d 'Let another machine take this node\'s name with it'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l dry-run -d 'Check, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print nothing but data and errors'
@@ -440,7 +396,6 @@ complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l trace -d 'Show the way of the values hop by hop, and the first broken one; exit status 1 when one is'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'

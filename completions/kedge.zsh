@@ -31,107 +31,7 @@ _kedge() {
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:kedge-command-$line[1]:"
         case $line[1] in
-            (bugreport)
-_arguments "${_arguments_options[@]}" : \
-'-F+[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
-'--file=[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
-'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'-o+[Form of the list]:OUTPUT:(text json yaml)' \
-'--output=[Form of the list]:OUTPUT:(text json yaml)' \
-'--dry-run[List what would be in the archive, and write none]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-(bundle)
-_arguments "${_arguments_options[@]}" : \
-'-o+[The bundle to write]:FILE:_files' \
-'--output=[The bundle to write]:FILE:_files' \
-'--join-file=[The join file, as \`kedge token create --join-file\` writes it]:FILE:_files' \
-'*--image=[An archive of images, as \`docker save\` and \`ctr images export\` write it; may be repeated]:FILE:_files' \
-'--binary=[The kedge to pack; for machines of another architecture \[default\: this one\]]:FILE:_files' \
-'(-o --output --join-file --image --binary)--check=[Check a bundle and list its parts, and write none]:FILE:_files' \
-'(-o --output --join-file --image --binary --check)--load=[Load the images of a bundle into this machine'\''s container runtime]:FILE:_files' \
-'--runtime-endpoint=[The container runtime that gets them]:URL:_default' \
-'--form=[Form of the list]:FORM:(text json yaml)' \
-'(--check)--dry-run[Check everything that would be packed, and write nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-(cert)
-_arguments "${_arguments_options[@]}" : \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-":: :_kedge__subcmd__cert_commands" \
-"*::: :->cert" \
-&& ret=0
-
-    case $state in
-    (cert)
-        words=($line[1] "${words[@]}")
-        (( CURRENT += 1 ))
-        curcontext="${curcontext%:*:*}:kedge-cert-command-$line[1]:"
-        case $line[1] in
-            (list)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-(renew)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--cloud=[The cloud'\''s certificate service; that of the configuration or the running daemon when left out]:HOST:PORT:_default' \
-'--dry-run[Check, and change nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-(ca)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'--hash[Print the hash alone]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-&& ret=0
-;;
-        esac
-    ;;
-esac
-;;
-(cloud)
+            (cloud)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -179,6 +79,22 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(reset)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'--yes-i-mean=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'--cluster-name=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'--purge[Also remove definitions with the objects under them, and a namespace that others use]' \
+'--force[Put back on this machine what others have changed since]' \
+'--dry-run[List what would be removed, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -192,69 +108,6 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 ':shell -- The shell:(bash elvish fish powershell zsh)' \
 && ret=0
-;;
-(config)
-_arguments "${_arguments_options[@]}" : \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-":: :_kedge__subcmd__config_commands" \
-"*::: :->config" \
-&& ret=0
-
-    case $state in
-    (config)
-        words=($line[1] "${words[@]}")
-        (( CURRENT += 1 ))
-        curcontext="${curcontext%:*:*}:kedge-config-command-$line[1]:"
-        case $line[1] in
-            (set)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
-'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
-'--dry-run[Show what would change, and change nothing]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-'*::changes -- Settings and their values:_default' \
-&& ret=0
-;;
-(get)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
-'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-'::key -- The setting; all when left out:_default' \
-&& ret=0
-;;
-(validate)
-_arguments "${_arguments_options[@]}" : \
-'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
-'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'--strict[Count warnings, such as unknown keys, as problems]' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-'*::files -- The files; those of this machine when left out:_files' \
-&& ret=0
-;;
-        esac
-    ;;
-esac
 ;;
 (device)
 _arguments "${_arguments_options[@]}" : \
@@ -284,20 +137,6 @@ _arguments "${_arguments_options[@]}" : \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
-&& ret=0
-;;
-(describe)
-_arguments "${_arguments_options[@]}" : \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
-':device -- The device\: NAME or NAMESPACE/NAME:_default' \
 && ret=0
 ;;
 (simulate)
@@ -428,31 +267,104 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
-        esac
-    ;;
-esac
-;;
-(exec)
+(launch)
 _arguments "${_arguments_options[@]}" : \
-'-n+[The pod'\''s namespace]:NS:_default' \
-'--namespace=[The pod'\''s namespace]:NS:_default' \
-'-c+[The container; the only one when left out]:NAME:_default' \
-'--container=[The container; the only one when left out]:NAME:_default' \
-'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
-'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'-i[Pass standard input to the command]' \
-'--stdin[Pass standard input to the command]' \
-'-t[Give the command a terminal]' \
-'--tty[Give the command a terminal]' \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
+'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
+'--dry-run[Check configuration and slots, say which version would run, and end]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
-':pod -- The pod'\''s name:_default' \
-'*::command -- The command and its arguments:_default' \
 && ret=0
+;;
+(upgrade)
+_arguments "${_arguments_options[@]}" : \
+'--to=[The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out]:FILE|VERSION:_default' \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--key=[The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys]:PEM:_files' \
+'--digest=[The digest that the binary has to have]:sha256:HEX:_default' \
+'--deadline=[How long the new version has to get ready, such as 90s or 5m]:TIME:_default' \
+'--wait[Wait until the new version has proved good or the old one is back]' \
+'--allow-downgrade[Take a version that is older than what ran here]' \
+'-y[Ask nothing]' \
+'--yes[Ask nothing]' \
+'--dry-run[Check everything and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+":: :_kedge__subcmd__edge__subcmd__upgrade_commands" \
+"*::: :->upgrade" \
+&& ret=0
+
+    case $state in
+    (upgrade)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-edge-upgrade-command-$line[1]:"
+        case $line[1] in
+            (confirm)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--dry-run[Show what waits and agree to nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(rollback)
+_arguments "${_arguments_options[@]}" : \
+'--to=[The version to go back to \[default\: the one before\]]:VERSION:_default' \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'--wait[Wait until it has proved good or the present version is back]' \
+'-y[Ask nothing]' \
+'--yes[Ask nothing]' \
+'--dry-run[Check everything and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(backup)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--list[Show the backups that are there and make none]' \
+'(--list)--dry-run[Say what would be copied, and copy nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(history)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
 ;;
 (explain)
 _arguments "${_arguments_options[@]}" : \
@@ -490,6 +402,32 @@ _arguments "${_arguments_options[@]}" : \
 '*::words -- A topic, or the words of a command; the topics are listed when left out:_default' \
 && ret=0
 ;;
+(init)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'*--advertise-address=[Addresses or names under which nodes reach the cloud, separated by commas]:ADDRESS:_default' \
+'--mode=[Where the cloud runs\: as a Deployment in the cluster, or as a service of this machine]:MODE:(cluster host)' \
+'*--set=[Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated]:KEY=VALUE:_default' \
+'--image=[The container image of the cloud]:IMAGE:_default' \
+'--join-file=[Write a join file instead of printing a token]:FILE:_files' \
+'--wait=[How long to wait until the cloud serves; 0 does not wait]:TIME:_default' \
+'-o+[How to print what was done]:OUTPUT:(text json yaml)' \
+'--output=[How to print what was done]:OUTPUT:(text json yaml)' \
+'--ha[Three replicas on three machines]' \
+'--keep-daemonsets-off-edge[Keep DaemonSets of the cluster'\''s own network off edge nodes]' \
+'--force[Take over fields that others manage, and go on beside a cloudcore]' \
+'-d[Look at everything, print what would be applied, and change nothing]' \
+'--dry-run[Look at everything, print what would be applied, and change nothing]' \
+'-y[Do not ask]' \
+'--yes[Do not ask]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (man)
 _arguments "${_arguments_options[@]}" : \
 '()--dir=[Write all pages below this directory, in man1 and man7]:DIR:_files' \
@@ -500,17 +438,6 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 '*::words -- The words of a command, or a topic; kedge itself when left out:_default' \
-&& ret=0
-;;
-(limits)
-_arguments "${_arguments_options[@]}" : \
-'-o+[Form of the output]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
 && ret=0
 ;;
 (meta)
@@ -558,19 +485,6 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 ':key -- Namespace, type and name; the namespace of what has none is `null`:_default' \
-&& ret=0
-;;
-(export)
-_arguments "${_arguments_options[@]}" : \
-'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
-'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'-o+[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
-'--output=[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
-'-q[Print nothing but data and errors]' \
-'--quiet[Print nothing but data and errors]' \
-'--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
 && ret=0
 ;;
         esac
@@ -701,8 +615,6 @@ _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'-w[Show it anew every two seconds until interrupted]' \
-'--watch[Show it anew every two seconds until interrupted]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -735,7 +647,15 @@ _arguments "${_arguments_options[@]}" : \
 '--ttl=[How long it is valid, such as 30m or 24h]:TIME:_default' \
 '--uses=[How many nodes may join with it \[default\: any number\]]:N:_default' \
 '--node=[The only node that may join with it]:NAME:_default' \
-'--join-file=[Write the token to this file, for its owner only, instead of printing it]:FILE:_files' \
+'--join-file=[Write all that a machine needs to join to this file, for its owner only, instead of printing the token]:FILE:_files' \
+'(--node --join-file)--nodes=[Make one join file for each line \`name\[,label=value;label=value\]\` of this file]:FILE:_files' \
+'--out=[Where the join files of --nodes go]:DIR:_files' \
+'*-l+[A label of the node, for the join file; may be repeated]:NAME=VALUE:_default' \
+'*--label=[A label of the node, for the join file; may be repeated]:NAME=VALUE:_default' \
+'*--cloud=[Addresses of the cloud for the join file \[default\: those that the cluster knows\]]:ADDRESS:_default' \
+'--hub-port=[Port of the cloud'\''s WebSocket, for the join file]:PORT:_default' \
+'--cert-port=[Port of the cloud'\''s certificate service, for the join file]:PORT:_default' \
+'--tunnel-port=[Port of the cloud'\''s tunnel, for the join file]:PORT:_default' \
 '--takeover[Let another machine take this node'\''s name with it]' \
 '--dry-run[Check, and change nothing]' \
 '-q[Print nothing but data and errors]' \
@@ -813,7 +733,6 @@ _arguments "${_arguments_options[@]}" : \
 '--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
-'(--kube-config)--trace[Show the way of the values hop by hop, and the first broken one; exit status 1 when one is]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -910,25 +829,20 @@ esac
 (( $+functions[_kedge_commands] )) ||
 _kedge_commands() {
     local commands; commands=(
-'bugreport:Write an archive for the developers\: configuration, status, checks, logs, store summary; never keys or Secrets' \
-'bundle:Pack the binary, images and a join file into one file for a machine without a network' \
-'cert:Show certificates, renew the node'\''s, print the authority' \
 'cloud:Run the cloud daemon or show its configuration' \
 'completion:Print the completion script of a shell' \
-'config:Show, change and check edgecore.yaml and cloudcore.yaml' \
 'device:List devices, or play one' \
 'doctor:Look for what is wrong on this machine, and say how to mend it' \
-'edge:Run the edge daemon or show its configuration' \
-'exec:Run a command in a container of this node' \
+'edge:Run the edge daemon, show its configuration, change its version' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
 'help:Show help on a topic or a command' \
+'init:Set up the control plane in a Kubernetes cluster or on this machine' \
 'man:Print a manual page, or write all of them into a directory' \
-'limits:Show the limits of this version, and what happens beyond them' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
 'service:Install, start, stop and remove kedge'\''s daemons as services of this machine' \
-'status:Show the state of the daemons on this machine; exit status 1 when something is degraded, 4 when none runs' \
+'status:Show the state of the daemon on this machine' \
 'token:Create, list and revoke join tokens' \
 'twin:Show and set the properties of devices' \
 'undo:Take back what kedge has changed on this machine, the newest first' \
@@ -937,45 +851,12 @@ _kedge_commands() {
     )
     _describe -t commands 'kedge commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__bugreport_commands] )) ||
-_kedge__subcmd__bugreport_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge bugreport commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__bundle_commands] )) ||
-_kedge__subcmd__bundle_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge bundle commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__cert_commands] )) ||
-_kedge__subcmd__cert_commands() {
-    local commands; commands=(
-'list:List certificates with names, days left and fingerprints; exit status 1 when one ends within 7 days' \
-'renew:Get the node'\''s next certificate now, with the present one' \
-'ca:Print the authority'\''s certificate; its hash is what a join token holds' \
-    )
-    _describe -t commands 'kedge cert commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__cert__subcmd__ca_commands] )) ||
-_kedge__subcmd__cert__subcmd__ca_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge cert ca commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__cert__subcmd__list_commands] )) ||
-_kedge__subcmd__cert__subcmd__list_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge cert list commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__cert__subcmd__renew_commands] )) ||
-_kedge__subcmd__cert__subcmd__renew_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge cert renew commands' commands "$@"
-}
 (( $+functions[_kedge__subcmd__cloud_commands] )) ||
 _kedge__subcmd__cloud_commands() {
     local commands; commands=(
 'run:Run the cloud daemon in the foreground' \
 'config:Print a cloudcore.yaml to start from' \
+'reset:Take the control plane out of a cluster and off this machine' \
     )
     _describe -t commands 'kedge cloud commands' commands "$@"
 }
@@ -983,6 +864,11 @@ _kedge__subcmd__cloud_commands() {
 _kedge__subcmd__cloud__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'kedge cloud config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cloud__subcmd__reset_commands] )) ||
+_kedge__subcmd__cloud__subcmd__reset_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cloud reset commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__cloud__subcmd__run_commands] )) ||
 _kedge__subcmd__cloud__subcmd__run_commands() {
@@ -994,43 +880,13 @@ _kedge__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'kedge completion commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__config_commands] )) ||
-_kedge__subcmd__config_commands() {
-    local commands; commands=(
-'set:Change settings (KEY+=VALUE adds to a list); comments stay, the former file is kept for \`kedge undo\`' \
-'get:Show settings, those that the file leaves out with their defaults' \
-'validate:Check files as a daemon would at its start; exit status 3 when one is not fit' \
-    )
-    _describe -t commands 'kedge config commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__config__subcmd__get_commands] )) ||
-_kedge__subcmd__config__subcmd__get_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge config get commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__config__subcmd__set_commands] )) ||
-_kedge__subcmd__config__subcmd__set_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge config set commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__config__subcmd__validate_commands] )) ||
-_kedge__subcmd__config__subcmd__validate_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge config validate commands' commands "$@"
-}
 (( $+functions[_kedge__subcmd__device_commands] )) ||
 _kedge__subcmd__device_commands() {
     local commands; commands=(
 'list:List the devices of this node, or of the cluster' \
-'describe:Show everything that is known of a device' \
 'simulate:Play a thermometer over MQTT until interrupted' \
     )
     _describe -t commands 'kedge device commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__device__subcmd__describe_commands] )) ||
-_kedge__subcmd__device__subcmd__describe_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge device describe commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__device__subcmd__list_commands] )) ||
 _kedge__subcmd__device__subcmd__list_commands() {
@@ -1059,23 +915,55 @@ _kedge__subcmd__edge_commands() {
     local commands; commands=(
 'run:Run the edge daemon in the foreground' \
 'config:Print an edgecore.yaml to start from' \
+'launch:Run the edge daemon in the version that is current, as the service does' \
+'upgrade:Upgrade this node to another version of kedge' \
+'rollback:Go back to the version of kedge that ran before' \
+'backup:Back up the node'\''s database and configuration' \
+'history:Show the upgrades of this node, their steps and how they ended' \
     )
     _describe -t commands 'kedge edge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__backup_commands] )) ||
+_kedge__subcmd__edge__subcmd__backup_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge backup commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__edge__subcmd__config_commands] )) ||
 _kedge__subcmd__edge__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge config commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__edge__subcmd__history_commands] )) ||
+_kedge__subcmd__edge__subcmd__history_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge history commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__launch_commands] )) ||
+_kedge__subcmd__edge__subcmd__launch_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge launch commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__rollback_commands] )) ||
+_kedge__subcmd__edge__subcmd__rollback_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge edge rollback commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__edge__subcmd__run_commands] )) ||
 _kedge__subcmd__edge__subcmd__run_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge run commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__exec_commands] )) ||
-_kedge__subcmd__exec_commands() {
+(( $+functions[_kedge__subcmd__edge__subcmd__upgrade_commands] )) ||
+_kedge__subcmd__edge__subcmd__upgrade_commands() {
+    local commands; commands=(
+'confirm:Agree to the upgrade of the cloud that waits on this node' \
+    )
+    _describe -t commands 'kedge edge upgrade commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands] )) ||
+_kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands() {
     local commands; commands=()
-    _describe -t commands 'kedge exec commands' commands "$@"
+    _describe -t commands 'kedge edge upgrade confirm commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__explain_commands] )) ||
 _kedge__subcmd__explain_commands() {
@@ -1092,10 +980,10 @@ _kedge__subcmd__help_commands() {
     local commands; commands=()
     _describe -t commands 'kedge help commands' commands "$@"
 }
-(( $+functions[_kedge__subcmd__limits_commands] )) ||
-_kedge__subcmd__limits_commands() {
+(( $+functions[_kedge__subcmd__init_commands] )) ||
+_kedge__subcmd__init_commands() {
     local commands; commands=()
-    _describe -t commands 'kedge limits commands' commands "$@"
+    _describe -t commands 'kedge init commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__man_commands] )) ||
 _kedge__subcmd__man_commands() {
@@ -1107,14 +995,8 @@ _kedge__subcmd__meta_commands() {
     local commands; commands=(
 'list:List the objects by key' \
 'get:Show one object' \
-'export:Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden' \
     )
     _describe -t commands 'kedge meta commands' commands "$@"
-}
-(( $+functions[_kedge__subcmd__meta__subcmd__export_commands] )) ||
-_kedge__subcmd__meta__subcmd__export_commands() {
-    local commands; commands=()
-    _describe -t commands 'kedge meta export commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__meta__subcmd__get_commands] )) ||
 _kedge__subcmd__meta__subcmd__get_commands() {
