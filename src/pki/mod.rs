@@ -19,6 +19,4 @@ pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
     unverified_client_config, verify_client,
 };
-pub use token::{
-    Grant, Minted, TOKEN_LIMIT, Token, TokenBook, TokenEntry, TokenError, fingerprint, mint,
-};
+pub use token::{Grant, Minted, TOKEN_LIMIT, Token, TokenBook, TokenEntry, TokenError, fingerprint, mint};
