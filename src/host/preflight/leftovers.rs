@@ -5,8 +5,10 @@
 use super::Wanted;
 use super::machine::Machine;
 use super::programs::output_within;
+use crate::base::Failure;
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Cost, Finding, Group};
+use crate::host::journal::{self, Deed, Journal};
 use crate::host::ports::unit_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -46,6 +48,9 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
         let unit = format!("{name}.service");
         let enabled = enabled_units(&units, &[unit.as_str()]).first().cloned();
         vec![judge_edgecore(name, &running(&[name]), enabled, takeover)]
+    }));
+    checks.push(Check::blocking("KE-ETC-002", Group::Host, "unfinished work", || {
+        vec![judge_unfinished(&Journal::unfinished(Path::new(journal::DIR)))]
     }));
     if wanted.edge {
         let (here, etc) = (here.clone(), wanted.etc_dir.clone());
@@ -182,7 +187,9 @@ fn judge_network(interfaces: &[String], rules: &str) -> Finding {
         INTERFACES.into_iter().filter(|wanted| interfaces.iter().any(|i| i == wanted)).collect();
     // KubeEdge bends kube-apiserver's traffic to nodes with this chain; it outlives a reset.
     let tunnel = rules.lines().filter(|line| line.contains("TUNNEL-PORT")).count();
-    let kube = rules.lines().filter(|line| line.starts_with("-N KUBE-")).count();
+    // A kubelet's canaries catch nothing.
+    let catches = |line: &&str| line.starts_with("-N KUBE-") && !line.contains("CANARY");
+    let kube = rules.lines().filter(catches).count();
     if tunnel > 0 {
         return Finding::warning(code, name, format!("{tunnel} rules of the chain TUNNEL-PORT"))
             .because("they send connections to port 10350 and 10351 to a cloud that may be gone")
@@ -223,6 +230,28 @@ fn judge_edgecore(name: &str, processes: &[Process], enabled: Option<String>, ta
 
 fn has_edge_config(here: &Machine, etc: &Path) -> bool {
     here.exists(etc.join("config/edgecore.yaml"))
+}
+
+/// Deeds of kedge on this machine that began and neither ended nor were taken back.
+fn judge_unfinished(deeds: &Result<Vec<Deed>, Failure>) -> Finding {
+    let (code, name) = ("KE-ETC-002", "unfinished work");
+    match deeds.as_deref() {
+        Ok([]) => Finding::fine(code, name, "none"),
+        Ok([deed, ..]) => {
+            let fix = match deed {
+                Deed::Join => "kedge join again, or kedge reset edge",
+                Deed::Init => "kedge init again, or kedge cloud reset",
+                Deed::Upgrade => "kedge edge history",
+                Deed::Fix | Deed::Configure | Deed::Journal => "kedge undo",
+            };
+            Finding::warning(code, name, format!("{deed} was broken off"))
+                .because("the machine is between two states; what was done is in the journal and can be taken back")
+                .fix(fix)
+        }
+        Err(failure) => Finding::failed(code, name, failure.what.clone())
+            .because(failure.why.clone())
+            .fix(failure.fix.clone()),
+    }
 }
 
 /// What `/etc/kubeedge` holds of an edge node.
@@ -360,7 +389,7 @@ mod tests {
         let rules = "-P PREROUTING ACCEPT\n-N TUNNEL-PORT\n-A OUTPUT -p tcp -j TUNNEL-PORT\n";
         assert_eq!(judge_network(&[], rules).seen, "2 rules of the chain TUNNEL-PORT");
         assert_eq!(
-            judge_network(&[], "-N KUBE-SERVICES\n-N CNI-HOSTPORT-DNAT\n").seen,
+            judge_network(&[], "-N KUBE-SERVICES\n-N KUBE-KUBELET-CANARY\n-N CNI-HOSTPORT-DNAT\n").seen,
             "1 chains of kube-proxy"
         );
         let interfaces = ["lo".to_owned(), "cni0".to_owned()];
@@ -379,6 +408,23 @@ mod tests {
         assert_eq!(judge_edgecore("edgecore", &[], unit.clone(), false).state, State::Warning);
         assert_eq!(judge_edgecore("edgecore", &[], unit, true).state, State::Fine);
         assert_eq!(judge_edgecore("cloudcore", &[], None, false).seen, "none");
+    }
+
+    #[test]
+    fn work_that_was_broken_off_is_told_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("journal");
+        assert_eq!(judge_unfinished(&Journal::unfinished(&place)).state, State::Fine);
+        let mut journal = Journal::open(&place, Deed::Join).unwrap();
+        let path = dir.path().join("a");
+        journal.apply(&journal::Change::File { path, content: Vec::new(), mode: 0o600 }).unwrap();
+        let broken = judge_unfinished(&Journal::unfinished(&place));
+        assert_eq!((broken.state, broken.seen.as_str()), (State::Warning, "join was broken off"));
+        assert!(broken.fix.contains("kedge reset edge"), "{broken:?}");
+        journal.finish().unwrap();
+        assert_eq!(judge_unfinished(&Journal::unfinished(&place)).state, State::Fine);
+        std::fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
+        assert_eq!(judge_unfinished(&Journal::unfinished(&place)).state, State::Failed);
     }
 
     #[test]
