@@ -9,6 +9,7 @@ use crate::cmd::pods::endpoints;
 use crate::cri::Runtime;
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 const CALL: Duration = Duration::from_secs(3);
@@ -59,9 +60,9 @@ pub(super) async fn look_at_images(pods: &mut [Closure], endpoints: Vec<String>)
         }
         let mut known: BTreeMap<String, Option<bool>> = BTreeMap::new();
         for image in pods.iter().flat_map(|pod| pod.images.keys().cloned()).collect::<Vec<_>>() {
-            if !known.contains_key(&image) {
-                let present = tokio::time::timeout(CALL, runtime.image_status(&image)).await;
-                known.insert(image, present.ok().and_then(Result::ok).map(|image| image.is_some()));
+            if let Entry::Vacant(unknown) = known.entry(image) {
+                let present = tokio::time::timeout(CALL, runtime.image_status(unknown.key())).await;
+                unknown.insert(present.ok().and_then(Result::ok).map(|image| image.is_some()));
             }
         }
         for pod in pods.iter_mut().filter(|pod| pod.starts.is_some()) {
