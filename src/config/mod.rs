@@ -10,6 +10,7 @@ mod edge_raw;
 pub mod edit;
 pub mod join_file;
 mod merge;
+pub mod patch;
 pub mod set;
 pub mod survey;
 

@@ -80,7 +80,9 @@ async fn start_edge(road: &Road, ends: &Ends) -> (Stop, Crew) {
     let edge = Edge::open(config).await.unwrap();
     let (stop, mut crew) = (Stop::new(), Crew::new());
     let running = stop.clone();
-    crew.spawn(async move { edge.run(running).await.unwrap() });
+    crew.spawn(async move {
+        edge.run(running).await.unwrap();
+    });
     (stop, crew)
 }
 

@@ -8,6 +8,7 @@ use crate::config::Loaded;
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig, UpEdge};
 use crate::daemon::{edge, upgrade};
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
@@ -67,7 +68,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     args.log.start();
     crate::pki::install_crypto_provider();
     upgrade::end_with_launcher();
-    let again = crate::cmd::block_on(async {
+    let (ended, relaunched) = crate::cmd::block_on(async {
         let stop = Stop::new();
         crate::cmd::stop_on_signals(&stop)?;
         let restart = restart_signal()?;
@@ -75,19 +76,22 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         let daemon = edge::run(loaded.config, stop.clone(), observer);
         tokio::pin!(daemon);
         tokio::select! {
-            ended = &mut daemon => ended.map(|()| false),
+            ended = &mut daemon => ended.map(|ended| (ended, false)),
             () = restart => {
                 tracing::info!("the daemon ends to start anew");
                 stop.raise();
-                daemon.await.map(|()| true)
+                daemon.await.map(|ended| (ended, true))
             }
         }
     })?;
-    if !again {
-        return Ok(Exit::Done);
+    match ended {
+        _ if relaunched => {
+            let config = ["--config".into(), args.config.into_os_string()];
+            Err(relaunch(config.into_iter().chain(args.log.arguments())))
+        }
+        edge::Ended::Stopped => Ok(Exit::Done),
+        edge::Ended::Anew => Err(anew()),
     }
-    let config = ["--config".into(), args.config.into_os_string()];
-    Err(relaunch(config.into_iter().chain(args.log.arguments())))
 }
 
 /// Completes on SIGHUP when the launcher became this process: it is started again in the same place, as the service
@@ -105,6 +109,19 @@ fn restart_signal() -> Result<impl Future<Output = ()>, Failure> {
             None => std::future::pending().await,
         }
     })
+}
+
+/// Becomes the same daemon again, with the same words, as the same process: whoever supervises it sees no end.
+fn anew() -> Failure {
+    let failed = |why: std::io::Error| {
+        Failure::new("KE-RUN-006", "the daemon cannot begin anew by itself")
+            .because(why)
+            .fix("start the service again; it reads the changed configuration")
+    };
+    match std::env::current_exe() {
+        Ok(program) => failed(std::process::Command::new(program).args(std::env::args_os().skip(1)).exec()),
+        Err(error) => failed(error),
+    }
 }
 
 fn below(dir: &Path, place: &Place) -> Result<Loaded<EdgeConfig>, Failure> {

@@ -68,7 +68,8 @@ impl Parts {
         let Some(opened) = self.or_failure(edge::Edge::open(edge_config)).await? else { return Ok(None) };
         let edge = opened?;
         let runtime = edge.runtime().map_or_else(|| "no container runtime yet".to_owned(), of_runtime);
-        self.run(move |stop, _observer| edge.run(stop));
+        // Without a configuration file nothing asks it to begin anew.
+        self.run(move |stop, _observer| async move { edge.run(stop).await.map(|_ended| ()) });
         steps.reached(&format!("edge node with {runtime}, MQTT on 127.0.0.1:{}", args.mqtt_port));
 
         steps.begin("registration");

@@ -8,7 +8,7 @@ use super::pod::{LogOptions, PodHandle, Session};
 use super::stream::{LogLines, LogRequest, SessionRequest};
 use super::uplink::Uplink;
 use super::{device, jobs, mqtt, node, pod, servicebus, stream, uplink};
-use crate::base::{BoxFuture, Exit, Failure, Module, Supervisor, now};
+use crate::base::{BoxFuture, Exit, Failure, Module, Stop, Supervisor, now};
 use crate::config::edge::{Containerd, EdgeConfig, MqttConfig, MqttMode};
 use crate::cri;
 use crate::host::{cni::Network, containerd, facts as machine};
@@ -141,6 +141,8 @@ pub(super) struct Rooms<'a> {
     pub store: &'a Store,
     pub meta: &'a Meta,
     pub uplink: &'a Uplink,
+    /// Raised when the daemon is to end and begin anew.
+    pub restart: &'a Stop,
 }
 
 impl Rooms<'_> {
@@ -170,6 +172,7 @@ impl Rooms<'_> {
             store: self.store.clone(),
             uplink: self.uplink.clone(),
             config_file: self.config.file.clone(),
+            restart: self.restart.clone(),
         };
         let (handle, module) = jobs::new(means);
         supervisor.add(module);

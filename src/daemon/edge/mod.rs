@@ -39,6 +39,16 @@ pub struct Edge {
     supervisor: Supervisor,
     runtime: Option<FoundRuntime>,
     store_closed: BoxFuture<'static, ()>,
+    restart: Stop,
+}
+
+/// How an edge has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Its configuration was changed: it is to be started again with what is in the file now.
+    Anew,
 }
 
 /// Which container runtime the pods of this node get.
@@ -55,8 +65,8 @@ pub async fn run(
     config: EdgeConfig,
     stop: Stop,
     observer: watch::Sender<Option<SupervisorHandle>>,
-) -> Result<(), Failure> {
-    let Some(opened) = stop.or(Edge::open(config)).await else { return Ok(()) };
+) -> Result<Ended, Failure> {
+    let Some(opened) = stop.or(Edge::open(config)).await else { return Ok(Ended::Stopped) };
     let edge = opened?;
     observer.send_replace(Some(edge.handle()));
     edge.run(stop).await
@@ -70,12 +80,20 @@ impl Edge {
         let store = tokio::task::spawn_blocking(move || Store::open(path)).await;
         let store =
             store.map_err(|error| Failure::new("KE-RUN-004", "the store did not open").because(error))??;
+        jobs::config::begin(&store, config.file.as_deref()).await?;
+        let restart = Stop::new();
         let mut supervisor = Supervisor::new();
         let broker = assembly::mqtt(&config.mqtt, &store, &mut supervisor).await?;
         let runtime = assembly::runtime(&config, &mut supervisor).await?;
         let (uplink, inbound, uplink_module) = uplink::new(assembly::uplink_config(&config))?;
         let meta = Meta::new(store.clone(), uplink.clone(), config.node.as_str(), config.hub.question_limit);
-        let rooms = assembly::Rooms { config: &config, store: &store, meta: &meta, uplink: &uplink };
+        let rooms = assembly::Rooms {
+            config: &config,
+            store: &store,
+            meta: &meta,
+            uplink: &uplink,
+            restart: &restart,
+        };
         let found = runtime.as_ref().and_then(|runtime| runtime.found.clone());
         let pods = runtime.as_ref().map(|runtime| rooms.pods(runtime, &mut supervisor));
         let device = rooms.devices(&broker, &mut supervisor);
@@ -115,7 +133,7 @@ impl Edge {
         if let Some(path) = config.status_socket {
             supervisor.add(StatusSocket::new(path, facts));
         }
-        Ok(Edge { supervisor, runtime: found, store_closed })
+        Ok(Edge { supervisor, runtime: found, store_closed, restart })
     }
 
     /// The container runtime that was found or started; `None` when there is none yet.
@@ -128,15 +146,25 @@ impl Edge {
         self.supervisor.handle()
     }
 
-    /// Runs until `stop` is raised or a module is given up; then all that was to be stored is, and the data directory is
+    /// Runs until `stop` is raised, a module is given up, or a new configuration is to be read; then all that was to be stored is, and the data directory is
     /// free for another.
-    pub async fn run(self, stop: Stop) -> Result<(), Failure> {
-        let Edge { supervisor, runtime: _, store_closed } = self;
-        let outcome = supervisor.run(stop).await;
+    pub async fn run(self, stop: Stop) -> Result<Ended, Failure> {
+        let Edge { supervisor, runtime: _, store_closed, restart } = self;
+        let ending = stop.child();
+        let running = supervisor.run(ending.clone());
+        let mut running = std::pin::pin!(running);
+        let outcome = tokio::select! {
+            outcome = &mut running => outcome,
+            () = restart.raised() => {
+                ending.raise();
+                running.await
+            }
+        };
         // Tasks that were ended let go of the store a moment later.
         if tokio::time::timeout(FAREWELL, store_closed).await.is_err() {
             tracing::warn!("the store is still in use at the end");
         }
-        outcome
+        let ended = if restart.is_raised() && !stop.is_raised() { Ended::Anew } else { Ended::Stopped };
+        outcome.map(|()| ended)
     }
 }

@@ -203,6 +203,7 @@ mod tests {
             store: store.clone(),
             uplink: uplink.clone(),
             config_file: None,
+            restart: Stop::new(),
         };
         let (jobs, _module) = jobs::new(means);
         let (send, inbound) = mpsc::channel(64);

@@ -1,10 +1,11 @@
-//! Tasks that the cloud gives this node (protocol.md §4.8): images are pulled ahead of need, the node is upgraded; what
-//! this node cannot do is reported as failed, so that the job ends. The switchboard hands orders in; results go out
-//! through the uplink. Only `upgrade` changes the daemon itself; nothing here changes its configuration.
+//! Tasks that the cloud gives this node (protocol.md §4.8): images are pulled ahead of need, the node is upgraded, its
+//! configuration changed; what this node cannot do is reported as failed, so that the job ends. The switchboard hands
+//! orders in; results go out through the uplink. Only `upgrade` changes the daemon itself, only `config` its configuration.
 //!
 //! order -> one task each -> check -> cri;  each step -> uplink
 
 mod check;
+pub mod config;
 mod pull;
 mod upgrade;
 
@@ -30,8 +31,6 @@ const ROOM: usize = 32;
 /// Orders that are carried out at a time.
 const AT_ONCE: usize = 4;
 
-const NO_CONFIG: &str = "changes of the configuration are not supported by this node";
-
 /// Where orders are handed in; cheap to clone.
 #[derive(Clone)]
 pub struct JobsHandle(Mailbox<TaskOrder>);
@@ -54,6 +53,8 @@ pub struct Means {
     pub uplink: Uplink,
     /// The daemon's configuration; `None` where it has no file.
     pub config_file: Option<PathBuf>,
+    /// Raised when the daemon is to end and begin anew.
+    pub restart: Stop,
 }
 
 pub struct Jobs {
@@ -84,6 +85,8 @@ impl Module for Jobs {
                     drop(entry);
                 });
             }
+            let means = self.means.clone();
+            crew.spawn(async move { config::settle(&means).await });
             loop {
                 tokio::select! {
                     () = stop.raised() => break,
@@ -155,7 +158,7 @@ async fn job(means: &Means, target: JobTarget, from: &str, spec: &Value) {
     let refusal = match target.kind {
         _ if !target.kind.has(from) => Some(format!("the job has no action {from:?}")),
         JobKind::NodeUpgrade => return upgrade::job(means, &target, from, spec).await,
-        JobKind::ConfigUpdate => Some(NO_CONFIG.to_owned()),
+        JobKind::ConfigUpdate => return config::update(means, target, from, spec).await,
         JobKind::ImagePrePull => None,
     };
     let spec = match refusal {
@@ -262,28 +265,31 @@ impl Means {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::edge::uplink::Outgoing;
+    use crate::daemon::edge::uplink::{Link, Outgoing};
     use serde_json::json;
     use tokio::sync::mpsc;
 
-    struct Bench {
-        means: Means,
+    pub(super) struct Bench {
+        pub(super) means: Means,
         said: mpsc::Receiver<Outgoing>,
+        pub(super) link: tokio::sync::watch::Sender<Link>,
         _dir: tempfile::TempDir,
     }
 
-    fn bench() -> Bench {
+    pub(super) fn bench() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("edgecore.db")).unwrap();
-        let (uplink, said, _) = Uplink::channel(64);
+        let (uplink, said, link) = Uplink::channel(64);
         let meta = Meta::new(store.clone(), uplink.clone(), "n", Duration::from_secs(1));
         let socket = dir.path().join("no.sock");
         let runtime = Some(Runtime::new(socket.to_str().unwrap()));
-        let means = Means { node: "n".to_owned(), runtime, meta, store, uplink, config_file: None };
-        Bench { means, said, _dir: dir }
+        let config_file = Some(dir.path().join("edgecore.yaml"));
+        let (node, restart) = ("n".to_owned(), Stop::new());
+        let means = Means { node, runtime, meta, store, uplink, config_file, restart };
+        Bench { means, said, link, _dir: dir }
     }
 
-    fn reports(bench: &mut Bench) -> Vec<TaskReport> {
+    pub(super) fn reports(bench: &mut Bench) -> Vec<TaskReport> {
         let mut all = Vec::new();
         while let Ok(Outgoing::Report { up: Up::Task(report), .. }) = bench.said.try_recv() {
             all.push(*report);
@@ -303,7 +309,7 @@ mod tests {
             (order(JobKind::NodeUpgrade, "Check", json!({})), "no version"),
             (order(JobKind::NodeUpgrade, "Upgrade", json!({"version": "1.2;reboot"})), "no version"),
             (order(JobKind::NodeUpgrade, "Check", json!({"version": "v99.0.0"})), "launcher"),
-            (order(JobKind::ConfigUpdate, "Check", json!({})), "not supported"),
+            (order(JobKind::ConfigUpdate, "Check", json!({})), "no field"),
             (order(JobKind::ImagePrePull, "Upgrade", json!({})), "no action"),
             (order(JobKind::ImagePrePull, "", json!(7)), "no action"),
             (order(JobKind::ImagePrePull, "Check", json!({"checkItems": ["moon"]})), "moon"),

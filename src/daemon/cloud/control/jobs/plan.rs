@@ -225,7 +225,9 @@ pub(super) fn record(
     let waits = confirm && outcome.success && outcome.action == CONFIRM;
     let before = row.get("reason").and_then(Value::as_str).unwrap_or_default();
     row["reason"] = match (outcome.success, outcome.action.as_str()) {
-        (true, _) if waits => json!("waits until somebody agrees on the node (keadm ctl confirm)"),
+        (true, _) if waits => {
+            json!("waits until somebody agrees on the node: keadm ctl confirm, or kedge edge upgrade confirm")
+        }
         (true, ROLL_BACK) => json!(undone(before)),
         (true, _) => json!(""),
         (false, ROLL_BACK) => json!(format!("{before}; the way back failed: {reason}")),
