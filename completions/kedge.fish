@@ -178,6 +178,15 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from launch" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l to -d 'The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l nodes -d 'Upgrade these nodes of the cluster, not this machine' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l selector -d 'Upgrade the edge nodes with these labels, such as site=lab' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l max-unavailable -d 'Nodes that may be away at a time: a number, or a share such as 10%' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l failure-budget -d 'Nodes that may fail before no more waves begin' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l node-timeout -d 'Seconds that a node may take for each step' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l kube-config -d 'The cluster [default: $KUBECONFIG or ~/.kube/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s o -l output -d 'How the outcome for the nodes is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l config -d 'The edge daemon\'s configuration' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l key -d 'The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l digest -d 'The digest that the binary has to have' -r

@@ -283,6 +283,14 @@ _arguments "${_arguments_options[@]}" : \
 (upgrade)
 _arguments "${_arguments_options[@]}" : \
 '--to=[The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out]:FILE|VERSION:_default' \
+'(--selector)*--nodes=[Upgrade these nodes of the cluster, not this machine]:NODE,…:_default' \
+'--selector=[Upgrade the edge nodes with these labels, such as site=lab]:SELECTOR:_default' \
+'--max-unavailable=[Nodes that may be away at a time\: a number, or a share such as 10%]:N|N%:_default' \
+'--failure-budget=[Nodes that may fail before no more waves begin]:N:_default' \
+'--node-timeout=[Seconds that a node may take for each step]:SECONDS:_default' \
+'--kube-config=[The cluster \[default\: \$KUBECONFIG or ~/.kube/config\]]:FILE:_files' \
+'-o+[How the outcome for the nodes is shown]:OUTPUT:(text json yaml)' \
+'--output=[How the outcome for the nodes is shown]:OUTPUT:(text json yaml)' \
 '--config=[The edge daemon'\''s configuration]:FILE:_files' \
 '--key=[The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys]:PEM:_files' \
 '--digest=[The digest that the binary has to have]:sha256:HEX:_default' \

@@ -73,9 +73,60 @@ impl Term {
         drop(writeln!(io::stderr().lock(), "{text}"));
     }
 
+    /// Starts a bar of so many parts; off a terminal its lines are all there is.
+    pub fn bar(&self, total: usize) -> Bar {
+        let shown = (self.fancy && !self.quiet).then(|| {
+            let total = u64::try_from(total).unwrap_or(u64::MAX);
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        Bar { term: self.clone(), bar: shown }
+    }
+
     /// Starts numbered milestones.
     pub fn steps(&self, total: usize) -> Steps {
         Steps { term: self.clone(), total, done: 0, started: Instant::now(), bar: None }
+    }
+}
+
+/// How much of something is done, with lines of talk above.
+pub struct Bar {
+    term: Term,
+    bar: Option<ProgressBar>,
+}
+
+impl Bar {
+    /// Prints a line.
+    pub fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.term.say(text)),
+            None => self.term.say(text),
+        }
+    }
+
+    /// So many parts are done.
+    pub fn set(&self, done: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// One more part is done.
+    pub fn advance(&self) {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 

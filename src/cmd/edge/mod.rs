@@ -8,6 +8,7 @@ mod launch;
 mod rollback;
 mod run;
 mod upgrade;
+mod waves;
 
 use crate::base::{Exit, Failure, Term};
 use clap::Subcommand;

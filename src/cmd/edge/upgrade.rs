@@ -17,7 +17,7 @@ use std::time::Duration;
 /// running throughout.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  kedge edge upgrade --to ./kedge-0.2.0 --wait\n  kedge edge upgrade --to 0.2.0 --wait --deadline 10m --yes\n  kedge edge upgrade confirm"
+    after_help = "Examples:\n  kedge edge upgrade --to ./kedge-0.2.0 --wait\n  kedge edge upgrade --to 0.2.0 --wait --deadline 10m --yes\n  kedge edge upgrade --to 0.2.0 --selector site=lab --max-unavailable 10%\n  kedge edge upgrade confirm"
 )]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
@@ -29,6 +29,8 @@ pub struct Args {
     /// Wait until the new version has proved good or the old one is back
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    fleet: super::waves::Flags,
     #[command(flatten)]
     place: Place,
     /// The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys
@@ -82,8 +84,11 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     if let Some(Command::Confirm(args)) = args.command {
         return super::confirm::run(args, term);
     }
-    let site = args.place.site();
     let to = args.to.unwrap_or_default();
+    if args.fleet.chosen() {
+        return super::waves::run(&args.fleet, &to, args.dry_run, term);
+    }
+    let site = args.place.site();
     let manner = Manner { wait: args.wait, yes: args.yes, dry_run: args.dry_run, deadline: args.deadline };
     crate::pki::install_crypto_provider();
     let mut demands =
