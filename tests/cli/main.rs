@@ -11,6 +11,7 @@ mod doctor;
 mod edgecore;
 mod faults;
 mod fleet;
+mod fleet_upgrade;
 mod full_disk;
 mod hazards;
 mod help;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 const AT_CLOUD: &str = "tests/cli/hazards/at_cloud.rs";
 const AT_EDGE: &str = "tests/cli/hazards/at_edge.rs";
+const FLEET: &str = "tests/cli/fleet_upgrade.rs";
 const HOSTILE: &str = "tests/cli/hostile.rs";
 const EDGECORE: &str = "tests/cli/edgecore.rs";
 const CLOUDCORE: &str = "tests/cli/cloudcore.rs";
@@ -128,7 +129,14 @@ const TABLE: &[Row] = &[
         &[(AT_CLOUD, "frames_of_a_tunnel_that_nobody_knows"), (AT_CLOUD, "a_frame_that_claims_an_exabyte")],
     ),
     ("CVE-2022-31080", &[(AT_EDGE, "a_refusal_without_an_end")]),
-    ("CVE-2026-62182", &[(AT_EDGE, "tasks_that_nobody_knows_and_words_for_a_shell")]),
+    (
+        "CVE-2026-62182",
+        &[
+            (AT_EDGE, "tasks_that_nobody_knows_and_words_for_a_shell"),
+            (FLEET, "what_is_hostile_or_impossible_is_said_in_the_status_and_reaches_no_node"),
+            (FLEET, "a_configuration_is_changed_on_a_node_and_the_daemon_begins_anew_with_it"),
+        ],
+    ),
     (
         "CVE-2026-62369",
         &[
@@ -140,7 +148,13 @@ const TABLE: &[Row] = &[
         "CVE-2026-62370",
         &[(AT_CLOUD, "a_frame_that_claims_an_exabyte"), (AT_EDGE, "a_frame_that_claims_an_exabyte")],
     ),
-    ("CVE-2026-62371", &[(AT_EDGE, "tasks_that_nobody_knows_and_words_for_a_shell")]),
+    (
+        "CVE-2026-62371",
+        &[
+            (AT_EDGE, "tasks_that_nobody_knows_and_words_for_a_shell"),
+            (FLEET, "what_is_hostile_or_impossible_is_said_in_the_status_and_reaches_no_node"),
+        ],
+    ),
     // users.md §5.3 and what else must not be copied.
     ("TLS is not verified", &[(AT_EDGE, "a_cloud_of_another_authority_is_not_talked_to")]),
     (

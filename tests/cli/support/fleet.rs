@@ -33,10 +33,16 @@ const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 /// Starts a cloud with its embedded API that takes so many nodes; its output goes to `cloud.err`.
 pub fn cloud(world: &World, nodes: usize) -> Daemon {
+    cloud_with(world, nodes, &json!({}))
+}
+
+/// The same with KubeEdge's feature gates set so.
+pub fn cloud_with(world: &World, nodes: usize, gates: &Value) -> Daemon {
     let dir = world.data_dir().display().to_string();
     let p = world.ports;
     let config = json!({
         "apiVersion": "cloudcore.config.kubeedge.io/v1alpha2", "kind": "CloudCore",
+        "featureGates": gates,
         "modules": {
             "cloudHub": {"nodeLimit": nodes, "advertiseAddress": ["127.0.0.1"],
                 "tlsCAFile": format!("{dir}/ca.crt"), "tlsCAKeyFile": format!("{dir}/ca.key"),

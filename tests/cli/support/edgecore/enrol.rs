@@ -84,7 +84,22 @@ pub fn get(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> (u16, Vec<u8>) {
-    let mut head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
+    request(port, ("GET", path), tls, headers, body)
+}
+
+/// A POST request on 127.0.0.1; status and body of the answer.
+pub fn post(port: u16, path: &str, tls: &Arc<ClientConfig>, body: &[u8]) -> (u16, Vec<u8>) {
+    request(port, ("POST", path), tls, &[], body)
+}
+
+fn request(
+    port: u16,
+    (method, path): (&str, &str),
+    tls: &Arc<ClientConfig>,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Vec<u8>) {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }

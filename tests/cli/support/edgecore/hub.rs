@@ -1,7 +1,8 @@
 //! edgecore's end of the connection (protocol.md §3.1, §3.2): five dials, keepalives, the token bucket, gorilla's frames of
 //! 4 KiB, a FIFO of 100 that loses its oldest, a closed socket that only the next write notices, a long sleep.
 
-use super::{Core, meta, twin};
+use super::enrol::Join;
+use super::{Core, meta, task, twin};
 use crate::support::letter::{go_text, message};
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt, StreamExt};
@@ -33,10 +34,10 @@ const PER_SECOND: f64 = 30.0;
 const BURST: f64 = 60.0;
 
 /// Connects for ever.
-pub async fn run(core: Arc<Core>, identity: Identity, ca_pem: String) {
+pub async fn run(core: Arc<Core>, join: Join) {
     loop {
-        if let Some(socket) = connect(&core, &identity, &ca_pem).await {
-            serve(&core, socket).await;
+        if let Some(socket) = connect(&core, &join.identity, &join.ca_pem).await {
+            serve(&core, &join, socket).await;
             let mut state = core.state();
             state.connected = false;
             state.line = None;
@@ -107,7 +108,7 @@ impl Fifo {
     }
 }
 
-async fn serve(core: &Arc<Core>, socket: Socket) {
+async fn serve(core: &Arc<Core>, join: &Join, socket: Socket) {
     let (mut writer, mut reader) = socket.split();
     let (line, mut lines) = mpsc::channel(1024);
     let fifo = Arc::new(Fifo::default());
@@ -147,6 +148,8 @@ async fn serve(core: &Arc<Core>, socket: Socket) {
     }
     core.changed();
     twin::connected(core);
+    let (told, disk) = (core.clone(), join.clone());
+    crew.spawn(async move { task::connected(&told, &disk).await });
     write(core, &mut writer, &mut lines).await;
     crew.abort().await;
 }
@@ -164,7 +167,7 @@ async fn write(core: &Core, writer: &mut SplitSink<Socket, Message>, lines: &mut
                 go_text(&keepalive)
             }
             line = lines.recv() => {
-                let Some(line) = line else { return };
+                let Some(line) = line.filter(|line| !line.is_empty()) else { return };
                 tokens = (tokens + filled.elapsed().as_secs_f64() * PER_SECOND).min(BURST);
                 filled = tokio::time::Instant::now();
                 if tokens < 1.0 {

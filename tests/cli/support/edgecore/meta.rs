@@ -1,16 +1,9 @@
 //! edgecore's dispatch and meta manager (protocol.md §3.5, §3.8, §3.9): the table `meta`, acknowledgements word for word,
 //! remote queries, and the places where a wrong message makes it panic.
 
-use super::{Core, twin};
+use super::{Core, task, twin};
 use crate::support::letter::{self, id, message, parent, response, text};
 use serde_json::{Value, json};
-
-/// The actions of the tasks that a node carries out by itself.
-const ACTIONS: [(&str, &[&str]); 3] = [
-    ("nodeupgradejob", &["Check", "WaitingConfirmation", "BackUp", "Upgrade", "RollBack"]),
-    ("imageprepulljob", &["Check", "Pull"]),
-    ("configupdatejob", &["Check", "BackUp", "Update", "RollBack"]),
-];
 
 /// Takes one message of the cloud.
 pub fn route(core: &Core, message: &Value) {
@@ -26,23 +19,10 @@ pub fn route(core: &Core, message: &Value) {
         "twin" if answered => twin::confirmed(core, parent(message)),
         "twin" => twin::command(core, message),
         "user" => core.state().orders.push(message.clone()),
-        "taskmanager" => task(core, message),
+        "taskmanager" => task::take(core, message),
         // Dropped with a line in the log.
         _ => {}
     }
-}
-
-fn task(core: &Core, message: &Value) {
-    let resource = text(message, "/route/resource");
-    if let Some(rest) = resource.strip_prefix("operations.kubeedge.io/v1alpha2/") {
-        let operation = text(message, "/route/operation");
-        let job = rest.split('/').next().unwrap_or_default();
-        let known = ACTIONS.iter().any(|(name, actions)| *name == job && actions.contains(&operation));
-        if !known {
-            core.crash(format!("nil dereference: no action {operation} of {job}"));
-        }
-    }
-    core.state().orders.push(message.clone());
 }
 
 /// The type that a path names: `namespace/type` and `namespace/type/name` have one.

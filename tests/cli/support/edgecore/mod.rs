@@ -7,15 +7,16 @@ pub mod enrol;
 mod hub;
 mod meta;
 mod node;
+mod task;
 mod twin;
 
 pub use enrol::{Join, join};
+pub use task::Tasks;
 
 use super::eventually;
 use super::letter::{brief, go_text, id, message, parent, text};
 use super::world::World;
 use kedge::base::Crew;
-use kedge::pki::Identity;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,6 +112,12 @@ pub struct State {
     pub stalled: bool,
     /// Subscriptions, calls, publications and tasks that the cloud has sent.
     pub orders: Vec<Value>,
+    /// How tasks go.
+    pub tasks: Tasks,
+    /// The release that an upgrade has left here.
+    pub runs: Option<String>,
+    /// What is told when the connection is back.
+    aftermath: Vec<task::Aftermath>,
     waiters: HashMap<String, oneshot::Sender<Value>>,
     unconfirmed: Vec<Value>,
     line: Option<mpsc::Sender<String>>,
@@ -130,6 +137,7 @@ pub(super) struct Core {
     pub version: Version,
     pub times: Times,
     pub hub: u16,
+    pub cert: u16,
     state: Mutex<State>,
     /// Moves with everything that a pod or a node may wait for.
     change: watch::Sender<u64>,
@@ -185,30 +193,32 @@ impl Edgecore {
         let token = world.kedge(&["gettoken"]);
         token.assert_status(0);
         let join = join(world.ports.cert, name, token.stdout.trim()).unwrap();
-        Edgecore::with(join, world.ports.hub, version, Times::faster(20))
+        let ports = (world.ports.hub, world.ports.cert);
+        Edgecore::resume(join, ports, version, Times::faster(20), State::default())
     }
 
     /// Starts with a certificate and an empty database.
     pub fn with(join: Join, hub: u16, version: Version, times: Times) -> Edgecore {
-        Edgecore::resume(join, hub, version, times, State::default())
+        Edgecore::resume(join, (hub, 0), version, times, State::default())
     }
 
-    fn resume(join: Join, hub: u16, version: Version, times: Times, state: State) -> Edgecore {
+    fn resume(join: Join, (hub, cert): (u16, u16), version: Version, times: Times, state: State) -> Edgecore {
         let core = Arc::new(Core {
             name: join.node.clone(),
             version,
             times,
             hub,
+            cert,
             state: Mutex::new(state),
             change: watch::Sender::new(0),
             twin_traffic: Notify::new(),
             unplugged: Notify::new(),
         });
         let (stop, stopped) = oneshot::channel();
-        let (running, identity, ca) = (core.clone(), join.identity.clone(), join.ca_pem.clone());
+        let (running, disk) = (core.clone(), join.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(run(running, identity, ca, stopped));
+            runtime.block_on(run(running, disk, stopped));
         });
         Edgecore { core, join, stop: Some(stop), thread: Some(thread) }
     }
@@ -218,7 +228,7 @@ impl Edgecore {
         self.end();
         let db = std::mem::take(&mut self.core.state().db);
         let state = State { db, ..State::default() };
-        Edgecore::resume(self.join.clone(), self.core.hub, version, self.core.times, state)
+        Edgecore::resume(self.join.clone(), (self.core.hub, self.core.cert), version, self.core.times, state)
     }
 
     /// Ends the process and starts it again with a certificate that the old one has got it.
@@ -226,6 +236,12 @@ impl Edgecore {
         self.join = self.join.renew(cert_port)?;
         let version = self.core.version;
         Ok(self.restart_as(version))
+    }
+
+    /// Carries out an order that it had left undone.
+    pub fn carry_out(&self, order: &Value) {
+        self.core.state().orders.pop();
+        task::take(&self.core, order);
     }
 
     /// Loses the connection without a word.
@@ -293,9 +309,9 @@ impl Drop for Edgecore {
     }
 }
 
-async fn run(core: Arc<Core>, identity: Identity, ca_pem: String, stopped: oneshot::Receiver<()>) {
+async fn run(core: Arc<Core>, join: Join, stopped: oneshot::Receiver<()>) {
     let mut crew = Crew::new();
-    crew.spawn(hub::run(core.clone(), identity, ca_pem));
+    crew.spawn(hub::run(core.clone(), join));
     crew.spawn(node::registration(core.clone()));
     crew.spawn(node::lease(core.clone()));
     crew.spawn(edged::run(core.clone()));

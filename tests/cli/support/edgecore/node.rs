@@ -47,7 +47,7 @@ fn object(core: &Core) -> Value {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10350}},
             "nodeInfo": {"machineID": "m", "systemUUID": "s", "bootID": "b", "kernelVersion": "6.1.0",
                 "osImage": "Debian GNU/Linux 12 (bookworm)", "containerRuntimeVersion": "containerd://1.6.20",
-                "kubeletVersion": core.version.kubelet(), "kubeProxyVersion": "v0.0.0-master+$Format:%H$",
+                "kubeletVersion": core.kubelet(), "kubeProxyVersion": "v0.0.0-master+$Format:%H$",
                 "operatingSystem": "linux", "architecture": "amd64"},
         },
     })
@@ -115,7 +115,7 @@ async fn report(core: &Core) -> Result<(), String> {
     let order: Vec<Value> = CONDITIONS.iter().map(|(kind, ..)| json!({"type": kind})).collect();
     let mut status = json!({"$setElementOrder/conditions": order, "conditions": conditions()});
     // Only what differs from the Node as it is known is in the patch.
-    if text(&known, "/status/nodeInfo/kubeletVersion") != core.version.kubelet() {
+    if text(&known, "/status/nodeInfo/kubeletVersion") != core.kubelet() {
         for name in ["capacity", "allocatable", "addresses", "daemonEndpoints", "nodeInfo"] {
             status[name] = object(core)["status"][name].take();
         }
