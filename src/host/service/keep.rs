@@ -4,7 +4,7 @@
 
 use super::plain::{Places, open_log};
 use super::{Service, unwritable};
-use crate::base::{Backoff, Failure, LockError, PidLock, Stop, write_atomic};
+use crate::base::{Backoff, Failure, LockError, PidLock, Stop};
 use crate::host::process::Watched;
 use std::fs;
 use std::io::Write;
@@ -26,7 +26,7 @@ pub async fn keep(places: &Places, stop: Stop, started: impl FnOnce()) -> Result
         fs::create_dir_all(dir).map_err(|error| unwritable(dir, &error))?;
     }
     let _lock = PidLock::take(&places.pid).map_err(|error| taken(places, &error))?;
-    let mut daemon = match places.daemon(&service).and_then(Watched::open) {
+    let mut daemon = match places.daemon().and_then(Watched::open) {
         Some(earlier) => earlier,
         None => run(places, &service)?,
     };
@@ -99,7 +99,7 @@ fn run(places: &Places, service: &Service) -> Result<Watched, Failure> {
         .spawn()
         .map_err(failure)?;
     let daemon = Watched::child(child).map_err(failure)?;
-    write_atomic(&places.child, daemon.pid().to_string().as_bytes(), 0o644)?;
+    places.note_daemon(daemon.pid())?;
     Ok(daemon)
 }
 
@@ -190,15 +190,14 @@ mod tests {
             _ = first => panic!("ended by itself"),
             started = first_started => started.unwrap(),
         }
-        let pid = Places::noted(&places.child).unwrap();
-        assert_eq!(places.daemon(&places.service().unwrap()), Some(pid));
+        let pid = places.daemon().unwrap();
 
         let stop = Stop::new();
         let (send, started) = oneshot::channel();
         let second = keep(&places, stop.clone(), move || send.send(()).unwrap());
         let during = async {
             started.await.unwrap();
-            assert_eq!(Places::noted(&places.child), Some(pid), "a second daemon was started");
+            assert_eq!(places.daemon(), Some(pid), "a second daemon was started");
             assert_eq!(places.keeper(), Some(std::process::id()));
             let third = keep(&places, Stop::new(), || ()).await.unwrap_err();
             assert_eq!(third.code, "KE-SERVICE-008");

@@ -82,13 +82,13 @@ pub struct Status {
 }
 
 impl Service {
-    /// The edge daemon with its configuration file.
+    /// The edge daemon with its configuration file: the launcher, which becomes the version that is current.
     pub fn edge(program: &Path, config: &Path) -> Service {
         Service {
             name: EDGE.to_owned(),
             description: "kedge, the daemon of an edge node".to_owned(),
             program: program.to_owned(),
-            args: vec!["edge".into(), "run".into(), "--config".into(), config.display().to_string()],
+            args: vec!["edge".into(), "launch".into(), "--config".into(), config.display().to_string()],
             environment: BTreeMap::new(),
             reach: Reach::Machine,
         }

@@ -3,7 +3,7 @@
 
 use super::call::{SEARCH_PATH, end};
 use super::{Service, Status, absent, unwritable};
-use crate::base::{Failure, LockError, PidLock, read_limited};
+use crate::base::{Failure, LockError, PidLock, read_limited, write_atomic};
 use rustix::process::Pid;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -63,12 +63,6 @@ impl Places {
         Ok(service)
     }
 
-    /// The process named by a file, if it is one.
-    pub(super) fn noted(file: &Path) -> Option<u32> {
-        let text = read_limited(file, 64).ok()?;
-        String::from_utf8_lossy(&text).trim().parse().ok().filter(|pid| *pid > 1)
-    }
-
     /// The keeper's process while it holds its lock.
     pub(super) fn keeper(&self) -> Option<u32> {
         if !self.pid.exists() {
@@ -80,13 +74,29 @@ impl Places {
         }
     }
 
-    /// The daemon, when the noted process is indeed this program with these arguments.
-    pub(super) fn daemon(&self, service: &Service) -> Option<u32> {
-        let pid = Places::noted(&self.child)?;
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let mut words = line.split(|byte| *byte == 0).skip(1);
-        service.args.iter().all(|arg| words.next() == Some(arg.as_bytes())).then_some(pid)
+    /// Notes the daemon by its number and its start, which stay when it becomes another program.
+    pub(super) fn note_daemon(&self, pid: u32) -> Result<(), Failure> {
+        let start = start_of(pid).unwrap_or_default();
+        write_atomic(&self.child, format!("{pid} {start}\n").as_bytes(), 0o644)
     }
+
+    /// The daemon, when the noted process is still the same one.
+    pub(super) fn daemon(&self) -> Option<u32> {
+        let text = read_limited(&self.child, 64).ok()?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let (pid, start) = text.trim().split_once(' ')?;
+        let pid = pid.parse().ok().filter(|pid| *pid > 1)?;
+        (start_of(pid)? == start).then_some(pid)
+    }
+}
+
+/// When a process was started, in the kernel's ticks since its own start; `None` for one that has ended.
+fn start_of(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything; field 3 is the state, field 22 the start.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    (state != "Z").then(|| fields.nth(18).map(str::to_owned))?
 }
 
 pub(super) fn render(service: &Service) -> String {
@@ -145,9 +155,10 @@ pub(super) fn start(places: &Places) -> Result<(), Failure> {
 /// Ends the keeper, which ends the daemon; a daemon whose keeper was killed is ended too.
 pub(super) fn stop(places: &Places) -> Result<(), Failure> {
     let keeper = places.keeper();
-    let orphan = || places.service().ok().and_then(|service| places.daemon(&service));
     for pid in [keeper, None] {
-        let Some(pid) = pid.or_else(orphan).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+        let Some(pid) =
+            pid.or_else(|| places.daemon()).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+        else {
             continue;
         };
         let ended = end(pid, STOP_LIMIT).unwrap_or(false);
@@ -162,9 +173,8 @@ pub(super) fn stop(places: &Places) -> Result<(), Failure> {
 
 pub(super) fn status(places: &Places) -> Status {
     let running = places.keeper().is_some();
-    let service = places.service().ok();
-    let pid = service.as_ref().filter(|_| running).and_then(|service| places.daemon(service));
-    Status { installed: service.is_some(), at_boot: false, running, pid }
+    let pid = if running { places.daemon() } else { None };
+    Status { installed: places.service().is_ok(), at_boot: false, running, pid }
 }
 
 pub(super) fn remove(places: &Places) -> Result<(), Failure> {

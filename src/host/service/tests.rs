@@ -40,7 +40,7 @@ fn awkward_words_stay_one_word_each() {
     let line = |start: &str| unit.content.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
     assert_eq!(
         line("ExecStart="),
-        r#"ExecStart="/opt/a b/kedge" edge run --config "/etc/50%%/$$x \"y\".yaml" "" "it's""#
+        r#"ExecStart="/opt/a b/kedge" edge launch --config "/etc/50%%/$$x \"y\".yaml" "" "it's""#
     );
     assert_eq!(line("Environment="), r#"Environment="KEDGE_LOG=info, 100%% $HOME \"q\" 'r'""#);
 
@@ -54,7 +54,7 @@ fn awkward_words_stay_one_word_each() {
     let told = std::process::Command::new("sh").arg("-c").arg(probe).output().unwrap();
     assert_eq!(
         String::from_utf8_lossy(&told.stdout),
-        "/opt/a b/kedge|edge|run|--config|/etc/50%/$x \"y\".yaml||it's|info, 100% $HOME \"q\" 'r'|"
+        "/opt/a b/kedge|edge|launch|--config|/etc/50%/$x \"y\".yaml||it's|info, 100% $HOME \"q\" 'r'|"
     );
 
     let own = Manager::Plain.definition(&awkward());
