@@ -162,6 +162,7 @@ pub fn cloud_checks(wanted: &Wanted) -> Vec<Check> {
     let here = Machine::here();
     let mut checks = system::checks(&here, wanted);
     checks.extend(disk::checks(&here, wanted));
+    checks.extend(leftovers::checks(&here, wanted));
     checks.extend(network::checks(&here, wanted));
     checks.push(ports::check(wanted));
     checks
