@@ -19,10 +19,12 @@ mod explain;
 mod gettoken;
 mod help;
 mod init;
+mod join;
 mod limits;
 mod man;
 mod meta;
 mod pods;
+mod reset;
 mod run_flags;
 mod service;
 mod status;
@@ -70,10 +72,12 @@ enum Command {
     Gettoken(gettoken::Args),
     Help(help::Args),
     Init(init::Args),
+    Join(join::Args),
     Man(man::Args),
     Limits(limits::Args),
     Meta(meta::Args),
     Pods(pods::Args),
+    Reset(reset::Args),
     Service(service::Args),
     Status(status::Args),
     Token(token::Args),
@@ -132,10 +136,12 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Gettoken(args) => gettoken::run(args, term),
         Command::Help(args) => help::run(args, term),
         Command::Init(args) => init::run(args, term),
+        Command::Join(args) => join::run(args, term),
         Command::Man(args) => man::run(args, term),
         Command::Limits(args) => limits::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
+        Command::Reset(args) => reset::run(args, term),
         Command::Service(args) => service::run(args, term),
         Command::Status(args) => status::run(args, term),
         Command::Token(args) => token::run(args, term),

@@ -6,13 +6,13 @@ use crate::base::{Failure, write_atomic};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const FILE: &str = "10-kedge.conflist";
 
 /// A bridge and the addresses behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Network {
     /// At most 15 characters, the kernel's limit for an interface name.
     pub bridge: String,
@@ -93,8 +93,7 @@ pub fn ensure(conf_dir: &Path, state_dir: &Path, network: &Network) -> Result<()
     fs::create_dir_all(conf_dir).map_err(|error| {
         Failure::new("KE-CNI-001", format!("cannot make the directory {}", conf_dir.display())).because(error)
     })?;
-    let text = serde_json::to_vec_pretty(&conflist(state_dir, network)).unwrap_or_default();
-    let file = conf_dir.join(FILE);
+    let (file, text) = configuration(conf_dir, state_dir, network);
     if fs::read(&file).ok().as_ref() != Some(&text) {
         write_atomic(&file, &text, 0o644)?;
     }
@@ -129,11 +128,40 @@ fn rule(verb: &str, network: &Network) -> std::io::Result<Output> {
         .output()
 }
 
-/// Takes the bridge and the rule away.
-#[cfg(test)]
-pub fn remove(network: &Network) {
-    drop(rule("-D", network));
-    drop(Command::new("ip").args(["link", "delete", &network.bridge]).output());
+/// The file that the built-in configuration has in a directory, and its content.
+pub fn configuration(conf_dir: &Path, state_dir: &Path, network: &Network) -> (PathBuf, Vec<u8>) {
+    (conf_dir.join(FILE), serde_json::to_vec_pretty(&conflist(state_dir, network)).unwrap_or_default())
+}
+
+/// Takes the rule and the bridge away; what is not there is not told.
+pub fn remove(network: &Network) -> Vec<Result<String, Failure>> {
+    let mut done = Vec::new();
+    if rule("-C", network).is_ok_and(|found| found.status.success()) {
+        let told = format!("removed the masquerade rule for {}", network.subnet);
+        let by_hand = format!(
+            "iptables -t nat -D POSTROUTING -s {} ! -o {} -j MASQUERADE",
+            network.subnet, network.bridge
+        );
+        done.push(outcome(rule("-D", network), told, by_hand));
+    }
+    if Path::new("/sys/class/net").join(&network.bridge).exists() {
+        let args = ["link", "delete", &network.bridge];
+        let deleted = Command::new("ip").args(args).stdin(Stdio::null()).output();
+        let told = format!("removed the bridge {}", network.bridge);
+        done.push(outcome(deleted, told, format!("ip link delete {}", network.bridge)));
+    }
+    done
+}
+
+fn outcome(ended: std::io::Result<Output>, told: String, by_hand: String) -> Result<String, Failure> {
+    let failed = |why: String| {
+        Failure::new("KE-CNI-002", "the pod network cannot be removed").because(why).fix(by_hand)
+    };
+    match ended {
+        Ok(output) if output.status.success() => Ok(told),
+        Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        Err(error) => Err(failed(error.to_string())),
+    }
 }
 
 /// The first directory that holds the `bridge` plugin.
@@ -220,6 +248,8 @@ mod tests {
         let rules = String::from_utf8(listed.unwrap().stdout).unwrap();
         assert_eq!(rules.lines().filter(|rule| rule.contains(&earlier.subnet)).count(), 1, "{rules}");
         assert!(!rules.contains(&other.subnet), "{rules}");
-        remove(&earlier);
+        let done = remove(&earlier);
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        assert!(remove(&earlier).is_empty());
     }
 }

@@ -14,7 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Where the usual runtimes listen.
-pub(super) const WELL_KNOWN: [&str; 4] = [
+pub const WELL_KNOWN: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/k3s/containerd/containerd.sock",
     "/run/crio/crio.sock",

@@ -19,3 +19,4 @@ pub mod service;
 pub mod versions;
 
 pub use descriptor::raise_open_files_limit;
+pub use process::Watched;

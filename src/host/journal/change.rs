@@ -306,6 +306,10 @@ impl Entry {
         if let Told::Service { name, manager, .. } = &self.told {
             // Its definition goes with it; what stood there comes back below.
             manager.remove(name)?;
+            // The directory of the definition may have gone with it, and what comes back needs one.
+            if let (Before::Kept { .. }, Some(dir)) = (self.before, path.parent()) {
+                fs::create_dir_all(dir).map_err(|error| unmade(dir, &error))?;
+            }
         }
         let restored = match (&self.told, self.before) {
             (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),

@@ -33,6 +33,7 @@ mod worker;
 
 pub use image::pull_credentials;
 pub use logs::LogOptions;
+pub use sandbox::NODE_LABEL;
 pub use sources::Sources;
 pub use summary::{ContainerSummary, Summary};
 

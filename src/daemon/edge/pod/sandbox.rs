@@ -12,7 +12,7 @@ pub(super) const NAME_LABEL: &str = "io.kubernetes.pod.name";
 pub(super) const NAMESPACE_LABEL: &str = "io.kubernetes.pod.namespace";
 pub(super) const UID_LABEL: &str = "io.kubernetes.pod.uid";
 /// Marks what this program made, with the node's name: nobody else's pods are ever stopped.
-pub(super) const NODE_LABEL: &str = "kedge.io/node";
+pub const NODE_LABEL: &str = "kedge.io/node";
 
 /// What the description needs besides the pod.
 pub(super) struct Facts<'a> {

@@ -1,0 +1,90 @@
+//! The edge daemon as a service of this machine: what a join installs through the journal, how it is stopped and started
+//! around that, and whether it keeps ending while somebody waits for it.
+
+use crate::base::Failure;
+use crate::host::journal::Change;
+use crate::host::service::{EDGE, Manager, Service};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What it is called towards a person.
+pub(in crate::cmd) const NAME: &str = EDGE;
+/// A daemon that was started so often will not stay.
+const STARTS: usize = 4;
+/// How often the service manager is asked.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The service of a join: what has to be installed, or `None` where it is, and then runs anew if it does not run.
+pub(super) async fn installed(config: &Path) -> Result<Option<Change>, Failure> {
+    let service = service(config)?;
+    let manager = Manager::here();
+    let definition = manager.definition(&service);
+    if std::fs::read_to_string(&definition.path).ok().as_ref() != Some(&definition.content) {
+        return Ok(Some(Change::Service(service)));
+    }
+    blocking(move || match manager.holds(&service)? {
+        true => Ok(()),
+        false => manager.enrol(EDGE).and_then(|()| manager.restart(EDGE)),
+    })
+    .await?;
+    Ok(None)
+}
+
+fn service(config: &Path) -> Result<Service, Failure> {
+    let program = std::env::current_exe().map_err(|error| {
+        Failure::new("KE-JOIN-017", "the daemon cannot be started")
+            .because(error)
+            .fix("run kedge from a file that stays, such as /usr/local/bin/kedge")
+    })?;
+    Ok(Service::edge(&program, config))
+}
+
+/// Stops the daemon; its containers run on. One that does not run is stopped.
+pub(in crate::cmd) async fn stop() -> Result<(), Failure> {
+    blocking(|| Manager::here().stop(EDGE)).await
+}
+
+/// Starts the daemon anew, with the configuration that is there now.
+pub(super) async fn restart() -> Result<(), Failure> {
+    blocking(|| Manager::here().restart(EDGE)).await
+}
+
+async fn blocking(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| {
+        Err(Failure::new("KE-JOIN-017", "the daemon cannot be started").because(error))
+    })
+}
+
+/// Sees whether the daemon keeps ending.
+#[derive(Default)]
+pub(super) struct Vigil(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    pids: BTreeSet<u32>,
+    asked: Option<Instant>,
+}
+
+impl Vigil {
+    /// The daemon's last words once it was started several times in vain.
+    pub(super) fn last_words(&self) -> Option<String> {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.asked.is_some_and(|at| at.elapsed() < PACE) {
+            return None;
+        }
+        seen.asked = Some(Instant::now());
+        let status = tokio::task::block_in_place(|| Manager::here().status(EDGE));
+        seen.pids.extend(status.ok().and_then(|status| status.pid));
+        (seen.pids.len() >= STARTS).then(words)
+    }
+}
+
+/// The last line that the daemon has written, or where its log is read.
+pub(super) fn words() -> String {
+    let manager = Manager::here();
+    let last = tokio::task::block_in_place(|| manager.last_words(EDGE));
+    last.unwrap_or_else(|| format!("its log is read with `{}`", manager.log_hint(EDGE)))
+}

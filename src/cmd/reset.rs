@@ -1,0 +1,169 @@
+//! `kedge reset edge`: takes this machine out of its cloud. The journal says what was changed and is undone from the newest
+//! to the oldest; what the daemon left beside it goes too. It carries on past errors and reports what is left.
+
+use super::join::{edgecore, note::Note, service, traces};
+use crate::base::{Exit, Failure, Term};
+use crate::config::edge::DEFAULT_PATH;
+use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role, Undone};
+use std::path::Path;
+
+/// Undo what kedge did to this machine
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  kedge reset edge --dry-run\n  kedge reset edge --force")]
+pub struct Args {
+    #[command(subcommand)]
+    role: Side,
+}
+
+#[derive(clap::Subcommand)]
+enum Side {
+    /// Take this machine out of its cloud, as it was before `kedge join`
+    #[command(after_help = "Examples:\n  kedge reset edge --dry-run\n  kedge reset edge --force")]
+    Edge(EdgeArgs),
+}
+
+#[derive(clap::Args)]
+struct EdgeArgs {
+    /// List what would be undone, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Ask nothing, and put back what others have changed since
+    #[arg(long)]
+    force: bool,
+    /// Answer every question with yes
+    #[arg(long, short = 'y')]
+    yes: bool,
+}
+
+pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    match args.role {
+        Side::Edge(args) => super::block_on(edge(&args, term)),
+    }
+}
+
+fn of_join(entry: &Entry) -> bool {
+    entry.deed.role() == Some(Role::Edge)
+}
+
+async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
+    let entries = Journal::read(Path::new(journal::DIR))?;
+    let note = Note::read()?;
+    if !entries.iter().any(of_join) && note.is_none() {
+        return nothing(&entries, term);
+    }
+    // Without its note a join was cut short before it had begun to write.
+    let note = note.unwrap_or_default();
+    if args.dry_run {
+        show(&entries, &note, term).await;
+        return Ok(Exit::Done);
+    }
+    if !args.force && !args.yes {
+        let pods = match traces::count_pods(&note).await {
+            Some(0) | None => String::new(),
+            Some(_) if note.takeover => String::new(),
+            Some(count) => format!(" and its {count} pods"),
+        };
+        let question = format!("Take the node {}{pods} off this machine?", note.node);
+        if !super::ask::confirm(&question, false)? {
+            term.say("nothing was changed");
+            return Ok(Exit::Done);
+        }
+    }
+    let journal = Journal::open(Path::new(journal::DIR), Deed::Join)?;
+    let mut leftovers = Vec::new();
+    leftovers.extend(service::stop().await.err());
+    if !note.node.is_empty() {
+        let cleared = traces::remove(&note, traces::Pods::of(&note)).await;
+        cleared.done.iter().for_each(|done| term.say(done));
+        leftovers.extend(cleared.leftovers);
+    }
+    undo(journal, &note, args.force, &mut leftovers, term)?;
+    leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
+    report(&leftovers, &note, term)
+}
+
+/// What lies in directories that go as a whole is not looked at; what stands among others' files is.
+/// The note of the join goes last, and stays while anything else is left: the next reset needs it.
+fn undo(
+    journal: Journal,
+    note: &Note,
+    force: bool,
+    leftovers: &mut Vec<Failure>,
+    term: &Term,
+) -> Result<(), Failure> {
+    let place = Note::path();
+    let is_note = |entry: &Entry| entry.path() == Some(place.as_path());
+    let mut take = |undone: Undone| {
+        undone.done.iter().for_each(|done| term.say(&format!("undone: {done}")));
+        leftovers.extend(undone.leftovers);
+        leftovers.is_empty()
+    };
+    let within = |entry: &Entry| entry.path().is_some_and(|path| note.owns(path));
+    let of_edge = |entry: &Entry| {
+        let configured = entry.deed == Deed::Configure && entry.path() == Some(note.config.as_path());
+        of_join(entry) || configured || entry.deed == Deed::Upgrade
+    };
+    let open = || Journal::open(Path::new(journal::DIR), Deed::Join);
+    take(journal.undo(Manner::Thorough, |entry| of_edge(entry) && within(entry)));
+    let manner = if force { Manner::Thorough } else { Manner::Careful };
+    if take(open()?.undo(manner, |entry| of_edge(entry) && !is_note(entry))) {
+        take(open()?.undo(Manner::Thorough, of_edge));
+    }
+    Ok(())
+}
+
+fn nothing(entries: &[Entry], term: &Term) -> Result<Exit, Failure> {
+    if entries.iter().all(|entry| entry.deed == Deed::Journal) {
+        return only_journal(term);
+    }
+    if entries.iter().any(|entry| entry.deed.role() == Some(Role::Cloud)) {
+        return Err(Failure::new("KE-RESET-001", "this machine is no edge node")
+            .because("its journal says that it is a cloud, which `reset edge` never touches")
+            .fix("run `kedge cloud reset` if the cloud is meant"));
+    }
+    term.say("this machine has no join of kedge's; nothing to undo");
+    Ok(Exit::Done)
+}
+
+/// A join that was killed before its first change has left its journal at most.
+fn only_journal(term: &Term) -> Result<Exit, Failure> {
+    let dir = Path::new(journal::DIR);
+    if dir.exists() {
+        let undone = Journal::open(dir, Deed::Join)?.undo(Manner::Careful, |_| false);
+        if let Some(failure) = undone.leftovers.into_iter().next() {
+            return Err(failure);
+        }
+        // The parent, when nothing of others is in it.
+        drop(dir.parent().map(std::fs::remove_dir));
+    }
+    term.say(match Path::new(DEFAULT_PATH).exists() {
+        true => "this machine has no join of kedge's; an edgecore is removed with `keadm reset edge`",
+        false => "this machine has no join of kedge's; nothing to undo",
+    });
+    Ok(Exit::Done)
+}
+
+async fn show(entries: &[Entry], note: &Note, term: &Term) {
+    let mut lines = vec![format!("stop {}", service::NAME)];
+    lines.extend(traces::list(note).await.into_iter().map(|trace| format!("remove {trace}")));
+    lines.extend(entries.iter().rev().filter(|entry| of_join(entry)).map(|entry| format!("undo: {entry}")));
+    term.data(&lines.join("\n"));
+    term.say("nothing was changed");
+}
+
+fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failure> {
+    for leftover in leftovers {
+        term.failure(leftover);
+    }
+    if leftovers.is_empty() {
+        let node = &note.node;
+        term.say(&format!(
+            "this machine is as it was before the join; in the cloud: kubectl delete node {node}"
+        ));
+        return Ok(Exit::Done);
+    }
+    let count = leftovers.len();
+    Err(Failure::new("KE-RESET-002", format!("{count} things could not be undone"))
+        .because("they are listed above, each with its cause")
+        .fix("mend the causes and run `kedge reset edge` again; --force puts back what others have changed"))
+}

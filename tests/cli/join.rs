@@ -1,0 +1,421 @@
+//! `kedge join` on machines of their own against a cloud on another one: Ready in seconds, refused with nothing written,
+//! rolled back, killed and run again, taken over from an edgecore. What a machine had before is compared with what it has
+//! after, file by file.
+
+use crate::support::house::{House, KUBECONFIG};
+use crate::support::machine::signal;
+use crate::support::world::{Daemon, World};
+use crate::support::{Run, eventually};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+const SOON: Duration = Duration::from_secs(60);
+const JOURNAL: &str = "/var/lib/kedge/journal/journal.jsonl";
+const CONFIG: &str = "/etc/kubeedge/config/edgecore.yaml";
+
+/// A cloud in a house of its own.
+pub struct Cloud<'w> {
+    pub house: House<'w>,
+    _daemon: Daemon,
+}
+
+impl<'w> Cloud<'w> {
+    pub fn new(world: &'w World) -> Cloud<'w> {
+        let house = House::new(world, "cloud");
+        let daemon = house.cloud();
+        Cloud { house, _daemon: daemon }
+    }
+
+    #[track_caller]
+    pub fn token(&self, more: &[&str]) -> String {
+        let made = self.house.kedge(&[&["token", "create", "--kube-config", KUBECONFIG], more].concat());
+        made.assert_status(0);
+        made.stdout.trim().to_owned()
+    }
+
+    pub fn at(&self) -> String {
+        format!("{}:10000", self.house.address())
+    }
+
+    #[track_caller]
+    pub fn is_ready(&self, node: &str) {
+        let status = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+        eventually(&format!("{node} is Ready in the cloud"), SOON, || {
+            let got = self.house.kubectl(&["get", "node", node, "-o", status]);
+            if got.stdout == "True" { Ok(()) } else { Err(got) }
+        });
+    }
+}
+
+/// A machine with a running containerd, and what it looks like.
+pub struct Machine<'w> {
+    pub house: House<'w>,
+    pub before: BTreeMap<String, String>,
+    _containerd: Daemon,
+}
+
+impl<'w> Machine<'w> {
+    pub fn new(world: &'w World, name: &str) -> Machine<'w> {
+        let house = House::new(world, name);
+        let containerd = house.containerd();
+        let before = house.changed_files();
+        Machine { house, before, _containerd: containerd }
+    }
+
+    pub fn join(&self, cloud: &Cloud<'_>, token: &str, more: &[&str]) -> Run {
+        let at = cloud.at();
+        self.house.kedge(&[&["join", "--cloudcore-ipport", &at, "--token", token], more].concat())
+    }
+
+    /// The machine has what it had before, and nothing of kedge runs.
+    #[track_caller]
+    pub fn is_as_before(&self, after: &dyn std::fmt::Debug) {
+        let now = self.house.changed_files();
+        let mut told = String::new();
+        for path in self.before.keys().chain(now.keys()) {
+            let (was, is) = (self.before.get(path), now.get(path));
+            if was != is && !told.contains(&format!("{path}:")) {
+                writeln!(told, "{path}: {was:?} -> {is:?}").unwrap();
+            }
+        }
+        assert!(told.is_empty(), "changed:\n{told}\nafter {after:?}");
+        let running = self.house.processes();
+        assert!(!running.iter().any(|line| line.contains("kedge")), "{running:?}");
+        let links = self.house.run("ip", &["-o", "link"]).stdout;
+        assert!(!links.contains("kedge-"), "{links}");
+        let rules = self.house.run("iptables", &["-w", "5", "-t", "nat", "-S"]).stdout;
+        assert!(!rules.contains("kedge-"), "{rules}");
+    }
+
+    #[track_caller]
+    pub fn reset(&self) -> Run {
+        let reset = self.house.kedge(&["reset", "edge", "--yes"]);
+        assert_eq!(reset.status, 0, "{reset:?}");
+        reset
+    }
+}
+
+/// The codes that a failed run has told.
+#[track_caller]
+fn refused(run: &Run, status: i32, code: &str, words: &str) {
+    assert_eq!(run.status, status, "{run:?}");
+    assert!(run.stderr.contains(code) && run.stderr.contains(words), "{code} {words}: {run:?}");
+    assert!(run.stderr.contains("fix: "), "{run:?}");
+}
+
+#[test]
+fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
+    let world = World::new("join");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let token = cloud.token(&["--uses", "1"]);
+    let began = Instant::now();
+    let run = machine.join(&cloud, &token, &["-l", "site=north"]);
+    let took = began.elapsed();
+    assert_eq!(run.status, 0, "{run:?}");
+    eprintln!("kedge join took {:.2} s to Ready\n{}", took.as_secs_f64(), run.stderr);
+    for (number, name) in
+        ["TCP", "TLS", "CA hash", "certificate", "hub session", "Node object", "runtime", "CNI", "Ready"]
+            .iter()
+            .enumerate()
+    {
+        let begin = format!("[{}/9]", number + 1);
+        let line = run.stderr.lines().find(|line| line.starts_with(&begin)).unwrap_or_default();
+        assert!(line.contains(name), "{begin} {name}: {}", run.stderr);
+    }
+    assert!(!run.stderr.contains(&token), "the token is a secret");
+    cloud.is_ready("edge-7");
+    let labels = cloud.house.kubectl(&["get", "node", "edge-7", "--show-labels"]).stdout;
+    assert!(labels.contains("site=north"), "{labels}");
+    let config = machine.house.read(CONFIG);
+    assert!(!config.contains(token.rsplit('.').next().unwrap()), "the token is not kept");
+
+    // Again, with the same line: the token is used up and not needed.
+    let again = machine.join(&cloud, &token, &["-l", "site=north"]);
+    assert!(again.status == 0 && again.stderr.contains("nothing to do"), "{again:?}");
+    // Again, with another label: the daemon takes it up, the certificate stays.
+    let cert = machine.house.read("/etc/kubeedge/certs/server.crt");
+    let changed = machine.join(&cloud, &token, &["-l", "site=south"]);
+    assert_eq!(changed.status, 0, "{changed:?}");
+    assert!(machine.house.read(CONFIG).contains("site: south"));
+    assert_eq!(machine.house.read("/etc/kubeedge/certs/server.crt"), cert);
+
+    let listed = machine.house.kedge(&["reset", "edge", "--dry-run"]);
+    assert!(listed.status == 0 && listed.stdout.contains(CONFIG), "{listed:?}");
+    assert_eq!(machine.house.kedge(&["status"]).status, 0);
+    let reset = machine.reset();
+    machine.is_as_before(&reset);
+    let nothing = machine.house.kedge(&["reset", "edge"]);
+    assert!(nothing.status == 0 && nothing.stderr.contains("nothing to undo"), "{nothing:?}");
+}
+
+#[test]
+fn what_is_wrong_is_told_before_anything_is_written() {
+    let world = World::new("join-refused");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let good = cloud.token(&[]);
+    let old = cloud.token(&["--ttl", "1s"]);
+    let of_another = cloud.token(&["--node", "edge-8"]);
+    let (_, jwt) = good.split_once('.').unwrap();
+    let wrong_hash = format!("{}.{jwt}", "ab".repeat(32));
+    std::thread::sleep(Duration::from_millis(1100));
+    for (token, code, words) in [
+        (old.as_str(), "KE-TOKEN-002", "ago"),
+        (&of_another, "KE-TOKEN-015", "edge-8"),
+        (&wrong_hash, "KE-TOKEN-001", "another cloud"),
+        ("nonsense", "KE-TOKEN-004", "kedge token create"),
+        ("", "KE-TOKEN-016", "kedge token create"),
+    ] {
+        let run = machine.join(&cloud, token, &[]);
+        refused(&run, 12, code, words);
+        machine.is_as_before(&run);
+    }
+    // A token of this cloud that was revoked is refused by the cloud itself, with the journal open.
+    let revoked = cloud.token(&["--uses", "1"]);
+    let id = cloud.house.kedge(&["token", "list", "--kube-config", KUBECONFIG]).stdout;
+    let id = id.lines().find(|line| line.split_whitespace().nth(2) == Some("1")).unwrap();
+    let id = id.split_whitespace().next().unwrap();
+    cloud.house.kedge(&["token", "revoke", id, "--kube-config", KUBECONFIG]).assert_status(0);
+    let run = eventually("the cloud knows that the token is revoked", SOON, || {
+        let run = machine.join(&cloud, &revoked, &["--timeout", "1ms"]);
+        if run.status == 12 { Ok(run) } else { Err(run) }
+    });
+    refused(&run, 12, "KE-TOKEN-003", "used up or revoked");
+    machine.is_as_before(&run);
+
+    let nobody = machine.house.kedge(&["join", "-e", &format!("{}:9", cloud.house.address()), "-t", &good]);
+    refused(&nobody, 11, "KE-LINK-002", "refused");
+    let missing = machine.house.kedge(&["join", "-t", &good]);
+    refused(&missing, 2, "KE-JOIN-001", "--cloudcore-ipport");
+    let unknown = machine.join(&cloud, &good, &["--set", "modules.edgHub.heartbeat=3"]);
+    refused(&unknown, 2, "KE-CONFIG-003", "did you mean edgeHub?");
+    let runtime = machine.join(&cloud, &good, &["-p", "unix:///run/none.sock"]);
+    refused(&runtime, 13, "KE-JOIN-011", "/run/none.sock");
+    let plan = machine.join(&cloud, &good, &["--dry-run"]);
+    assert!(plan.status == 0 && plan.stdout.contains(CONFIG), "{plan:?}");
+    machine.is_as_before(&plan);
+
+    // Somebody who may not, and a system that cannot be written to.
+    let line = [
+        "--reuid",
+        "65534",
+        "--clear-groups",
+        "/usr/local/bin/kedge",
+        "join",
+        "-e",
+        &cloud.at(),
+        "-t",
+        &good,
+    ];
+    let nobody = machine.house.run("setpriv", &line);
+    refused(&nobody, 10, "KE-JOIN-010", "root");
+    machine.house.run("mount", &["--bind", "/etc", "/etc"]).assert_status(0);
+    machine.house.run("mount", &["-o", "remount,ro,bind", "/etc"]).assert_status(0);
+    let read_only = machine.join(&cloud, &good, &[]);
+    refused(&read_only, 10, "KE-JOIN-010", "/etc/kubeedge");
+    machine.house.run("umount", &["/etc"]).assert_status(0);
+    machine.is_as_before(&read_only);
+
+    // No space for the journal.
+    machine.house.run("mkdir", &["/var/lib/kedge"]).assert_status(0);
+    machine
+        .house
+        .run("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs", "/var/lib/kedge"])
+        .assert_status(0);
+    machine.house.run("dd", &["if=/dev/zero", "of=/var/lib/kedge/filler", "bs=4k"]);
+    let full = machine.join(&cloud, &good, &[]);
+    refused(&full, 10, "space", "KE-");
+    machine.house.run("umount", &["/var/lib/kedge"]).assert_status(0);
+    machine.house.run("rmdir", &["/var/lib/kedge"]).assert_status(0);
+    machine.is_as_before(&full);
+
+    // Another kedge is at work: it is named by its process.
+    let hold = "mkdir -p /var/lib/kedge/journal; exec 9>/var/lib/kedge/journal/lock; flock 9; echo $$ >&9; echo held >&2; exec sleep 100";
+    let mut other = machine.house.start_program("other", "sh", &["-c", hold]);
+    other.wait_for("held", SOON);
+    let second = machine.join(&cloud, &good, &[]);
+    refused(&second, 1, "KE-JOURNAL-001", "kill ");
+    other.kill();
+}
+
+#[test]
+fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
+    let world = World::new("join-back");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let token = cloud.token(&[]);
+    let nowhere = format!("modules.edgeHub.websocket.server={}:9", cloud.house.address());
+    let run = machine.join(&cloud, &token, &["--set", &nowhere, "--timeout", "3s"]);
+    refused(&run, 14, "KE-JOIN-014", "hub session is pending");
+    machine.is_as_before(&run);
+
+    // Interrupted while it waits.
+    let at = cloud.at();
+    let args = ["join", "-e", &at, "-t", &token, "--set", &nowhere];
+    let mut join = machine.house.start("interrupted", &args);
+    join.wait_for("[4/9]", SOON);
+    eventually("the daemon runs", SOON, || {
+        if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }
+    });
+    assert_eq!(join.interrupt(), 130, "{}", world.log("interrupted.err"));
+    machine.is_as_before(&world.log("interrupted.err"));
+
+    // A joined node that is told nonsense goes on as it was.
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    let config = machine.house.read(CONFIG);
+    let spoilt = machine.join(&cloud, &token, &["--set", &nowhere, "--timeout", "3s"]);
+    assert_eq!(spoilt.status, 14, "{spoilt:?}");
+    assert_eq!(machine.house.read(CONFIG), config);
+    cloud.is_ready("edge-7");
+    let again = machine.join(&cloud, &token, &[]);
+    assert_eq!(again.status, 0, "{again:?}");
+    let reset = machine.reset();
+    machine.is_as_before(&reset);
+}
+
+/// Makes every line of the journal take a moment, so that a kill can fall between any two: after a change is recorded
+/// and before it is made. Loaded into the process under test only.
+const SLOW_JOURNAL: &str = r#"
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd) {
+  int done = (int)syscall(SYS_fdatasync, fd);
+  usleep(20000);
+  return done;
+}
+"#;
+
+fn slow_journal(world: &World) -> String {
+    let (source, library) = (world.dir.join("slow.c"), world.dir.join("slow.so"));
+    std::fs::write(&source, SLOW_JOURNAL).unwrap();
+    let (source, library) = (source.display().to_string(), library.display().to_string());
+    crate::support::run("gcc", &["-shared", "-fPIC", "-o", &library, &source]).assert_status(0);
+    format!("LD_PRELOAD={library}")
+}
+
+#[test]
+fn killed_at_any_step_a_join_is_completed_or_reset() {
+    let world = World::new("join-killed");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let token = cloud.token(&[]);
+    let slow = slow_journal(&world);
+    let journal = machine.house.outside(JOURNAL);
+    let at = cloud.at();
+    let mut seen = Vec::new();
+    // At the n-th line of the journal until a join has ended by then, and at the milestones of the wait.
+    let steps = (1..=20).map(Ok).chain((5..=9).map(Err));
+    for (turn, step) in steps.enumerate() {
+        let line = [slow.as_str(), "/usr/local/bin/kedge", "join", "-e", &at, "-t", &token];
+        let mut join = machine.house.start_program("killed", "env", &line);
+        let text = || std::fs::read_to_string(&journal).unwrap_or_default();
+        match step {
+            Ok(lines) => {
+                let began = Instant::now();
+                while text().lines().count() < lines && !text().contains("\"finished\"") {
+                    assert!(began.elapsed() < SOON, "line {lines}: {}", world.log("killed.err"));
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            Err(milestone) => join.wait_for(&format!("[{milestone}/9]"), SOON),
+        }
+        signal(join.pid(), "KILL");
+        join.wait_end(SOON);
+        seen.push(text().lines().count());
+        if turn % 2 == 0 {
+            let again = machine.join(&cloud, &token, &[]);
+            assert_eq!(again.status, 0, "{step:?}: {again:?}");
+            cloud.is_ready("edge-7");
+        }
+        let reset = machine.house.kedge(&["reset", "edge", "--yes"]);
+        assert_eq!(reset.status, 0, "{step:?}: {reset:?}");
+        machine.is_as_before(&(step, reset));
+    }
+    eprintln!("journal lines at each kill: {seen:?}");
+    seen.dedup();
+    assert!(seen.len() >= 10, "the kills fell too close together: {seen:?}");
+}
+
+#[test]
+fn a_second_machine_does_not_get_the_name() {
+    let world = World::new("join-name");
+    let cloud = Cloud::new(&world);
+    let first = Machine::new(&world, "edge-7");
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    let second = Machine::new(&world, "other");
+    second.house.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    let before = second.house.changed_files();
+    let named = ["--edgenode-name", "edge-7"];
+    let run = second.join(&cloud, &cloud.token(&[]), &named);
+    refused(&run, 12, "KE-DUP-001", "--takeover");
+    let prints: Vec<&str> = run.stderr.split(' ').filter(|word| is_fingerprint(word)).collect();
+    assert_eq!(prints.len(), 2, "both fingerprints: {run:?}");
+    assert_ne!(prints[0], prints[1]);
+    assert_eq!(second.house.changed_files(), before);
+    // The same machine comes back under its name after a reset, with nobody's help.
+    first.reset();
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    first.reset();
+    // An operator gives the name away.
+    let given = cloud.token(&["--node", "edge-7", "--takeover"]);
+    let run = second.join(&cloud, &given, &named);
+    assert_eq!(run.status, 0, "{run:?}");
+    second.reset();
+}
+
+fn is_fingerprint(word: &str) -> bool {
+    let word = word.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
+    word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[test]
+fn an_edgecore_gives_its_place_and_gets_it_back() {
+    let world = World::new("join-takeover");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let house = &machine.house;
+    // What an edgecore leaves: its files as kedge writes them too, and a process of its name.
+    machine.join(&cloud, &cloud.token(&[]), &["-l", "site=north"]).assert_status(0);
+    for dir in ["etc", "var"] {
+        house.run("mkdir", &["-p", &format!("/kept/{dir}")]).assert_status(0);
+    }
+    house.run("cp", &["-a", "/etc/kubeedge", "/kept/etc/"]).assert_status(0);
+    house.run("cp", &["-a", "/var/lib/kubeedge", "/kept/var/"]).assert_status(0);
+    machine.reset();
+    house.run("cp", &["-a", "/kept/etc/kubeedge", "/etc/"]).assert_status(0);
+    house.run("cp", &["-a", "/kept/var/kubeedge", "/var/lib/"]).assert_status(0);
+    house
+        .run("rm", &["-rf", "/kept", "/var/lib/kubeedge/kedge.sock", "/etc/kubeedge/dmi.sock"])
+        .assert_status(0);
+    house.run("mkdir", &["-p", "/usr/local/bin"]).assert_status(0);
+    house.run("cp", &["/bin/sleep", "/usr/local/bin/edgecore"]).assert_status(0);
+    let _edgecore = house.start_program("edgecore", "/usr/local/bin/edgecore", &["100000"]);
+    let before = house.changed_files();
+    let cert = house.read("/etc/kubeedge/certs/server.crt");
+    let config = house.read(CONFIG);
+
+    let plain = house.kedge(&["join", "-e", &cloud.at(), "-t", "x"]);
+    refused(&plain, 10, "KE-JOIN-007", "--takeover");
+    let asks = house.kedge(&["join", "--takeover"]);
+    refused(&asks, 2, "KE-ASK-001", "--yes");
+    assert_eq!(house.changed_files(), before);
+    let run = house.kedge(&["join", "--takeover", "--yes"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    cloud.is_ready("edge-7");
+    assert_eq!(house.read("/etc/kubeedge/certs/server.crt"), cert);
+    assert!(
+        !house.processes().iter().any(|line| line.contains("edgecore 100000")),
+        "{:?}",
+        house.processes()
+    );
+
+    let reset = house.kedge(&["reset", "edge", "--yes"]);
+    assert_eq!(reset.status, 0, "{reset:?}");
+    assert_eq!(house.read("/etc/kubeedge/certs/server.crt"), cert);
+    assert_eq!(house.read(CONFIG), config);
+    assert!(house.has("/var/lib/kubeedge/edgecore.db"));
+    assert!(house.processes().iter().any(|line| line.contains("edgecore 100000")), "{:?}", house.processes());
+}

@@ -1,0 +1,131 @@
+//! `kedge reset edge`: pods, mounts, network and files go; others' things stay; what cannot go is told.
+
+use crate::join::{Cloud, Machine};
+use crate::support::eventually;
+use crate::support::house::House;
+use crate::support::world::World;
+use serde_json::json;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+const CONFIG: &str = "/etc/kubeedge/config/edgecore.yaml";
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: x, namespace: default}
+spec:
+  nodeName: edge-7
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: kedge.local/demo:1
+    imagePullPolicy: Never
+    volumeMounts: [{name: scratch, mountPath: /scratch}]
+  volumes: [{name: scratch, emptyDir: {medium: Memory}}]
+"#;
+
+/// Runs a pod with a mounted volume and an address of the pod network.
+fn run_pod(cloud: &Cloud<'_>) {
+    cloud.house.write("/tmp/pod.yaml", POD);
+    eventually("the pod is taken", SOON, || {
+        let applied = cloud.house.kubectl(&["apply", "-f", "/tmp/pod.yaml"]);
+        if applied.status == 0 { Ok(()) } else { Err(applied) }
+    });
+    eventually("the pod runs", SOON, || {
+        let got = cloud.house.kubectl(&["get", "pod", "x", "-o", "jsonpath={.status.phase}"]);
+        if got.stdout == "Running" { Ok(()) } else { Err(got) }
+    });
+}
+
+fn mounts(house: &House<'_>) -> String {
+    house.read("/proc/1/mountinfo")
+}
+
+#[test]
+fn a_pod_its_volumes_and_its_network_go_with_the_node() {
+    let world = World::new("reset-pod");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    run_pod(&cloud);
+    assert!(mounts(&machine.house).contains("/var/lib/kubelet/pods/"), "the volume is mounted");
+    assert!(machine.house.run("ip", &["-o", "link"]).stdout.contains("kedge-"));
+
+    let asks = machine.house.kedge(&["reset", "edge"]);
+    assert!(asks.status == 2 && asks.stderr.contains("KE-ASK-001"), "{asks:?}");
+    let listed = machine.house.kedge(&["reset", "edge", "--dry-run"]);
+    assert!(listed.status == 0 && listed.stdout.contains("the pod default/x"), "{listed:?}");
+    let reset = machine.reset();
+    assert!(!mounts(&machine.house).contains("/var/lib/kubelet"), "{}", mounts(&machine.house));
+    let left = machine.house.run("ctr", &["-n", "k8s.io", "tasks", "list", "-q"]);
+    assert_eq!(left.stdout.trim(), "", "{left:?}");
+    // The runtime's own books of pod networks are not kedge's.
+    machine.house.run("rm", &["-rf", "/var/lib/cni"]).assert_status(0);
+    machine.is_as_before(&reset);
+    // The way is free for a new join.
+    machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    cloud.is_ready("edge-7");
+}
+
+#[test]
+fn a_machine_without_a_runtime_gets_one_and_gives_it_back() {
+    let world = World::new("reset-own");
+    let cloud = Cloud::new(&world);
+    let house = House::new(&world, "edge-7");
+    let before = house.changed_files();
+    let token = cloud.token(&[]);
+    let run = house.kedge(&["join", "-e", &cloud.at(), "-t", &token]);
+    assert_eq!(run.status, 0, "{run:?}");
+    assert!(run.stderr.contains("a containerd of kedge's own"), "{run:?}");
+    run_pod(&cloud);
+    let again = house.kedge(&["join", "-e", &cloud.at(), "-t", &token]);
+    assert!(again.status == 0 && again.stderr.contains("nothing to do"), "{again:?}");
+
+    let reset = house.kedge(&["reset", "edge", "--yes"]);
+    assert_eq!(reset.status, 0, "{reset:?}");
+    let running = house.processes();
+    assert!(!running.iter().any(|line| line.contains("containerd") || line.contains("kedge")), "{running:?}");
+    house.run("rm", &["-rf", "/var/lib/cni"]).assert_status(0);
+    assert_eq!(house.changed_files(), before, "{reset:?}");
+    assert!(!house.run("ip", &["-o", "link"]).stdout.contains("kedge-"));
+}
+
+#[test]
+fn past_what_cannot_be_undone_it_carries_on_and_tells() {
+    let world = World::new("reset-left");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    // Somebody has made the pod network their own since, and edited what is kedge's alone.
+    let network = "/etc/cni/net.d/10-kedge.conflist";
+    machine.house.write(network, "{\"cniVersion\": \"0.4.0\", \"name\": \"mine\", \"plugins\": []}");
+    let config = machine.house.read(CONFIG);
+    machine.house.write(CONFIG, config + "# a remark\n");
+    let reset = machine.house.kedge(&["reset", "edge", "--yes"]);
+    assert!(reset.status == 1 && reset.stderr.contains("KE-RESET-002"), "{reset:?}");
+    assert!(reset.stderr.contains("KE-JOURNAL-005") && reset.stderr.contains(network), "{reset:?}");
+    assert!(
+        machine.house.has(network) && !machine.house.has(CONFIG) && !machine.house.has("/var/lib/kubeedge")
+    );
+    let forced = machine.house.kedge(&["reset", "edge", "--force"]);
+    assert_eq!(forced.status, 0, "{forced:?}");
+    machine.is_as_before(&forced);
+}
+
+#[test]
+fn a_cloud_is_never_touched() {
+    let world = World::new("reset-cloud");
+    let cloud = Cloud::new(&world);
+    let before = cloud.house.has("/var/lib/kubeedge/cloud/kubeconfig");
+    let reset = cloud.house.kedge(&["reset", "edge", "--force"]);
+    assert!(reset.status == 0 && reset.stderr.contains("nothing to undo"), "{reset:?}");
+    let entry = json!({"change": {"id": 1, "deed": "init", "at": "2026-01-01T00:00:00Z",
+        "told": {"file": {"path": "/etc/kubeedge/config/cloudcore.yaml", "sha256": ""}}, "before": "absent"}});
+    cloud.house.write("/var/lib/kedge/journal/journal.jsonl", format!("{entry}\n"));
+    let reset = cloud.house.kedge(&["reset", "edge", "--force"]);
+    assert!(reset.status == 1 && reset.stderr.contains("KE-RESET-001"), "{reset:?}");
+    assert!(reset.stderr.contains("kedge cloud reset"), "{reset:?}");
+    assert!(cloud.house.has("/etc/kubeedge/config/cloudcore.yaml"));
+    assert_eq!(cloud.house.has("/var/lib/kubeedge/cloud/kubeconfig"), before);
+}
