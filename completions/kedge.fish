@@ -28,25 +28,89 @@ complete -c kedge -n "__fish_kedge_needs_command" -s q -l quiet -d 'Print nothin
 complete -c kedge -n "__fish_kedge_needs_command" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_needs_command" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_needs_command" -s V -l version -d 'Print version'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "bugreport" -d 'Write an archive for the developers: configuration, status, checks, logs, store summary; never keys or Secrets'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "bundle" -d 'Pack the binary, images and a join file into one file for a machine without a network'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "cert" -d 'Show certificates, renew the node\'s, print the authority'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "cloud" -d 'Run the cloud daemon or show its configuration'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "completion" -d 'Print the completion script of a shell'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "config" -d 'Show, change and check edgecore.yaml and cloudcore.yaml'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "device" -d 'List devices, or play one'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "doctor" -d 'Look for what is wrong on this machine, and say how to mend it'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "edge" -d 'Run the edge daemon, show its configuration, change its version'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "exec" -d 'Run a command in a container of this node'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "explain" -d 'Explain an error code, or list all of them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "gettoken" -d 'Print the cluster-wide join token, as `keadm gettoken` does'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "help" -d 'Show help on a topic or a command'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "init" -d 'Set up the control plane in a Kubernetes cluster or on this machine'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "join" -d 'Make this machine an edge node of a cloud'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "man" -d 'Print a manual page, or write all of them into a directory'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "limits" -d 'Show the limits of this version, and what happens beyond them'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "meta" -d 'Show the objects that this node keeps'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "pods" -d 'Show the pods of this node'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "reset" -d 'Undo what kedge did to this machine'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "service" -d 'Install, start, stop and remove kedge\'s daemons as services of this machine'
-complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemon on this machine'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "status" -d 'Show the state of the daemons on this machine; exit status 1 when something is degraded, 4 when none runs'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "token" -d 'Create, list and revoke join tokens'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "twin" -d 'Show and set the properties of devices'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "undo" -d 'Take back what kedge has changed on this machine, the newest first'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "up" -d 'Run everything on this machine: Kubernetes API, cloud, edge node, MQTT broker'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "version" -d 'Show the version of this binary'
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s F -l file -d 'The archive to write [default: kedge-bugreport-TIME.tar in this directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s o -l output -d 'Form of the list' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l dry-run -d 'List what would be in the archive, and write none'
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand bugreport" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s o -l output -d 'The bundle to write' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l join-file -d 'The join file, as `kedge token create --join-file` writes it' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l image -d 'An archive of images, as `docker save` and `ctr images export` write it; may be repeated' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l binary -d 'The kedge to pack; for machines of another architecture [default: this one]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l check -d 'Check a bundle and list its parts, and write none' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l load -d 'Load the images of a bundle into this machine\'s container runtime' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l runtime-endpoint -d 'The container runtime that gets them' -r
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l form -d 'Form of the list' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l dry-run -d 'Check everything that would be packed, and write nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand bundle" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "list" -d 'List certificates with names, days left and fingerprints; exit status 1 when one ends within 7 days'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "renew" -d 'Get the node\'s next certificate now, with the present one'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "ca" -d 'Print the authority\'s certificate; its hash is what a join token holds'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l cloud -d 'The cloud\'s certificate service; that of the configuration or the running daemon when left out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l dry-run -d 'Check, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l hash -d 'Print the hash alone'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s h -l help -d 'Print help'
@@ -84,11 +148,44 @@ complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand completion" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "list" -d 'List the devices of this node, or of the cluster'
-complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list simulate" -f -a "simulate" -d 'Play a thermometer over MQTT until interrupted'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "set" -d 'Change settings (KEY+=VALUE adds to a list); comments stay, the former file is kept for `kedge undo`'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "get" -d 'Show settings, those that the file leaves out with their defaults'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_subcommand_from set get validate" -f -a "validate" -d 'Check files as a daemon would at its start; exit status 3 when one is not fit'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
+cloud\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l dry-run -d 'Show what would change, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
+cloud\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
+cloud\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l strict -d 'Count warnings, such as unknown keys, as problems'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from validate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "list" -d 'List the devices of this node, or of the cluster'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "describe" -d 'Show everything that is known of a device'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and not __fish_seen_subcommand_from list describe simulate" -f -a "simulate" -d 'Play a thermometer over MQTT until interrupted'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
@@ -97,6 +194,14 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l kube-config -d 'Ask the Kubernetes API of this kubeconfig instead of this node\'s store' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from describe" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l device -d 'The device to play: NAME or NAMESPACE/NAME' -r
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l property -d 'The property that it measures' -r
 complete -c kedge -n "__fish_kedge_using_subcommand device; and __fish_seen_subcommand_from simulate" -l interval -d 'Time between two reports, such as 500ms, 1s or 2m' -r
@@ -222,6 +327,16 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from history" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s n -l namespace -d 'The pod\'s namespace' -r
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s c -l container -d 'The container; the only one when left out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s i -l stdin -d 'Pass standard input to the command'
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s t -l tty -d 'Give the command a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand exec" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -l lang -d 'Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out' -r -f -a "en\t'English'
 zh\t'Chinese'"
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -s o -l output -d 'Form of the output' -r -f -a "text\t''
@@ -257,16 +372,52 @@ complete -c kedge -n "__fish_kedge_using_subcommand init" -s y -l yes -d 'Do not
 complete -c kedge -n "__fish_kedge_using_subcommand init" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s e -l cloudcore-ipport -d 'Address of the cloud\'s hub' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s t -l token -d 'Join token of the cloud, as it is or in base64' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s i -l edgenode-name -d 'Name of the node [default: the host name]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s s -l certport -d 'Port of the cloud\'s certificate service [default: 10002]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l join-file -d 'A file of `kedge token create --join-file` with address, token and labels' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s p -l remote-runtime-endpoint -d 'Socket of the container runtime [default: the well-known one that answers]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l cgroupdriver -d 'Driver of control groups; auto asks the runtime' -r -f -a "auto\t''
+cgroupfs\t''
+systemd\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s l -l labels -d 'Labels of the node; may be repeated' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l hub-protocol -d 'How the hub is reached' -r -f -a "auto\t''
+websocket\t''
+quic\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l set -d 'Set any key of edgecore.yaml; may be repeated' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l timeout -d 'How long to wait until the node is Ready' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l kubeedge-version -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l image-repository -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l certPath -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l tarballpath -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l with-mqtt -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s r -l runtimetype -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l pre-run -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l post-run -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l takeover -d 'Take the place of the edgecore on this machine, with its certificates, database and pods'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l dry-run -d 'Show what would be done, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s y -l yes -d 'Answer every question with yes'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l dir -d 'Write all pages below this directory, in man1 and man7' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l dry-run -d 'List the files, and write none'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand man" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "list" -d 'List the objects by key'
-complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get" -f -a "get" -d 'Show one object'
+complete -c kedge -n "__fish_kedge_using_subcommand limits" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand limits" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand limits" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand limits" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "list" -d 'List the objects by key'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "get" -d 'Show one object'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -f -a "export" -d 'Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l type -d 'Only objects of this type, such as pod, configmap, secret, node, device' -r
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -s n -l namespace -d 'Only objects of this namespace' -r
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from list" -l db -d 'The database file; also one of a genuine edgecore' -r -F
@@ -285,6 +436,14 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s o -l output -d 'Form of the output; text is YAML' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand meta; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s n -l namespace -d 'Only pods of this namespace' -r
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l db -d 'The database file; also one of a genuine edgecore' -r -F
@@ -295,6 +454,16 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -f -a "edge" -d 'Take this machine out of its cloud, as it was before `kedge join`'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l dry-run -d 'List what would be undone, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l force -d 'Ask nothing, and put back what others have changed since'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s y -l yes -d 'Answer every question with yes'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -s h -l help -d 'Print help'
@@ -344,6 +513,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand status" -l data-dir -d 'Wher
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand status" -s w -l watch -d 'Show it anew every two seconds until interrupted'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand status" -s h -l help -d 'Print help'
@@ -405,6 +575,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l trace -d 'Show the way of the values hop by hop, and the first broken one; exit status 1 when one is'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand twin; and __fish_seen_subcommand_from get" -s h -l help -d 'Print help'

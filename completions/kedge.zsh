@@ -31,7 +31,107 @@ _kedge() {
         (( CURRENT += 1 ))
         curcontext="${curcontext%:*:*}:kedge-command-$line[1]:"
         case $line[1] in
-            (cloud)
+            (bugreport)
+_arguments "${_arguments_options[@]}" : \
+'-F+[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
+'--file=[The archive to write \[default\: kedge-bugreport-TIME.tar in this directory\]]:FILE:_files' \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the list]:OUTPUT:(text json yaml)' \
+'--output=[Form of the list]:OUTPUT:(text json yaml)' \
+'--dry-run[List what would be in the archive, and write none]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(bundle)
+_arguments "${_arguments_options[@]}" : \
+'-o+[The bundle to write]:FILE:_files' \
+'--output=[The bundle to write]:FILE:_files' \
+'--join-file=[The join file, as \`kedge token create --join-file\` writes it]:FILE:_files' \
+'*--image=[An archive of images, as \`docker save\` and \`ctr images export\` write it; may be repeated]:FILE:_files' \
+'--binary=[The kedge to pack; for machines of another architecture \[default\: this one\]]:FILE:_files' \
+'(-o --output --join-file --image --binary)--check=[Check a bundle and list its parts, and write none]:FILE:_files' \
+'(-o --output --join-file --image --binary --check)--load=[Load the images of a bundle into this machine'\''s container runtime]:FILE:_files' \
+'--runtime-endpoint=[The container runtime that gets them]:URL:_default' \
+'--form=[Form of the list]:FORM:(text json yaml)' \
+'(--check)--dry-run[Check everything that would be packed, and write nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(cert)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__cert_commands" \
+"*::: :->cert" \
+&& ret=0
+
+    case $state in
+    (cert)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-cert-command-$line[1]:"
+        case $line[1] in
+            (list)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(renew)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--cloud=[The cloud'\''s certificate service; that of the configuration or the running daemon when left out]:HOST:PORT:_default' \
+'--dry-run[Check, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(ca)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--hash[Print the hash alone]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+(cloud)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -109,6 +209,69 @@ _arguments "${_arguments_options[@]}" : \
 ':shell -- The shell:(bash elvish fish powershell zsh)' \
 && ret=0
 ;;
+(config)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__config_commands" \
+"*::: :->config" \
+&& ret=0
+
+    case $state in
+    (config)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-config-command-$line[1]:"
+        case $line[1] in
+            (set)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'--dry-run[Show what would change, and change nothing]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::changes -- Settings and their values:_default' \
+&& ret=0
+;;
+(get)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'::key -- The setting; all when left out:_default' \
+&& ret=0
+;;
+(validate)
+_arguments "${_arguments_options[@]}" : \
+'--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
+'--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'--strict[Count warnings, such as unknown keys, as problems]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+'*::files -- The files; those of this machine when left out:_files' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
 (device)
 _arguments "${_arguments_options[@]}" : \
 '-q[Print nothing but data and errors]' \
@@ -137,6 +300,20 @@ _arguments "${_arguments_options[@]}" : \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
+&& ret=0
+;;
+(describe)
+_arguments "${_arguments_options[@]}" : \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':device -- The device\: NAME or NAMESPACE/NAME:_default' \
 && ret=0
 ;;
 (simulate)
@@ -374,6 +551,28 @@ _arguments "${_arguments_options[@]}" : \
     ;;
 esac
 ;;
+(exec)
+_arguments "${_arguments_options[@]}" : \
+'-n+[The pod'\''s namespace]:NS:_default' \
+'--namespace=[The pod'\''s namespace]:NS:_default' \
+'-c+[The container; the only one when left out]:NAME:_default' \
+'--container=[The container; the only one when left out]:NAME:_default' \
+'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-i[Pass standard input to the command]' \
+'--stdin[Pass standard input to the command]' \
+'-t[Give the command a terminal]' \
+'--tty[Give the command a terminal]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':pod -- The pod'\''s name:_default' \
+'*::command -- The command and its arguments:_default' \
+&& ret=0
+;;
 (explain)
 _arguments "${_arguments_options[@]}" : \
 '--lang=[Language of the page; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out]:LANG:((en\:"English"
@@ -436,6 +635,45 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(join)
+_arguments "${_arguments_options[@]}" : \
+'-e+[Address of the cloud'\''s hub]:HOST:PORT:_default' \
+'--cloudcore-ipport=[Address of the cloud'\''s hub]:HOST:PORT:_default' \
+'-t+[Join token of the cloud, as it is or in base64]:TOKEN:_default' \
+'--token=[Join token of the cloud, as it is or in base64]:TOKEN:_default' \
+'-i+[Name of the node \[default\: the host name\]]:NAME:_default' \
+'--edgenode-name=[Name of the node \[default\: the host name\]]:NAME:_default' \
+'-s+[Port of the cloud'\''s certificate service \[default\: 10002\]]:PORT:_default' \
+'--certport=[Port of the cloud'\''s certificate service \[default\: 10002\]]:PORT:_default' \
+'--join-file=[A file of \`kedge token create --join-file\` with address, token and labels]:FILE:_files' \
+'-p+[Socket of the container runtime \[default\: the well-known one that answers\]]:URL:_default' \
+'--remote-runtime-endpoint=[Socket of the container runtime \[default\: the well-known one that answers\]]:URL:_default' \
+'--cgroupdriver=[Driver of control groups; auto asks the runtime]:NAME:(auto cgroupfs systemd)' \
+'*-l+[Labels of the node; may be repeated]:KEY=VALUE:_default' \
+'*--labels=[Labels of the node; may be repeated]:KEY=VALUE:_default' \
+'--hub-protocol=[How the hub is reached]:NAME:(auto websocket quic)' \
+'*--set=[Set any key of edgecore.yaml; may be repeated]:PATH=VALUE,…:_default' \
+'--timeout=[How long to wait until the node is Ready]:TIME:_default' \
+'--kubeedge-version=[]:VERSION:_default' \
+'--image-repository=[]:NAME:_default' \
+'--certPath=[]:DIR:_default' \
+'--tarballpath=[]:DIR:_default' \
+'--with-mqtt=[]::WITH_MQTT:_default' \
+'-r+[]:NAME:_default' \
+'--runtimetype=[]:NAME:_default' \
+'--pre-run=[]:FILE:_default' \
+'--post-run=[]:FILE:_default' \
+'--takeover[Take the place of the edgecore on this machine, with its certificates, database and pods]' \
+'--dry-run[Show what would be done, and change nothing]' \
+'-y[Answer every question with yes]' \
+'--yes[Answer every question with yes]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
 (man)
 _arguments "${_arguments_options[@]}" : \
 '()--dir=[Write all pages below this directory, in man1 and man7]:DIR:_files' \
@@ -446,6 +684,17 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 '*::words -- The words of a command, or a topic; kedge itself when left out:_default' \
+&& ret=0
+;;
+(limits)
+_arguments "${_arguments_options[@]}" : \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
 && ret=0
 ;;
 (meta)
@@ -495,6 +744,19 @@ _arguments "${_arguments_options[@]}" : \
 ':key -- Namespace, type and name; the namespace of what has none is `null`:_default' \
 && ret=0
 ;;
+(export)
+_arguments "${_arguments_options[@]}" : \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-o+[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output; text is YAML]:OUTPUT:(text json yaml)' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
         esac
     ;;
 esac
@@ -514,6 +776,40 @@ _arguments "${_arguments_options[@]}" : \
 '-h[Print help]' \
 '--help[Print help]' \
 && ret=0
+;;
+(reset)
+_arguments "${_arguments_options[@]}" : \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+":: :_kedge__subcmd__reset_commands" \
+"*::: :->reset" \
+&& ret=0
+
+    case $state in
+    (reset)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kedge-reset-command-$line[1]:"
+        case $line[1] in
+            (edge)
+_arguments "${_arguments_options[@]}" : \
+'--dry-run[List what would be undone, and change nothing]' \
+'--force[Ask nothing, and put back what others have changed since]' \
+'-y[Answer every question with yes]' \
+'--yes[Answer every question with yes]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+        esac
+    ;;
+esac
 ;;
 (service)
 _arguments "${_arguments_options[@]}" : \
@@ -623,6 +919,8 @@ _arguments "${_arguments_options[@]}" : \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'-w[Show it anew every two seconds until interrupted]' \
+'--watch[Show it anew every two seconds until interrupted]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -741,6 +1039,7 @@ _arguments "${_arguments_options[@]}" : \
 '--kube-config=[Ask the Kubernetes API of this kubeconfig instead of this node'\''s store]:FILE:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
+'(--kube-config)--trace[Show the way of the values hop by hop, and the first broken one; exit status 1 when one is]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -837,20 +1136,28 @@ esac
 (( $+functions[_kedge_commands] )) ||
 _kedge_commands() {
     local commands; commands=(
+'bugreport:Write an archive for the developers\: configuration, status, checks, logs, store summary; never keys or Secrets' \
+'bundle:Pack the binary, images and a join file into one file for a machine without a network' \
+'cert:Show certificates, renew the node'\''s, print the authority' \
 'cloud:Run the cloud daemon or show its configuration' \
 'completion:Print the completion script of a shell' \
+'config:Show, change and check edgecore.yaml and cloudcore.yaml' \
 'device:List devices, or play one' \
 'doctor:Look for what is wrong on this machine, and say how to mend it' \
 'edge:Run the edge daemon, show its configuration, change its version' \
+'exec:Run a command in a container of this node' \
 'explain:Explain an error code, or list all of them' \
 'gettoken:Print the cluster-wide join token, as \`keadm gettoken\` does' \
 'help:Show help on a topic or a command' \
 'init:Set up the control plane in a Kubernetes cluster or on this machine' \
+'join:Make this machine an edge node of a cloud' \
 'man:Print a manual page, or write all of them into a directory' \
+'limits:Show the limits of this version, and what happens beyond them' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
+'reset:Undo what kedge did to this machine' \
 'service:Install, start, stop and remove kedge'\''s daemons as services of this machine' \
-'status:Show the state of the daemon on this machine' \
+'status:Show the state of the daemons on this machine; exit status 1 when something is degraded, 4 when none runs' \
 'token:Create, list and revoke join tokens' \
 'twin:Show and set the properties of devices' \
 'undo:Take back what kedge has changed on this machine, the newest first' \
@@ -858,6 +1165,40 @@ _kedge_commands() {
 'version:Show the version of this binary' \
     )
     _describe -t commands 'kedge commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__bugreport_commands] )) ||
+_kedge__subcmd__bugreport_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge bugreport commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__bundle_commands] )) ||
+_kedge__subcmd__bundle_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge bundle commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert_commands] )) ||
+_kedge__subcmd__cert_commands() {
+    local commands; commands=(
+'list:List certificates with names, days left and fingerprints; exit status 1 when one ends within 7 days' \
+'renew:Get the node'\''s next certificate now, with the present one' \
+'ca:Print the authority'\''s certificate; its hash is what a join token holds' \
+    )
+    _describe -t commands 'kedge cert commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__ca_commands] )) ||
+_kedge__subcmd__cert__subcmd__ca_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert ca commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__list_commands] )) ||
+_kedge__subcmd__cert__subcmd__list_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert list commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cert__subcmd__renew_commands] )) ||
+_kedge__subcmd__cert__subcmd__renew_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cert renew commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__cloud_commands] )) ||
 _kedge__subcmd__cloud_commands() {
@@ -888,13 +1229,43 @@ _kedge__subcmd__completion_commands() {
     local commands; commands=()
     _describe -t commands 'kedge completion commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__config_commands] )) ||
+_kedge__subcmd__config_commands() {
+    local commands; commands=(
+'set:Change settings (KEY+=VALUE adds to a list); comments stay, the former file is kept for \`kedge undo\`' \
+'get:Show settings, those that the file leaves out with their defaults' \
+'validate:Check files as a daemon would at its start; exit status 3 when one is not fit' \
+    )
+    _describe -t commands 'kedge config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__get_commands] )) ||
+_kedge__subcmd__config__subcmd__get_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config get commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__set_commands] )) ||
+_kedge__subcmd__config__subcmd__set_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config set commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__config__subcmd__validate_commands] )) ||
+_kedge__subcmd__config__subcmd__validate_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge config validate commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__device_commands] )) ||
 _kedge__subcmd__device_commands() {
     local commands; commands=(
 'list:List the devices of this node, or of the cluster' \
+'describe:Show everything that is known of a device' \
 'simulate:Play a thermometer over MQTT until interrupted' \
     )
     _describe -t commands 'kedge device commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__device__subcmd__describe_commands] )) ||
+_kedge__subcmd__device__subcmd__describe_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge device describe commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__device__subcmd__list_commands] )) ||
 _kedge__subcmd__device__subcmd__list_commands() {
@@ -973,6 +1344,11 @@ _kedge__subcmd__edge__subcmd__upgrade__subcmd__confirm_commands() {
     local commands; commands=()
     _describe -t commands 'kedge edge upgrade confirm commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__exec_commands] )) ||
+_kedge__subcmd__exec_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge exec commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__explain_commands] )) ||
 _kedge__subcmd__explain_commands() {
     local commands; commands=()
@@ -993,6 +1369,16 @@ _kedge__subcmd__init_commands() {
     local commands; commands=()
     _describe -t commands 'kedge init commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__join_commands] )) ||
+_kedge__subcmd__join_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge join commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__limits_commands] )) ||
+_kedge__subcmd__limits_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge limits commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__man_commands] )) ||
 _kedge__subcmd__man_commands() {
     local commands; commands=()
@@ -1003,8 +1389,14 @@ _kedge__subcmd__meta_commands() {
     local commands; commands=(
 'list:List the objects by key' \
 'get:Show one object' \
+'export:Write everything that is stored, devices and twins included, in one document; data of Secrets is hidden' \
     )
     _describe -t commands 'kedge meta commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__meta__subcmd__export_commands] )) ||
+_kedge__subcmd__meta__subcmd__export_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge meta export commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__meta__subcmd__get_commands] )) ||
 _kedge__subcmd__meta__subcmd__get_commands() {
@@ -1020,6 +1412,18 @@ _kedge__subcmd__meta__subcmd__list_commands() {
 _kedge__subcmd__pods_commands() {
     local commands; commands=()
     _describe -t commands 'kedge pods commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__reset_commands] )) ||
+_kedge__subcmd__reset_commands() {
+    local commands; commands=(
+'edge:Take this machine out of its cloud, as it was before \`kedge join\`' \
+    )
+    _describe -t commands 'kedge reset commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__reset__subcmd__edge_commands] )) ||
+_kedge__subcmd__reset__subcmd__edge_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge reset edge commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__service_commands] )) ||
 _kedge__subcmd__service_commands() {

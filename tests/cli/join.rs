@@ -75,7 +75,12 @@ impl<'w> Machine<'w> {
         let mut told = String::new();
         for path in self.before.keys().chain(now.keys()) {
             let (was, is) = (self.before.get(path), now.get(path));
-            if was != is && !told.contains(&format!("{path}:")) {
+            // Where the file system below never had it, or has it no more, its absence is told in two ways.
+            let absent = |what: Option<&String>| what.is_none_or(|what| what == "removed");
+            if was != is
+                && !(absent(was) && absent(is) && !self.house.has(path))
+                && !told.contains(&format!("{path}:"))
+            {
                 writeln!(told, "{path}: {was:?} -> {is:?}").unwrap();
             }
         }
