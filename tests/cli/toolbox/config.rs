@@ -4,7 +4,7 @@ use crate::support::house::House;
 use crate::support::world::World;
 use crate::support::{Run, kedge};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 struct Dir(tempfile::TempDir);
 
@@ -20,7 +20,7 @@ impl Dir {
     }
 }
 
-fn config(deed: &str, path: &PathBuf, more: &[&str]) -> Run {
+fn config(deed: &str, path: &Path, more: &[&str]) -> Run {
     let mut args = vec!["config", deed];
     args.extend(more);
     args.extend(["--config", path.to_str().unwrap()]);
