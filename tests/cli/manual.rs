@@ -42,12 +42,13 @@ fn manual_pages_are_written_for_every_command_and_topic_and_can_be_set() {
     assert!(listed.len() > 40, "{listed:?}");
 
     // What the typesetter complains of, a reader would stumble over; it is on every Debian with manual pages.
+    // `man` tells it the pages' encoding too.
     let groff = std::process::Command::new("groff").arg("--version").output();
     for file in &listed {
         let text = std::fs::read_to_string(file).unwrap();
         assert!(text.contains("\n.SH NAME"), "{file}");
         if groff.is_ok() {
-            let set = run("groff", &["-man", "-Tutf8", "-ww", "-z", file]);
+            let set = run("groff", &["-Kutf8", "-man", "-Tutf8", "-ww", "-z", file]);
             assert_eq!((set.status, set.stderr.as_str()), (0, ""), "{file}");
         }
     }
