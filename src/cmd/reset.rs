@@ -1,5 +1,6 @@
 //! `kedge reset edge`: takes this machine out of its cloud. The journal says what was changed and is undone from the newest
 //! to the oldest; what the daemon left beside it goes too. It carries on past errors and reports what is left.
+//! `kedge reset cloud` is `kedge cloud reset`, as the tables of commands pair them.
 
 use super::join::{edgecore, note::Note, service, traces};
 use crate::base::{Exit, Failure, Term};
@@ -9,7 +10,7 @@ use std::path::Path;
 
 /// Undo what kedge did to this machine
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  kedge reset edge --dry-run\n  kedge reset edge --force")]
+#[command(after_help = "Examples:\n  kedge reset edge --dry-run\n  kedge reset cloud --dry-run")]
 pub struct Args {
     #[command(subcommand)]
     role: Side,
@@ -20,6 +21,7 @@ enum Side {
     /// Take this machine out of its cloud, as it was before `kedge join`
     #[command(after_help = "Examples:\n  kedge reset edge --dry-run\n  kedge reset edge --force")]
     Edge(EdgeArgs),
+    Cloud(super::cloud::reset::Args),
 }
 
 #[derive(clap::Args)]
@@ -38,6 +40,7 @@ struct EdgeArgs {
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.role {
         Side::Edge(args) => super::block_on(edge(&args, term)),
+        Side::Cloud(args) => super::cloud::reset::run(args, term),
     }
 }
 
@@ -119,7 +122,7 @@ fn nothing(entries: &[Entry], term: &Term) -> Result<Exit, Failure> {
     if entries.iter().any(|entry| entry.deed.role() == Some(Role::Cloud)) {
         return Err(Failure::new("KE-RESET-001", "this machine is no edge node")
             .because("its journal says that it is a cloud, which `reset edge` never touches")
-            .fix("run `kedge cloud reset` if the cloud is meant"));
+            .fix("run `kedge reset cloud` if the cloud is meant"));
     }
     term.say("this machine has no join of kedge's; nothing to undo");
     Ok(Exit::Done)

@@ -158,6 +158,9 @@ fn take_out(world: &World) {
             && dry.stdout.contains("DaemonSet kube-system/kube-proxy"),
         "{dry:?}"
     );
+    let config = world.kubeconfig().display().to_string();
+    let other = kedge(&["reset", "cloud", "--kube-config", &config, "--dry-run"]);
+    assert_eq!((other.status, &other.stdout), (0, &dry.stdout), "the other spelling");
     assert!(there());
 
     let done = reset(world, &["--yes-i-mean", &cluster]);
