@@ -424,3 +424,93 @@ fn an_edgecore_gives_its_place_and_gets_it_back() {
     assert!(house.has("/var/lib/kubeedge/edgecore.db"));
     assert!(house.processes().iter().any(|line| line.contains("edgecore 100000")), "{:?}", house.processes());
 }
+
+/// The images are of a machine that could get them; the one that joins has none and reaches nobody but the cloud.
+#[test]
+fn a_bundle_brings_everything_to_a_machine_without_a_network() {
+    let world = World::new("join-bundle");
+    let cloud = Cloud::new(&world);
+    let at = |name: &str| world.dir.join(name).display().to_string();
+    let (join_file, image, bundle) = (at("edge-7.yaml"), at("app.tar"), at("edge-7.bundle"));
+    let host = cloud.house.address().to_owned();
+    cloud.token(&["--node", "edge-7", "--uses", "1", "--cloud", &host, "--join-file", &join_file]);
+    {
+        let other = Machine::new(&world, "edge-8");
+        other.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+        let ctr = |args: &[&str]| {
+            let all = [&["--namespace", "k8s.io", "images"], args].concat();
+            eventually("the image is there", SOON, || {
+                let done = other.house.run("ctr", &all);
+                if done.status == 0 { Ok(()) } else { Err(done) }
+            });
+        };
+        ctr(&["tag", "kedge.local/demo:1", "registry.invalid/app:1"]);
+        ctr(&["export", &image, "registry.invalid/app:1", "registry.k8s.io/pause:3.6"]);
+        other.reset();
+    }
+    let machine = Machine::new(&world, "edge-7");
+    let house = &machine.house;
+    let args = ["bundle", "-o", &bundle, "--join-file", &join_file, "--image", &image];
+    crate::support::kedge(&args).assert_status(0);
+    house.run("ip", &["route", "del", "default"]).assert_status(0);
+    let unpacked = house.run("tar", &["xf", &bundle, "-C", "/tmp", "kedge"]);
+    unpacked.assert_status(0);
+    let join = |more: &[&str]| house.run("/tmp/kedge", &[&["join", "--bundle", &bundle], more].concat());
+
+    let both = join(&["--join-file", &join_file]);
+    assert_eq!(both.status, 2, "{both:?}");
+    let dry = join(&["--dry-run"]);
+    assert!(dry.status == 0 && dry.stdout.contains("load 1 archives"), "{dry:?}");
+    machine.is_as_before(&dry);
+    // What does not get Ready leaves neither the slot nor anything else.
+    let nowhere = format!("modules.edgeHub.websocket.server={host}:9");
+    let back = join(&["--set", &nowhere, "--timeout", "3s", "--token", &cloud.token(&[])]);
+    refused(&back, 14, "KE-JOIN-014", "hub session is pending");
+    machine.is_as_before(&back);
+
+    let run = join(&["-l", "site=north"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    cloud.is_ready("edge-7");
+    // The file that it was run from may go: the service runs from the slot.
+    house.run("rm", &["/tmp/kedge"]).assert_status(0);
+    assert!(house.has("/var/lib/kedge/versions/current/kedge"));
+    let running = house.processes();
+    assert!(running.iter().any(|line| line.contains("/var/lib/kedge/versions/")), "{running:?}");
+    assert!(!running.iter().any(|line| line.contains("/tmp/kedge")), "{running:?}");
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: app, namespace: default}\nspec:\n  nodeName: edge-7\n  \
+        terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: \"registry.invalid/app:1\"}]\n";
+    cloud.house.write("/tmp/app.yaml", pod);
+    eventually("the pod is taken", SOON, || {
+        let applied = cloud.house.kubectl(&["apply", "-f", "/tmp/app.yaml"]);
+        if applied.status == 0 { Ok(()) } else { Err(applied) }
+    });
+    eventually("the pod runs", SOON, || {
+        let got = cloud.house.kubectl(&["get", "pod", "app", "-o", "jsonpath={.status.phase}"]);
+        if got.stdout == "Running" { Ok(()) } else { Err(got) }
+    });
+    // Joined as wished: again, with the kedge of the slot and no bundle.
+    let again = house.run(
+        "/var/lib/kedge/versions/current/kedge",
+        &["join", "--join-file", &join_file, "-l", "site=south"],
+    );
+    assert_eq!(again.status, 0, "{again:?}");
+    let running = house.processes();
+    assert!(running.iter().any(|line| line.contains("/var/lib/kedge/versions/")), "{running:?}");
+    let reset = machine.reset();
+    // The runtime's own books of pod networks are not kedge's.
+    house.run("rm", &["-rf", "/var/lib/cni"]).assert_status(0);
+    machine.is_as_before(&reset);
+
+    // A machine that has no runtime either gets the images into the one that kedge brings; flags win over the join file.
+    let bare = House::new(&world, "edge-9");
+    bare.run("tar", &["xf", &bundle, "-C", "/tmp", "kedge"]).assert_status(0);
+    let token = cloud.token(&[]);
+    let run = bare.run("/tmp/kedge", &["join", "--bundle", &bundle, "-i", "edge-9", "--token", &token]);
+    assert_eq!(run.status, 0, "{run:?}");
+    cloud.is_ready("edge-9");
+    let socket = "/var/lib/kubeedge/runtime/containerd.sock";
+    let images = bare.run("ctr", &["--address", socket, "-n", "k8s.io", "images", "ls", "-q"]);
+    assert!(images.stdout.contains("registry.invalid/app:1"), "{images:?}");
+    bare.kedge(&["reset", "edge", "--yes"]).assert_status(0);
+    assert!(!bare.has("/var/lib/kedge") && !bare.has("/var/lib/kubeedge"));
+}

@@ -1,19 +1,22 @@
 //! What can be typed after `kedge join`, and what it comes to: flags, join file and host name put together, all checked
 //! before anything is looked at. keadm's flags keep their names; those that have no meaning here get a sentence.
 
+use super::unpack;
 use crate::base::{Exit, Failure};
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
 use crate::config::{Hidden, go_duration};
+use crate::host::bundle::Bundle;
 use crate::link::Endpoint;
 use crate::model::{NodeName, parse_label};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Make this machine an edge node of a cloud
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  kedge join --cloudcore-ipport 10.0.0.5:10000 --token \"$(cat token)\"\n  kedge join --join-file edge-7.yaml -l site=north --yes\n\nExit status: 10 the machine is not fit, 11 the cloud cannot be reached, 12 token, certificate or name are refused,\n13 no container runtime works, 14 not Ready in time and rolled back."
+    after_help = "Examples:\n  kedge join --cloudcore-ipport 10.0.0.5:10000 --token \"$(cat token)\"\n  kedge join --join-file edge-7.yaml -l site=north --yes\n  tar xf edge-7.bundle kedge && ./kedge join --bundle edge-7.bundle\n\nExit status: 10 the machine is not fit, 11 the cloud cannot be reached, 12 token, certificate or name are refused,\n13 no container runtime works, 14 not Ready in time and rolled back."
 )]
 pub struct Args {
     /// Address of the cloud's hub
@@ -31,6 +34,9 @@ pub struct Args {
     /// A file of `kedge token create --join-file` with address, token and labels
     #[arg(long, value_name = "FILE")]
     join_file: Option<PathBuf>,
+    /// A file of `kedge bundle`: its join file, its images and its kedge are used, and no network but the cloud's
+    #[arg(long, value_name = "FILE", conflicts_with = "join_file")]
+    bundle: Option<PathBuf>,
     /// Socket of the container runtime [default: the well-known one that answers]
     #[arg(long, short = 'p', value_name = "URL")]
     remote_runtime_endpoint: Option<String>,
@@ -131,6 +137,8 @@ pub(super) struct Wish {
     pub set: Vec<String>,
     pub takeover: bool,
     pub timeout: Duration,
+    /// What binary and images come from, where there is no network.
+    pub bundle: Option<Arc<Bundle>>,
     /// Sentences about flags that have no meaning here.
     pub notices: Vec<String>,
 }
@@ -153,7 +161,11 @@ impl Args {
                 .because("this kedge reaches its cloud by WebSocket")
                 .fix("leave the flag out, and name the hub's WebSocket port, usually 10000"));
         }
-        let file = self.join_file.as_deref().map(JoinFile::load).transpose()?;
+        let bundle = self.bundle.as_deref().map(unpack::open).transpose()?;
+        let file = match &bundle {
+            Some(bundle) => Some(JoinFile::parse(&bundle.join_file()?, "join.yaml")?),
+            None => self.join_file.as_deref().map(JoinFile::load).transpose()?,
+        };
         for problem in file.iter().flat_map(|file| &file.warnings) {
             notices.push(format!("the join file: {problem}"));
         }
@@ -161,7 +173,7 @@ impl Args {
         let cloud = self.cloud(file.as_ref())?;
         if cloud.is_none() && !self.takeover {
             return Err(usage("KE-JOIN-001", "the cloud's address is missing")
-                .fix("say --cloudcore-ipport HOST:10000, or --join-file FILE"));
+                .fix("say --cloudcore-ipport HOST:10000, --join-file FILE or --bundle FILE"));
         }
         let token = self.token.clone().map(Hidden::new);
         let token = token.or_else(|| file.as_ref().map(|file| file.token.clone()));
@@ -180,6 +192,7 @@ impl Args {
             set: self.set.clone(),
             takeover: self.takeover,
             timeout: self.timeout,
+            bundle,
             notices,
         })
     }

@@ -2,7 +2,7 @@
 //! written goes through the journal; what does not become Ready is taken back.
 //!
 //! args (wish) -> before (machine fit?) -> cloud (token, clock, hash, certificate) -> plan (changes) -> work (journal,
-//! service) -> wait (milestones) -> finished, or rolled back
+//! service) -> unpack (of a bundle) -> wait (milestones) -> finished, or rolled back
 
 mod args;
 mod before;
@@ -14,6 +14,7 @@ pub(super) mod note;
 mod plan;
 pub(super) mod service;
 pub(super) mod traces;
+mod unpack;
 mod wait;
 mod work;
 
@@ -226,6 +227,7 @@ impl Join<'_> {
             // The same settings in a person's own words and order stay as they are.
             changes.pop();
         }
+        changes.extend(self.wish.bundle.as_ref().map(|_| unpack::change()));
         (note, changes)
     }
 
@@ -239,6 +241,7 @@ impl Join<'_> {
         if before.former == Former::None && before.is_takeover(&self.wish) {
             lines.push("stop and disable edgecore".to_owned());
         }
+        lines.extend(self.wish.bundle.iter().flat_map(|bundle| unpack::told(bundle)));
         lines.push(format!("start {}", service::NAME));
         self.term.data(&lines.join("\n"));
         self.term.say("nothing was changed");
@@ -305,7 +308,15 @@ impl Join<'_> {
         if changed > 0 {
             service::stop().await.map_err(back)?;
         }
-        if let Some(change) = service::installed(&before.place).await.map_err(back)? {
+        if let Some(bundle) = &self.wish.bundle {
+            let unpacking = unpack::install(bundle, &draft.config, &draft.runtime, &before.place);
+            self.term.say(&self.unless_stopped(unpacking).await.map_err(|failure| match failure.exit {
+                Exit::Interrupted => failure,
+                _ => back(failure),
+            })?);
+        }
+        let slots = self.wish.bundle.is_some();
+        if let Some(change) = service::installed(&before.place, slots).await.map_err(back)? {
             work.carry_out(&[change]).map_err(back)?;
         }
         let Some(socket) = draft.config.status_socket.as_deref() else { return Ok(()) };

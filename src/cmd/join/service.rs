@@ -4,6 +4,7 @@
 use crate::base::Failure;
 use crate::host::journal::Change;
 use crate::host::service::{EDGE, Manager, Service};
+use crate::host::versions::{Link, Versions};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,8 +18,9 @@ const STARTS: usize = 4;
 const PACE: Duration = Duration::from_secs(1);
 
 /// The service of a join: what has to be installed, or `None` where it is, and then runs anew if it does not run.
-pub(super) async fn installed(config: &Path) -> Result<Option<Change>, Failure> {
-    let service = service(config)?;
+/// With `slots` it runs from the slots of this machine, and where it does, it goes on to.
+pub(super) async fn installed(config: &Path, slots: bool) -> Result<Option<Change>, Failure> {
+    let service = service(config, slots)?;
     let manager = Manager::here();
     let definition = manager.definition(&service);
     if std::fs::read_to_string(&definition.path).ok().as_ref() != Some(&definition.content) {
@@ -32,7 +34,12 @@ pub(super) async fn installed(config: &Path) -> Result<Option<Change>, Failure> 
     Ok(None)
 }
 
-fn service(config: &Path) -> Result<Service, Failure> {
+fn service(config: &Path, slots: bool) -> Result<Service, Failure> {
+    let launcher = Versions::default().binary_of(Link::Launcher);
+    let present = std::fs::read_to_string(Manager::here().definition_path(EDGE)).unwrap_or_default();
+    if slots || (launcher.exists() && launcher.to_str().is_some_and(|path| present.contains(path))) {
+        return Ok(Service::edge(&launcher, config));
+    }
     let program = std::env::current_exe().map_err(|error| {
         Failure::new("KE-JOIN-017", "the daemon cannot be started")
             .because(error)
