@@ -64,6 +64,9 @@ _kedge() {
             kedge,limits)
                 cmd="kedge__subcmd__limits"
                 ;;
+            kedge,logs)
+                cmd="kedge__subcmd__logs"
+                ;;
             kedge,man)
                 cmd="kedge__subcmd__man"
                 ;;
@@ -169,6 +172,9 @@ _kedge() {
             kedge__subcmd__meta,list)
                 cmd="kedge__subcmd__meta__subcmd__list"
                 ;;
+            kedge__subcmd__reset,cloud)
+                cmd="kedge__subcmd__reset__subcmd__cloud"
+                ;;
             kedge__subcmd__reset,edge)
                 cmd="kedge__subcmd__reset__subcmd__edge"
                 ;;
@@ -221,7 +227,7 @@ _kedge() {
 
     case "${cmd}" in
         kedge)
-            opts="-q -h -V --quiet --plain --help --version bugreport bundle cert cloud completion config device doctor edge exec explain gettoken help init join man limits meta pods reset service status token twin undo up version"
+            opts="-q -h -V --quiet --plain --help --version bugreport bundle cert cloud completion config device doctor edge exec explain gettoken help init join man limits logs meta pods reset service status token twin undo up version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1281,7 +1287,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__join)
-            opts="-e -t -i -s -p -l -y -r -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --kubeedge-version --image-repository --certPath --tarballpath --with-mqtt --runtimetype --pre-run --post-run --quiet --plain --help"
+            opts="-e -t -i -s -p -l -y -r -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --bundle --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --kubeedge-version --image-repository --certPath --tarballpath --with-mqtt --runtimetype --pre-run --post-run --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1320,6 +1326,10 @@ _kedge() {
                     return 0
                     ;;
                 --join-file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bundle)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1411,6 +1421,52 @@ _kedge() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__logs)
+            opts="-n -c -f -p -q -h --namespace --container --follow --tail --previous --timestamps --runtime-endpoint --db --data-dir --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --namespace)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --container)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tail)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --runtime-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --db)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --data-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1597,12 +1653,42 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__reset)
-            opts="-q -h --quiet --plain --help edge"
+            opts="-q -h --quiet --plain --help edge cloud"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__reset__subcmd__cloud)
+            opts="-q -h --kubeconfig --kube-config --cluster-name --yes-i-mean --purge --force --dry-run --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kube-config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --yes-i-mean)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cluster-name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -45,6 +45,7 @@ complete -c kedge -n "__fish_kedge_needs_command" -f -a "init" -d 'Set up the co
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "join" -d 'Make this machine an edge node of a cloud'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "man" -d 'Print a manual page, or write all of them into a directory'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "limits" -d 'Show the limits of this version, and what happens beyond them'
+complete -c kedge -n "__fish_kedge_needs_command" -f -a "logs" -d 'Show what a container of this node has written'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "meta" -d 'Show the objects that this node keeps'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "pods" -d 'Show the pods of this node'
 complete -c kedge -n "__fish_kedge_needs_command" -f -a "reset" -d 'Undo what kedge did to this machine'
@@ -377,6 +378,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand join" -s t -l token -d 'Join
 complete -c kedge -n "__fish_kedge_using_subcommand join" -s i -l edgenode-name -d 'Name of the node [default: the host name]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -s s -l certport -d 'Port of the cloud\'s certificate service [default: 10002]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l join-file -d 'A file of `kedge token create --join-file` with address, token and labels' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand join" -l bundle -d 'A file of `kedge bundle`: its join file, its images and its kedge are used, and no network but the cloud\'s' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand join" -s p -l remote-runtime-endpoint -d 'Socket of the container runtime [default: the well-known one that answers]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l cgroupdriver -d 'Driver of control groups; auto asks the runtime' -r -f -a "auto\t''
 cgroupfs\t''
@@ -412,6 +414,18 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand limits" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand limits" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand limits" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s n -l namespace -d 'The pod\'s namespace' -r
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s c -l container -d 'The container; the only one when left out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l tail -d 'Begin with the last N lines' -r
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l runtime-endpoint -d 'The container runtime\'s socket; found when not given' -r
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l db -d 'The database file; also one of a genuine edgecore' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s f -l follow -d 'Go on with what is written from now on, until the container ends'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s p -l previous -d 'The run of the container before the present one'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l timestamps -d 'Show when each line was written'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand logs" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand meta; and not __fish_seen_subcommand_from list get export" -s h -l help -d 'Print help'
@@ -454,16 +468,25 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand pods" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge" -f -a "edge" -d 'Take this machine out of its cloud, as it was before `kedge join`'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -f -a "edge" -d 'Take this machine out of its cloud, as it was before `kedge join`'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -f -a "cloud" -d 'Take the control plane out of a cluster and off this machine'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l dry-run -d 'List what would be undone, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l force -d 'Ask nothing, and put back what others have changed since'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s y -l yes -d 'Answer every question with yes'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l yes-i-mean -l cluster-name -d 'The cluster\'s name, as the kubeconfig has it; without it, it is asked for' -r
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l purge -d 'Also remove definitions with the objects under them, and a namespace that others use'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l force -d 'Put back on this machine what others have changed since'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l dry-run -d 'List what would be removed, and change nothing'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand service; and not __fish_seen_subcommand_from status start stop restart install remove keep" -s h -l help -d 'Print help'

@@ -646,6 +646,7 @@ _arguments "${_arguments_options[@]}" : \
 '-s+[Port of the cloud'\''s certificate service \[default\: 10002\]]:PORT:_default' \
 '--certport=[Port of the cloud'\''s certificate service \[default\: 10002\]]:PORT:_default' \
 '--join-file=[A file of \`kedge token create --join-file\` with address, token and labels]:FILE:_files' \
+'(--join-file)--bundle=[A file of \`kedge bundle\`\: its join file, its images and its kedge are used, and no network but the cloud'\''s]:FILE:_files' \
 '-p+[Socket of the container runtime \[default\: the well-known one that answers\]]:URL:_default' \
 '--remote-runtime-endpoint=[Socket of the container runtime \[default\: the well-known one that answers\]]:URL:_default' \
 '--cgroupdriver=[Driver of control groups; auto asks the runtime]:NAME:(auto cgroupfs systemd)' \
@@ -695,6 +696,29 @@ _arguments "${_arguments_options[@]}" : \
 '--plain[No colour and no spinner, even on a terminal]' \
 '-h[Print help]' \
 '--help[Print help]' \
+&& ret=0
+;;
+(logs)
+_arguments "${_arguments_options[@]}" : \
+'-n+[The pod'\''s namespace]:NS:_default' \
+'--namespace=[The pod'\''s namespace]:NS:_default' \
+'-c+[The container; the only one when left out]:NAME:_default' \
+'--container=[The container; the only one when left out]:NAME:_default' \
+'--tail=[Begin with the last N lines]:N:_default' \
+'--runtime-endpoint=[The container runtime'\''s socket; found when not given]:ENDPOINT:_default' \
+'--db=[The database file; also one of a genuine edgecore]:FILE:_files' \
+'--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
+'-f[Go on with what is written from now on, until the container ends]' \
+'--follow[Go on with what is written from now on, until the container ends]' \
+'(-f --follow)-p[The run of the container before the present one]' \
+'(-f --follow)--previous[The run of the container before the present one]' \
+'--timestamps[Show when each line was written]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+':pod -- The pod'\''s name:_default' \
 && ret=0
 ;;
 (meta)
@@ -800,6 +824,22 @@ _arguments "${_arguments_options[@]}" : \
 '--force[Ask nothing, and put back what others have changed since]' \
 '-y[Answer every question with yes]' \
 '--yes[Answer every question with yes]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help]' \
+'--help[Print help]' \
+&& ret=0
+;;
+(cloud)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
+'--yes-i-mean=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'--cluster-name=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'--purge[Also remove definitions with the objects under them, and a namespace that others use]' \
+'--force[Put back on this machine what others have changed since]' \
+'--dry-run[List what would be removed, and change nothing]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
@@ -1153,6 +1193,7 @@ _kedge_commands() {
 'join:Make this machine an edge node of a cloud' \
 'man:Print a manual page, or write all of them into a directory' \
 'limits:Show the limits of this version, and what happens beyond them' \
+'logs:Show what a container of this node has written' \
 'meta:Show the objects that this node keeps' \
 'pods:Show the pods of this node' \
 'reset:Undo what kedge did to this machine' \
@@ -1379,6 +1420,11 @@ _kedge__subcmd__limits_commands() {
     local commands; commands=()
     _describe -t commands 'kedge limits commands' commands "$@"
 }
+(( $+functions[_kedge__subcmd__logs_commands] )) ||
+_kedge__subcmd__logs_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge logs commands' commands "$@"
+}
 (( $+functions[_kedge__subcmd__man_commands] )) ||
 _kedge__subcmd__man_commands() {
     local commands; commands=()
@@ -1417,8 +1463,14 @@ _kedge__subcmd__pods_commands() {
 _kedge__subcmd__reset_commands() {
     local commands; commands=(
 'edge:Take this machine out of its cloud, as it was before \`kedge join\`' \
+'cloud:Take the control plane out of a cluster and off this machine' \
     )
     _describe -t commands 'kedge reset commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__reset__subcmd__cloud_commands] )) ||
+_kedge__subcmd__reset__subcmd__cloud_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge reset cloud commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__reset__subcmd__edge_commands] )) ||
 _kedge__subcmd__reset__subcmd__edge_commands() {

@@ -8,6 +8,7 @@ mod cert;
 mod cloud;
 mod completion;
 mod config;
+mod containers;
 mod device;
 mod doctor;
 mod edge;
@@ -21,6 +22,7 @@ mod help;
 mod init;
 mod join;
 mod limits;
+mod logs;
 mod man;
 mod meta;
 mod pods;
@@ -75,6 +77,7 @@ enum Command {
     Join(join::Args),
     Man(man::Args),
     Limits(limits::Args),
+    Logs(logs::Args),
     Meta(meta::Args),
     Pods(pods::Args),
     Reset(reset::Args),
@@ -139,6 +142,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
         Command::Join(args) => join::run(args, term),
         Command::Man(args) => man::run(args, term),
         Command::Limits(args) => limits::run(args, term),
+        Command::Logs(args) => logs::run(args, term),
         Command::Meta(args) => meta::run(args, term),
         Command::Pods(args) => pods::run(args, term),
         Command::Reset(args) => reset::run(args, term),

@@ -6,4 +6,5 @@ mod cert;
 mod config;
 mod exec;
 mod explain;
+mod logs;
 mod status;

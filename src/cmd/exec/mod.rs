@@ -3,18 +3,15 @@
 
 mod terminal;
 
+use super::containers::{self, Which, Whose};
 use super::edge_store::DatabaseArgs;
 use crate::base::{Exit, Failure, Term};
 use crate::cri::Runtime;
-use crate::cri::messages::{Container, ContainerFilter, ContainerState, ExecRequest};
+use crate::cri::messages::{Container, ExecRequest};
 use crate::cri::session::{self, Output, Streams};
-use std::collections::HashMap;
 use std::io::Write;
-use std::time::Duration;
 use terminal::RawTerminal;
 use tokio::sync::mpsc;
-
-const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Run a command in a container of this node
 #[derive(clap::Args)]
@@ -117,73 +114,11 @@ async fn find(args: &Args) -> Result<(Runtime, Container), Failure> {
         Some(endpoint) => vec![endpoint.clone()],
         None => super::pods::endpoints(&args.database.path()),
     };
-    let labels = HashMap::from([
-        ("io.kubernetes.pod.namespace".to_owned(), args.namespace.clone()),
-        ("io.kubernetes.pod.name".to_owned(), args.pod.clone()),
-    ]);
-    let mut answered = false;
-    for endpoint in &endpoints {
-        let runtime = Runtime::new(endpoint);
-        let filter = ContainerFilter {
-            label_selector: labels.clone().into_iter().collect(),
-            ..ContainerFilter::default()
-        };
-        let Ok(Ok(found)) = tokio::time::timeout(ASK_LIMIT, runtime.list_containers(filter)).await else {
-            continue;
-        };
-        answered = true;
-        let running: Vec<Container> =
-            found.into_iter().filter(|container| container.state == ContainerState::Running as i32).collect();
-        if !running.is_empty() {
-            return Ok((runtime, choose(args, running)?));
-        }
-    }
-    if !answered {
-        return Err(Failure::new("KE-RUNTIME-008", "the container runtime does not answer")
-            .because(if endpoints.is_empty() {
-                "no runtime's socket was found".to_owned()
-            } else {
-                endpoints.join(", ")
-            })
-            .fix("start it, or name its socket with --runtime-endpoint")
-            .exit(Exit::Unreachable));
-    }
-    Err(Failure::new(
-        "KE-POD-003",
-        format!("no container of {}/{} runs on this node", args.namespace, args.pod),
-    )
-    .fix("list the pods of this node with `kedge pods`"))
-}
-
-fn choose(args: &Args, mut running: Vec<Container>) -> Result<Container, Failure> {
-    let name = |container: &Container| {
-        container.labels.get("io.kubernetes.container.name").cloned().unwrap_or_default()
-    };
-    running.sort_by_key(|container| (name(container), container.created_at));
-    let names: Vec<String> = running.iter().map(name).collect();
-    let wanted = match &args.container {
-        Some(wanted) => wanted.clone(),
-        None if names.iter().all(|other| Some(other) == names.first()) => {
-            names.first().cloned().unwrap_or_default()
-        }
-        None => {
-            return Err(Failure::new(
-                "KE-EXEC-002",
-                format!("{}/{} has several containers", args.namespace, args.pod),
-            )
-            .because(names.join(", "))
-            .fix("say which with -c")
-            .exit(Exit::Usage));
-        }
-    };
-    let known = names.join(", ");
+    let whose = Whose { namespace: &args.namespace, pod: &args.pod, container: args.container.as_deref() };
+    let (runtime, running) = whose.containers(&endpoints, Which::Running).await?;
+    let chosen = whose.choose(running.iter().map(containers::name).collect())?;
+    let of_name = running.into_iter().filter(|container| containers::name(container) == chosen);
     // The newest of one name is the one that counts.
-    running.into_iter().rev().find(|container| name(container) == wanted).ok_or_else(|| {
-        Failure::new(
-            "KE-POD-004",
-            format!("the pod {}/{} has no running container {wanted}", args.namespace, args.pod),
-        )
-        .because(format!("it has {known}"))
-        .fix("name one of them with -c")
-    })
+    let newest = of_name.max_by_key(|container| container.created_at);
+    newest.map(|container| (runtime, container)).ok_or_else(|| not_run(args, &"the container has ended"))
 }

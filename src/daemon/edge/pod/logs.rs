@@ -60,33 +60,46 @@ pub(super) async fn open(
     };
     let dir = paths.pod_logs(&pod.namespace, &pod.name, &pod.uid).join(&known.name);
     let path = dir.join(format!("{}.log", attempt.ok_or_else(absent)?));
-    let mut file = File::open(&path).await.map_err(|error| match error.kind() {
+    let alive = {
+        let (summaries, namespace, name) = (summaries.clone(), pod.namespace.clone(), pod.name.clone());
+        let (container, id) = (known.name.clone(), known.id.clone());
+        move || {
+            let Some(pod) = summaries.get(&namespace, &name) else { return false };
+            pod.containers.iter().any(|c| c.name == container && c.id == id && c.state == "Running")
+        }
+    };
+    let options = LogOptions { follow: options.follow && !options.previous, ..options };
+    read(&path, options, alive).await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => absent(),
         _ => absent().because(error),
-    })?;
+    })
+}
+
+/// Reads a log file, whichever attempt it is of; a followed one ends when `alive` says no and what was written until then
+/// has been read.
+pub async fn read<A: Fn() -> bool + Send + Sync + 'static>(
+    path: &Path,
+    options: LogOptions,
+    alive: A,
+) -> io::Result<impl Stream<Item = io::Result<Bytes>> + Send + use<A>> {
+    let mut file = File::open(path).await?;
     if let Some(lines) = options.tail {
-        let start = tail_start(&mut file, lines).await.map_err(|error| absent().because(error))?;
-        file.seek(SeekFrom::Start(start)).await.map_err(|error| absent().because(error))?;
+        let start = tail_start(&mut file, lines).await?;
+        file.seek(SeekFrom::Start(start)).await?;
     }
-    let notices = if options.follow && !options.previous { Notices::new().ok() } else { None };
+    let notices = if options.follow { Notices::new().ok() } else { None };
     if let Some(notices) = &notices {
-        drop(notices.watch(&path));
-        drop(notices.watch(&dir));
+        drop(notices.watch(path));
+        drop(path.parent().map(|dir| notices.watch(dir)));
     }
     let reader = Reader {
         left: options.limit_bytes.unwrap_or(u64::MAX),
         options,
         file,
-        path,
+        path: path.to_owned(),
         buffer: BytesMut::new(),
         notices,
-        alive: Alive {
-            summaries: summaries.clone(),
-            namespace: pod.namespace.clone(),
-            pod: pod.name.clone(),
-            container: known.name.clone(),
-            id: known.id.clone(),
-        },
+        alive: Box::new(alive),
         last_chance: false,
     };
     Ok(stream::unfold(reader, |mut reader| async move {
@@ -95,29 +108,14 @@ pub(super) async fn open(
     }))
 }
 
-/// Whether the followed container still runs, as the pod's worker tells it.
-struct Alive {
-    summaries: Summaries,
-    namespace: String,
-    pod: String,
-    container: String,
-    id: String,
-}
-
-impl Alive {
-    fn check(&self) -> bool {
-        let Some(pod) = self.summaries.get(&self.namespace, &self.pod) else { return false };
-        pod.containers.iter().any(|c| c.name == self.container && c.id == self.id && c.state == "Running")
-    }
-}
-
 struct Reader {
     options: LogOptions,
     file: File,
     path: PathBuf,
     buffer: BytesMut,
     notices: Option<Notices>,
-    alive: Alive,
+    /// Whether the followed container still runs.
+    alive: Box<dyn Fn() -> bool + Send + Sync>,
     /// The container has ended and the file has been read once more since.
     last_chance: bool,
     left: u64,
@@ -185,7 +183,7 @@ impl Reader {
         if self.last_chance {
             return Ok(false);
         }
-        if !self.alive.check() {
+        if !(self.alive)() {
             self.last_chance = true;
             return Ok(true);
         }

@@ -32,7 +32,7 @@ mod volume;
 mod worker;
 
 pub use image::pull_credentials;
-pub use logs::LogOptions;
+pub use logs::{LogOptions, read as read_log};
 pub use sandbox::NODE_LABEL;
 pub use sources::Sources;
 pub use summary::{ContainerSummary, Summary};
