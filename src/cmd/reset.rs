@@ -122,7 +122,7 @@ fn nothing(entries: &[Entry], term: &Term) -> Result<Exit, Failure> {
     if entries.iter().any(|entry| entry.deed.role() == Some(Role::Cloud)) {
         return Err(Failure::new("KE-RESET-001", "this machine is no edge node")
             .because("its journal says that it is a cloud, which `reset edge` never touches")
-            .fix("run `kedge reset cloud` if the cloud is meant"));
+            .fix("run `kedge cloud reset` if the cloud is meant"));
     }
     term.say("this machine has no join of kedge's; nothing to undo");
     Ok(Exit::Done)
