@@ -292,6 +292,18 @@ fn waves_begin_with_one_node_stop_on_the_budget_and_go_on() {
 }
 
 #[test]
+fn failures_within_the_budget_stop_no_wave_and_are_told_in_the_end() {
+    let world = World::new("fleet-within");
+    let _cloud = world.cloud();
+    let fleet = edges(&world, &[("w0", Version::V1_22), ("w1", Version::V1_22)], &Tasks::Work);
+    fleet[0].with_state(|state| state.tasks = Tasks::FailAt("Check".to_owned(), "disk is full".to_owned()));
+    let ended = waves(&world, &["--nodes", "w0,w1", "--failure-budget", "1"]);
+    ended.assert_status(1);
+    assert!(ended.stderr.contains("KE-FLEET-004") && ended.stdout.contains("disk is full"), "{ended:?}");
+    assert_eq!(fleet[1].with_state(|state| state.orders.len()), 1, "{ended:?}");
+}
+
+#[test]
 fn an_interrupted_rollout_says_what_goes_on_and_the_next_run_takes_it_up() {
     let world = World::new("fleet-interrupted");
     let _cloud = world.cloud();

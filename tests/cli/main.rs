@@ -34,3 +34,4 @@ mod takeover;
 mod toolbox;
 mod up;
 mod upgrade;
+mod waves;
