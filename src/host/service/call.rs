@@ -76,11 +76,14 @@ pub(super) fn ended_within(pid: Pid, limit: Duration) -> io::Result<bool> {
     wait_readable(&fd, limit)
 }
 
-/// Asks a process to end, and kills it after `limit`; `false` when it does not even then.
+/// Asks a process to end, and kills it after `limit`; `false` when it does not even then. Fails at once when this process
+/// may not signal that one.
 pub(super) fn end(pid: Pid, limit: Duration) -> io::Result<bool> {
     let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(true) };
     // Whoever has ended meanwhile needs no signal.
-    let _gone = pidfd_send_signal(&fd, Signal::TERM);
+    if let Err(error @ rustix::io::Errno::PERM) = pidfd_send_signal(&fd, Signal::TERM) {
+        return Err(error.into());
+    }
     if wait_readable(&fd, limit)? {
         return Ok(true);
     }

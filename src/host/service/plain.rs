@@ -161,12 +161,18 @@ pub(super) fn stop(places: &Places) -> Result<(), Failure> {
         else {
             continue;
         };
-        let ended = end(pid, STOP_LIMIT).unwrap_or(false);
-        if !ended {
-            return Err(Failure::new("KE-SERVICE-007", format!("{} does not end", places.name))
-                .because(format!("process {} is still there", pid.as_raw_nonzero()))
-                .fix("look at what it waits for: `cat /proc/PID/wchan`"));
-        }
+        let number = pid.as_raw_nonzero();
+        let (why, fix) = match end(pid, STOP_LIMIT) {
+            Ok(true) => continue,
+            Ok(false) => (
+                format!("process {number} is still there"),
+                "look at what it waits for: `cat /proc/PID/wchan`",
+            ),
+            Err(error) => (format!("process {number}: {error}"), "run the same command as root"),
+        };
+        return Err(Failure::new("KE-SERVICE-007", format!("{} does not end", places.name))
+            .because(why)
+            .fix(fix));
     }
     [&places.pid, &places.child].into_iter().try_for_each(|path| absent(path))
 }
