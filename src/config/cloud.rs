@@ -39,6 +39,8 @@ pub struct CloudConfig {
     pub dynamic: bool,
     /// Jobs are those of v1alpha1, as KubeEdge's feature gate disableNodeTaskV1alpha2 has it.
     pub stage_jobs: bool,
+    /// Where storage drivers hand in volume operations.
+    pub volume_socket: Option<PathBuf>,
     /// Where the kedge binaries lie that nodes may upgrade to: `VERSION/ARCHITECTURE/kedge` and its `.sig`.
     pub releases: PathBuf,
 }
@@ -145,6 +147,7 @@ impl CloudConfig {
         config.status_socket = cloud.join("kedge.sock");
         config.install_crds = true;
         config.releases = data_dir.join("releases");
+        config.volume_socket = Some(cloud.join("kubeedge.sock"));
         config.api =
             ApiConfig { embedded: true, listen: loopback(ports.api), data_dir: data_dir.join("api") };
         let hub = &mut config.hub;
@@ -234,6 +237,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     if hours == 0 {
         checker.wrong("modules.cloudHub.tokenRefreshDuration", hours, "must be more than 0 hours");
     }
+    let volume_socket = volume_socket(&mut checker, &hub.unixsocket, &kedge.data_dir);
     let stream = modules.cloud_stream;
     let router = modules.router;
     let any = IpAddr::from(Ipv4Addr::UNSPECIFIED);
@@ -244,6 +248,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         install_crds: kedge.install_crds,
         dynamic: modules.dynamic_controller.enable,
         stage_jobs: gates.get("disableNodeTaskV1alpha2") == Some(&Value::Bool(true)),
+        volume_socket,
         releases: kedge.releases,
         hub: HubConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
@@ -305,6 +310,26 @@ fn authorizes(checker: &mut Checker<'_>, raw: &RawAuthorization) -> bool {
     raw.enable && !raw.debug
 }
 
+/// The usual socket follows a data directory that is not the usual one.
+fn volume_socket(checker: &mut Checker<'_>, raw: &RawSocket, data_dir: &Path) -> Option<PathBuf> {
+    const USUAL: &str = "unix:///var/lib/kubeedge/kubeedge.sock";
+    if !raw.enable {
+        return None;
+    }
+    if raw.address == USUAL && !data_dir.starts_with("/var/lib/kubeedge") {
+        return Some(data_dir.join("kubeedge.sock"));
+    }
+    let path = raw.address.strip_prefix("unix://").map(PathBuf::from);
+    if path.as_ref().is_none_or(|path| !path.is_absolute()) {
+        checker.wrong(
+            "modules.cloudHub.unixsocket.address",
+            &raw.address,
+            "must be unix:// and an absolute path",
+        );
+    }
+    path
+}
+
 fn listen(checker: &mut Checker<'_>, path: &str, raw: &RawListen) -> SocketAddr {
     let address = raw.address.parse().unwrap_or_else(|_| {
         checker.wrong(path, &raw.address, "must be an IP address");
@@ -357,8 +382,15 @@ struct RawHub {
     edge_cert_signing_duration: u32,
     token_refresh_duration: u32,
     quic: RawSwitch,
+    unixsocket: RawSocket,
     websocket: RawListen,
     https: RawListen,
+}
+
+#[derive(Deserialize)]
+struct RawSocket {
+    enable: bool,
+    address: String,
 }
 
 #[derive(Deserialize)]

@@ -8,13 +8,15 @@ use crate::link::Endpoint;
 use crate::link::ws::{self, Outgoing, Received};
 use crate::model::{Kind, Status};
 use crate::pki::{Identity, client_config};
+use crate::wire::csi::VolumeResult;
 use crate::wire::dynamic::{AppVerb, Application, Change};
 use crate::wire::task::{JobTarget, TaskOrder, TaskReport};
 use crate::wire::tunnel::{Connect, FRAME_LIMIT, Frame, FrameKind};
-use crate::wire::{Answer, Blob, Down, PodStatusReport, Up, Verb};
+use crate::wire::{Answer, Blob, Down, MessageId, PodStatusReport, Up, Verb};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const EVENTS: Collection = Collection::of("", "events");
 
@@ -312,5 +314,83 @@ async fn what_a_local_api_watches_is_told_until_it_is_named_no_more() {
     road.local.create(&CONFIG_MAPS, settings("3")).await.unwrap();
     assert!(matches!(edge.ask(Up::ClusterCa).await, Answer::Text(_)));
     assert_eq!(edge.drain(event), [], "it is not watched any more");
+    edge.leave().await;
+}
+
+/// What a storage driver of KubeEdge writes to the cloud's socket, and what it is answered.
+async fn drive(road: &Road, letter: &str) -> Value {
+    let path = road.config.volume_socket.as_ref().unwrap();
+    let mut socket = tokio::net::UnixStream::connect(path).await.unwrap();
+    // In two parts, and the driver's side stays open.
+    let (first, second) = letter.split_at(letter.len() / 2);
+    for part in [first, second] {
+        socket.write_all(part.as_bytes()).await.unwrap();
+        socket.flush().await.unwrap();
+    }
+    let mut answer = Vec::new();
+    soon("the driver's answer", socket.read_to_end(&mut answer)).await.unwrap();
+    serde_json::from_slice(&answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storage_driver_has_a_node_create_a_volume() {
+    let road = Road::open().await;
+    let mut edge = road.edge("n1").await;
+    register(&edge, "n1").await;
+    let letter = |node: &str| {
+        json!({"header": {"msg_id": "m1", "timestamp": 1}, "content": r#"{"name":"pvc-1"}"#,
+            "route": {"source": "cloudhub", "group": "resource", "operation": "createvolume",
+                "resource": format!("node/{node}/default/volume/v-1")}})
+        .to_string()
+    };
+    let node = async {
+        let order = edge.until("a volume order", |down| match down {
+            Down::Volume(order) => Some(order.clone()),
+            _ => None,
+        });
+        let order = order.await;
+        assert_eq!((order.volume.as_str(), &order.request), ("v-1", &json!({"name": "pvc-1"})));
+        // A result for another operation is nobody's.
+        for (of, id) in [(MessageId("other".to_owned()), "wrong"), (order.id, "v-1")] {
+            let outcome = Ok(json!({"volume": {"volume_id": id}}));
+            let result = VolumeResult { of, volume: order.volume.clone(), outcome };
+            edge.say(id, Up::VolumeResult(result)).await;
+        }
+    };
+    let asked = letter("n1");
+    let (answer, ()) = tokio::join!(drive(&road, &asked), node);
+    assert_eq!(
+        (&answer["header"]["parent_msg_id"], &answer["route"]["operation"]),
+        (&json!("m1"), &json!("response"))
+    );
+    let content = Blob::parse(answer["content"].as_str().unwrap()).unwrap();
+    let volume: Value = serde_json::from_slice(&content.0).unwrap();
+    assert_eq!(volume, json!({"volume": {"volume_id": "v-1"}}));
+
+    // A letter without an end is cut off.
+    let mut socket =
+        tokio::net::UnixStream::connect(road.config.volume_socket.as_ref().unwrap()).await.unwrap();
+    while socket.write_all(&[b'['; 4096]).await.is_ok() {}
+
+    // CVE-2022-31077 was `null` at this socket.
+    for (letter, why) in [
+        (letter("n2"), "node n2 is not connected"),
+        ("null".to_owned(), "not a JSON object"),
+        (letter("n1").replace("createvolume", "remove"), "none on volumes"),
+        (letter("../n1"), "names no node"),
+        (letter("n1").replace("v-1", "v/../1"), "names no volume"),
+    ] {
+        let answer = drive(&road, &letter).await;
+        assert_eq!(answer["route"]["operation"], "error", "{answer}");
+        assert!(answer["content"].as_str().unwrap().contains(why), "{answer}");
+    }
+    edge.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cloud_goes_on_without_the_socket_of_storage_drivers() {
+    let road = Road::open_with(|config| config.volume_socket = Some("/proc/kedge/volumes.sock".into())).await;
+    let edge = road.edge("n1").await;
+    register(&edge, "n1").await;
     edge.leave().await;
 }

@@ -1,13 +1,19 @@
 //! Volume operations that a storage driver in the cloud has a node carry out (protocol.md §4.7). `up` and `down` encode
 //! and decode here; what a request or an answer means is the driver's matter.
 
+use super::DecodeError;
 use super::blob::Blob;
 use super::codec::is_modest;
 use super::down::parsed;
 use super::envelope::{Envelope, MessageId};
 use super::names::*;
 use super::parts::{Parts, is_word};
+use crate::base::uuid4;
+use crate::model::NodeName;
 use serde_json::Value;
+
+/// The longest letter of a storage driver, in bytes; KubeEdge reads 10,480 (protocol.md §1.6).
+pub const LETTER_LIMIT: usize = 64 << 10;
 
 /// What is done with a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +50,59 @@ pub struct VolumeResult {
     pub volume: String,
     /// The CSI response as JSON, or why there is none.
     pub outcome: Result<Value, String>,
+}
+
+/// What a storage driver hands to the cloud over its socket: an operation, and the node that is to carry it out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// The driver's id, which the answer names.
+    pub id: MessageId,
+    pub node: NodeName,
+    /// Under a fresh id: two drivers may use the same one.
+    pub order: VolumeOrder,
+}
+
+impl Letter {
+    /// Reads a letter; `None` while it is not whole yet.
+    pub fn decode(bytes: &[u8]) -> Option<Result<Letter, &'static str>> {
+        match Envelope::decode(bytes) {
+            Ok(envelope) => Some(Letter::read(envelope)),
+            Err(DecodeError::NotJson) => None,
+            Err(DecodeError::NotAnObject) => Some(Err("the letter is not a JSON object")),
+            Err(DecodeError::TooLarge | DecodeError::TooManyValues) => Some(Err("the letter is too large")),
+        }
+    }
+
+    fn read(envelope: Envelope) -> Result<Letter, &'static str> {
+        let Envelope { header, route, content } = envelope;
+        let verb = verb(&route.operation).ok_or("the operation is none on volumes")?;
+        let path = route.resource.strip_prefix("node/").and_then(|path| path.split_once('/'));
+        let (node, path) = path.ok_or("the path names no node")?;
+        let node = NodeName::new(node).map_err(|_| "the path names no node")?;
+        let volume = volume_of(path).ok_or("the path names no volume")?;
+        let order = decode_order(MessageId(uuid4()), verb, volume, content);
+        Ok(Letter { id: header.msg_id, node, order })
+    }
+
+    /// The answer to a letter in the driver's form: base64 in an answer, or a text in an error.
+    pub fn answer(&self, outcome: Result<Value, String>) -> String {
+        let result = VolumeResult { of: self.id.clone(), volume: self.order.volume.clone(), outcome };
+        answered(encode_result(&result), result.of)
+    }
+}
+
+/// The answer to what is no letter.
+pub fn refuse_letter(why: &str) -> String {
+    let content = Value::String(why.to_owned());
+    let parts =
+        Parts { source: CLOUD_HUB, group: RESOURCE, operation: ERROR, resource: String::new(), content };
+    answered(parts, MessageId::default())
+}
+
+fn answered(parts: Parts, parent: MessageId) -> String {
+    let mut envelope = parts.envelope(MessageId::default());
+    envelope.header.parent_msg_id = parent;
+    envelope.encode()
 }
 
 /// Whether an operation is one of the four on volumes.

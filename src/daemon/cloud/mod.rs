@@ -13,6 +13,7 @@ mod stream;
 mod switchboard;
 mod tokens;
 mod trust;
+mod volumes;
 
 pub use stream::KubeletAccess;
 pub use tokens::{Made, TokenDesk, Whereabouts};
@@ -86,7 +87,11 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     for module in controllers.rest {
         supervisor.add(Boxed(module));
     }
-    supervisor.add(Switchboard { control: controllers.control, arriving });
+    let volumes = volumes::Desk::default();
+    if let Some(path) = config.volume_socket {
+        supervisor.add(volumes::Volumes { path, desk: volumes.clone(), hub: hub.clone() });
+    }
+    supervisor.add(Switchboard { control: controllers.control, volumes, arriving });
     if config.stream.enabled {
         let door = stream_door(&config.stream, &kube).await?;
         supervisor.add(stream_module((config.stream, door), &trust, &indexes, &hub).await?);

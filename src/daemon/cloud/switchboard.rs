@@ -3,6 +3,7 @@
 
 use super::control::Control;
 use super::hub::Arrival;
+use super::volumes;
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
 use crate::model::NodeName;
 use crate::wire::{Question, Up};
@@ -14,6 +15,7 @@ const UNKNOWN_LIMIT: usize = 256;
 
 pub(super) struct Switchboard {
     pub control: Control,
+    pub volumes: volumes::Desk,
     pub arriving: mpsc::Receiver<Arrival>,
 }
 
@@ -90,9 +92,7 @@ impl Switchboard {
                 self.control.user(node, question).await;
             }
             Up::Task(report) => self.control.task(node, (**report).clone()).await,
-            Up::VolumeResult(_) => {
-                tracing::debug!(%node, "nobody waits for the result of a volume operation");
-            }
+            Up::VolumeResult(result) => self.volumes.hand_in(&node, result),
             Up::Unknown { resource, operation, why } => {
                 let kind = format!("{node} {operation} {why}");
                 if unknown.len() < UNKNOWN_LIMIT && unknown.insert(kind) {
