@@ -51,8 +51,11 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 mkdir -p "./$WORLD"
 mount --bind "$WORLD" "./$WORLD"
 if [ -n "$FIRST" ]; then
-  rm -rf etc/kubeedge etc/cni/net.d etc/containerd etc/systemd/system/kedge* var/lib/kubeedge var/lib/kubelet \
-    var/lib/kedge var/lib/containerd var/lib/cni var/log/pods var/log/containers var/log/kedge*
+  # Once more where pods of the machine below came or went meanwhile.
+  for again in 1 2 3; do
+    rm -rf etc/kubeedge etc/cni/net.d etc/containerd etc/systemd/system/kedge* var/lib/kubeedge var/lib/kubelet \
+      var/lib/kedge var/lib/containerd var/lib/cni var/log/pods var/log/containers var/log/kedge* && break
+  done
   mkdir -p var/lib/containerd usr/local/bin
   touch usr/local/bin/kedge
   eval "$FIRST"
