@@ -9,8 +9,10 @@ use crate::daemon::upgrade::{LAUNCHED, Then, launch};
 use crate::host::versions::{Link, Versions};
 use crate::model::Release;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Run the edge daemon in the version that is current, as the service does
@@ -59,20 +61,57 @@ pub(super) fn relaunch(arguments: impl IntoIterator<Item = OsString>) -> Failure
     become_first(vec![launcher, own, PathBuf::from("/proc/self/exe")], &line, false)
 }
 
+/// Whether the kernel would start the file itself; the C library hands anything else to a shell.
+fn is_program(path: &Path) -> io::Result<bool> {
+    let mut magic = [0; 4];
+    match File::open(path)?.read_exact(&mut magic) {
+        Ok(()) => Ok(magic == *b"\x7fELF"),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// This process becomes the first of the programs that can be started.
 fn become_first(programs: Vec<PathBuf>, arguments: &[OsString], daemon: bool) -> Failure {
     let mut why = "there is no binary to start".to_owned();
     for program in programs {
-        let mut command = Command::new(&program);
-        command.args(arguments);
-        if daemon {
-            command.env(LAUNCHED, std::process::id().to_string());
-        }
-        let error = command.exec();
+        let error = match is_program(&program) {
+            Ok(true) => {
+                let mut command = Command::new(&program);
+                command.args(arguments);
+                if daemon {
+                    command.env(LAUNCHED, std::process::id().to_string());
+                }
+                command.exec()
+            }
+            Ok(false) => io::Error::new(io::ErrorKind::InvalidData, "it is no program"),
+            Err(error) => error,
+        };
         tracing::error!(program = %program.display(), %error, "a version cannot be started");
         why = format!("{}: {error}", program.display());
     }
     Failure::new("KE-UPGRADE-023", "no version of kedge can be started on this machine")
         .because(why)
         .fix("put a kedge binary in its place: kedge edge upgrade --to FILE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_program_is_never_handed_to_a_shell() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = dir.path().join("kedge");
+        let trace = dir.path().join("ran");
+        std::fs::write(&script, format!("touch {}\n", trace.display())).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&script, executable).unwrap();
+        let failure = become_first(vec![script, dir.path().join("missing")], &[], true);
+        assert_eq!(failure.code, "KE-UPGRADE-023");
+        assert!(failure.why.contains("missing") && !trace.exists(), "{failure}");
+        std::fs::write(dir.path().join("short"), "\x7f").unwrap();
+        assert!(!is_program(&dir.path().join("short")).unwrap());
+        assert!(is_program(Path::new("/proc/self/exe")).unwrap());
+    }
 }
