@@ -56,6 +56,7 @@ pub async fn run(core: Arc<Core>, listener: TcpListener) {
 async fn serve(core: Arc<Core>, socket: Socket) {
     let (mut writer, mut reader) = socket.split();
     let (line, mut lines) = mpsc::channel(4096);
+    let mut pulled = core.pulled.subscribe();
     {
         let mut state = core.state();
         state.connections += 1;
@@ -68,7 +69,7 @@ async fn serve(core: Arc<Core>, socket: Socket) {
     let mut alive = tokio::time::Instant::now();
     loop {
         tokio::select! {
-            () = core.unplugged.notified() => break,
+            _ = pulled.changed() => break,
             () = tokio::time::sleep_until(alive + core.times.keepalive) => break,
             line = lines.recv() => {
                 let Some(message) = line else { break };

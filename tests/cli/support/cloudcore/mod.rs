@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +96,8 @@ struct Core {
     authority: Authority,
     state: Mutex<State>,
     queued: Notify,
-    unplugged: Notify,
+    /// How often the plug was pulled; a session that is busy meanwhile finds it afterwards.
+    pulled: watch::Sender<u32>,
 }
 
 impl Core {
@@ -133,7 +134,7 @@ impl Cloudcore {
             authority: Authority::generate("KubeEdge").unwrap(),
             state: Mutex::new(State { revision: 1000, ..State::default() }),
             queued: Notify::new(),
-            unplugged: Notify::new(),
+            pulled: watch::Sender::new(0),
         });
         let mut cloud =
             Cloudcore { core, ports: (world.ports.hub, world.ports.cert), stop: None, thread: None };
@@ -213,7 +214,7 @@ impl Cloudcore {
 
     /// Ends the connection without a word.
     pub fn unplug(&self) {
-        self.core.unplugged.notify_waiters();
+        self.core.pulled.send_modify(|count| *count += 1);
     }
 
     /// Reads and changes what it knows.

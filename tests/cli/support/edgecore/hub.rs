@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -110,7 +110,8 @@ impl Fifo {
 
 async fn serve(core: &Arc<Core>, join: &Join, socket: Socket) {
     let (mut writer, mut reader) = socket.split();
-    let (line, mut lines) = mpsc::channel(1024);
+    let (line, lines) = mpsc::channel(1024);
+    let pulled = core.pulled.subscribe();
     let fifo = Arc::new(Fifo::default());
     let mut crew = Crew::new();
     let (filling, filled) = (fifo.clone(), core.clone());
@@ -150,18 +151,23 @@ async fn serve(core: &Arc<Core>, join: &Join, socket: Socket) {
     twin::connected(core);
     let (told, disk) = (core.clone(), join.clone());
     crew.spawn(async move { task::connected(&told, &disk).await });
-    write(core, &mut writer, &mut lines).await;
+    write(core, &mut writer, lines, pulled).await;
     crew.abort().await;
 }
 
 /// Writes until a write fails or the plug is pulled.
-async fn write(core: &Core, writer: &mut SplitSink<Socket, Message>, lines: &mut mpsc::Receiver<String>) {
+async fn write(
+    core: &Core,
+    writer: &mut SplitSink<Socket, Message>,
+    mut lines: mpsc::Receiver<String>,
+    mut pulled: watch::Receiver<u32>,
+) {
     let mut beat = tokio::time::interval(core.times.heartbeat);
     let mut tokens = BURST;
     let mut filled = tokio::time::Instant::now();
     loop {
         let line = tokio::select! {
-            () = core.unplugged.notified() => return,
+            _ = pulled.changed() => return,
             _ = beat.tick() => {
                 let keepalive = message(["websocket", "resource", "keepalive", "node"], json!("ping"));
                 go_text(&keepalive)

@@ -142,7 +142,8 @@ pub(super) struct Core {
     /// Moves with everything that a pod or a node may wait for.
     change: watch::Sender<u64>,
     twin_traffic: Notify,
-    unplugged: Notify,
+    /// How often the plug was pulled; a session that is busy meanwhile finds it afterwards.
+    pulled: watch::Sender<u32>,
 }
 
 impl Core {
@@ -212,7 +213,7 @@ impl Edgecore {
             state: Mutex::new(state),
             change: watch::Sender::new(0),
             twin_traffic: Notify::new(),
-            unplugged: Notify::new(),
+            pulled: watch::Sender::new(0),
         });
         let (stop, stopped) = oneshot::channel();
         let (running, disk) = (core.clone(), join.clone());
@@ -246,7 +247,7 @@ impl Edgecore {
 
     /// Loses the connection without a word.
     pub fn unplug(&self) {
-        self.core.unplugged.notify_waiters();
+        self.core.pulled.send_modify(|count| *count += 1);
     }
 
     /// Reads and changes what it knows.
