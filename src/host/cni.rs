@@ -91,7 +91,9 @@ pub fn ensure(conf_dir: &Path, state_dir: &Path, network: &Network) -> Result<()
         Owner::Other => return Ok(()),
     };
     fs::create_dir_all(conf_dir).map_err(|error| {
-        Failure::new("KE-CNI-001", format!("cannot make the directory {}", conf_dir.display())).because(error)
+        Failure::new("KE-CNI-001", format!("cannot make the directory {}", conf_dir.display()))
+            .because(error)
+            .fix("run as root, or put a CNI configuration of your own where the runtime looks")
     })?;
     let (file, text) = configuration(conf_dir, state_dir, network);
     if fs::read(&file).ok().as_ref() != Some(&text) {
@@ -164,10 +166,12 @@ fn outcome(ended: std::io::Result<Output>, told: String, by_hand: String) -> Res
     }
 }
 
+/// Where distributions put CNI plugins.
+pub const PLUGIN_DIRS: [&str; 4] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/lib/cni"];
+
 /// The first directory that holds the `bridge` plugin.
 pub fn plugin_dir() -> Option<&'static Path> {
-    let places = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni", "/usr/local/lib/cni"];
-    places
+    PLUGIN_DIRS
         .into_iter()
         .map(Path::new)
         .find(|dir| dir.join("bridge").exists() && dir.join("host-local").exists())
@@ -228,6 +232,29 @@ mod tests {
         ensure(dir.path(), dir.path(), &network).unwrap();
         assert_eq!(owner(dir.path()), Owner::Other);
         assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_a_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cni"), "a file").unwrap();
+        let conf_dir = dir.path().join("cni/net.d");
+        let network = Network { bridge: "kedge-test2".into(), subnet: "10.127.253.0/24".into() };
+        let failure = ensure(&conf_dir, dir.path(), &network).unwrap_err();
+        assert_eq!(failure.code, "KE-CNI-001");
+        assert!(failure.what.contains(&conf_dir.display().to_string()), "{failure}");
+        assert!(failure.why.contains("Not a directory") && failure.fix.contains("root"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_bridge_that_stays_is_told_with_the_command_for_it() {
+        // Nobody can delete the loopback interface.
+        let network = Network { bridge: "lo".into(), subnet: "192.0.2.0/24".into() };
+        let done = remove(&network);
+        let [Err(failure)] = done.as_slice() else { panic!("{done:?}") };
+        assert_eq!(failure.code, "KE-CNI-002");
+        assert!(!failure.why.is_empty(), "{failure:?}");
+        assert_eq!(failure.fix, "ip link delete lo");
     }
 
     #[test]

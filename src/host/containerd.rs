@@ -101,7 +101,9 @@ async fn find(config: &Config) -> Result<Option<Runtime>, Failure> {
 async fn join(config: Config, runtime: Runtime) -> Result<Running, Failure> {
     let version = version(&runtime).await.unwrap_or_default();
     let status = runtime.status(true).await.map_err(|error| {
-        Failure::new("KE-RUNTIME-002", "the container runtime does not tell its state").because(error)
+        Failure::new("KE-RUNTIME-002", "the container runtime does not tell its state")
+            .because(error)
+            .fix("look at it with `crictl info`; start it again, or update one that is older than CRI v1")
     })?;
     let facts = Facts::read(&status);
     if let Some(conf_dir) = &facts.conf_dir {
@@ -187,29 +189,11 @@ struct Own {
 
 impl Own {
     fn new(config: &Config, socket: &Path) -> Result<Own, Failure> {
-        let install = "apt-get install containerd runc containernetworking-plugins";
-        let missing = |name: &str| {
-            Failure::new(
-                "KE-RUNTIME-003",
-                format!("no container runtime answers and {name} is not installed"),
-            )
-            .because(format!("{name} was not found in {SEARCH_PATH}"))
-            .fix(install)
-        };
-        let program = program("containerd").ok_or_else(|| missing("containerd"))?;
-        program_or(&["runc", "crun"]).ok_or_else(|| missing("runc"))?;
-        let plugins = cni::plugin_dir().ok_or_else(|| missing("the CNI plugin `bridge`"))?;
+        let program = installed(SEARCH_PATH)?;
+        let plugins = cni::plugin_dir()
+            .ok_or_else(|| missing("the CNI plugin `bridge`", &cni::PLUGIN_DIRS.join(":")))?;
         let dir = config.dir.clone();
-        for part in ["root", "state"] {
-            fs::create_dir_all(dir.join(part)).map_err(|error| {
-                Failure::new(
-                    "KE-RUNTIME-004",
-                    format!("cannot make the directory {}", dir.join(part).display()),
-                )
-                .because(error)
-                .fix("run as root, or choose another data directory")
-            })?;
-        }
+        make_directories(&dir)?;
         cni::ensure(&dir.join("cni/net.d"), &dir.join("cni"), &config.network)?;
         let snapshotter = if overlay_works(&dir.join("root")) { "overlayfs" } else { "native" };
         let systemd = Path::new("/run/systemd/system").exists();
@@ -298,14 +282,40 @@ impl Own {
     }
 }
 
+fn missing(name: &str, places: &str) -> Failure {
+    let what = format!("no container runtime answers and {name} is not installed");
+    Failure::new("KE-RUNTIME-003", what)
+        .because(format!("{name} was not found in {places}"))
+        .fix("apt-get install containerd runc containernetworking-plugins")
+}
+
+/// The containerd to be started, where what it runs containers with is there too.
+fn installed(places: &str) -> Result<PathBuf, Failure> {
+    let containerd = program_in(places, "containerd").ok_or_else(|| missing("containerd", places))?;
+    let runs = ["runc", "crun"].iter().any(|name| program_in(places, name).is_some());
+    runs.then_some(containerd).ok_or_else(|| missing("runc", places))
+}
+
+fn make_directories(dir: &Path) -> Result<(), Failure> {
+    for part in ["root", "state"] {
+        let part = dir.join(part);
+        fs::create_dir_all(&part).map_err(|error| {
+            Failure::new("KE-RUNTIME-004", format!("cannot make the directory {}", part.display()))
+                .because(error)
+                .fix("run as root, or choose another data directory")
+        })?;
+    }
+    Ok(())
+}
+
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn program(name: &str) -> Option<PathBuf> {
-    SEARCH_PATH.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
+    program_in(SEARCH_PATH, name)
 }
 
-fn program_or(names: &[&str]) -> Option<PathBuf> {
-    names.iter().find_map(|name| program(name))
+fn program_in(places: &str, name: &str) -> Option<PathBuf> {
+    places.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }
 
 /// The last error line of a log, without reading more than its end.
@@ -418,8 +428,8 @@ impl Keeper {
         if stop.or(watched.ended()).await.is_some() {
             let log = own.dir.join("containerd.log");
             return Err(Failure::new("KE-RUNTIME-007", "containerd ended by itself")
-                .because(last_complaint(&log).unwrap_or_default())
-                .fix(format!("read {}", log.display())));
+                .because(last_complaint(&log).unwrap_or_else(|| "its log says nothing".to_owned()))
+                .fix(format!("nothing, it is started again; if it repeats, read {}", log.display())));
         }
         watched.end(STOP_LIMIT).await;
         drop(fs::remove_file(own.dir.join("containerd.pid")));
@@ -438,71 +448,4 @@ impl Module for Keeper {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_data_directory_gets_a_short_socket() {
-        let long = PathBuf::from(format!("/{}", "x".repeat(200)));
-        assert!(own_socket(&long).as_os_str().len() <= SOCKET_PATH_LIMIT);
-        assert_eq!(own_socket(Path::new("/var/lib/kedge/c")), Path::new("/var/lib/kedge/c/containerd.sock"));
-    }
-
-    #[test]
-    fn reads_what_a_running_containerd_tells() {
-        let mut status = StatusResponse::default();
-        let config = r#"{"cni":{"confDir":"/etc/cni/net.d"},"sandboxImage":"x/pause:1",
-            "containerd":{"snapshotter":"native","runtimes":{"runc":{"options":{"SystemdCgroup":true}}}}}"#;
-        status.info.insert("config".into(), config.into());
-        let facts = Facts::read(&status);
-        assert_eq!((facts.sandbox_image.as_str(), facts.snapshotter.as_str()), ("x/pause:1", "native"));
-        assert!(facts.systemd && !facts.network_ready);
-    }
-
-    #[tokio::test]
-    async fn an_absent_named_runtime_is_a_clear_failure() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            endpoint: Some("unix:///nonexistent.sock".into()),
-            use_running: false,
-            dir: dir.path().into(),
-            network: Network::derive(dir.path()),
-        };
-        let failure = start(config).await.err().unwrap();
-        assert_eq!(failure.code, "KE-RUNTIME-001");
-    }
-
-    /// Whether this machine can run containers; says why not.
-    fn is_able() -> bool {
-        use crate::host::capabilities::{Capability, has, is_root};
-        let able = is_root() && has(Capability::SysAdmin) && program("containerd").is_some();
-        if !able {
-            tracing::warn!("skipped: needs root and containerd");
-        }
-        able
-    }
-
-    #[tokio::test]
-    async fn real_containerd_starts_is_taken_over_and_ends() {
-        if !is_able() {
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let network = Network::derive(dir.path());
-        let config = Config { endpoint: None, use_running: false, dir: dir.path().into(), network };
-        let first = start(config.clone()).await.unwrap();
-        assert!(first.ours && first.version.starts_with("containerd://"), "{}", first.version);
-        let pid = first.keeper.watched.as_ref().unwrap().pid();
-        assert!(first.runtime.image_status(images::PAUSE).await.unwrap().is_some());
-        assert!(first.runtime.image_status(images::DEMO).await.unwrap().is_some());
-        // As after kill -9: nobody stops it.
-        drop(first);
-        let second = start(config).await.unwrap();
-        assert_eq!(second.keeper.watched.as_ref().unwrap().pid(), pid);
-        let (runtime, mut keeper) = second.into_parts();
-        let stop = Stop::new();
-        stop.raise();
-        keeper.keep(stop, Ready::detached("containerd")).await.unwrap();
-        assert!(runtime.version().await.is_err());
-    }
-}
+mod tests;

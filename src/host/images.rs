@@ -44,15 +44,15 @@ pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> R
         return Ok(());
     }
     let pause = pause_name.to_owned();
-    let wanted = missing.clone();
-    let built = tokio::task::spawn_blocking(move || build(&wanted, &pause)).await;
-    let archive = built
-        .map_err(|error| error.to_string())
-        .and_then(|archive| archive.map_err(|error| error.to_string()))
-        .map_err(|error| {
-            Failure::new("KE-IMAGE-002", "cannot build the images that kedge brings").because(error)
-        })?;
+    let built = tokio::task::spawn_blocking(move || build(&missing, &pause)).await;
+    let archive = built.map_err(io::Error::other).and_then(|built| built).map_err(unbuilt)?;
     import(runtime.socket(), snapshotter, archive).await
+}
+
+fn unbuilt(error: io::Error) -> Failure {
+    Failure::new("KE-IMAGE-002", "cannot build the images that kedge brings").because(error).fix(
+        "check the limits on open files (ulimit -n) and memory; elsewhere than on x86_64 and aarch64 bring a pause image",
+    )
 }
 
 async fn import(socket: &Path, snapshotter: &str, archive: File) -> Result<(), Failure> {
@@ -356,28 +356,4 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_archive_names_each_image() {
-        let archive = build(&[PAUSE.to_owned(), DEMO.to_owned()], PAUSE).unwrap();
-        let mut index = String::new();
-        for entry in tar::Archive::new(archive).entries().unwrap() {
-            let mut entry = entry.unwrap();
-            if entry.path().unwrap() == Path::new("index.json") {
-                entry.read_to_string(&mut index).unwrap();
-            }
-        }
-        let index: Value = serde_json::from_str(&index).unwrap();
-        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], PAUSE);
-        assert_eq!(index["manifests"][1]["annotations"]["io.containerd.image.name"], DEMO);
-    }
-
-    #[test]
-    fn only_static_programs_are_taken() {
-        assert!(is_static(&programs::pause(Machine::X86_64)));
-        assert!(!is_static(b"#!/bin/sh"));
-        assert!(!is_static(b"\x7fELF\x02\x01"));
-    }
-}
+mod tests;

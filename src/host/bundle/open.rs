@@ -336,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_for_other_machines_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bundle = Bundle::open(&packed(dir.path())).unwrap();
+        bundle.architecture = "riscv64".to_owned();
+        let failure = bundle.fits_this_machine().unwrap_err();
+        assert_eq!(failure.code, "KE-BUNDLE-004");
+        assert!(failure.what.contains("bundle.tar") && failure.why.contains("riscv64"), "{failure}");
+        assert!(failure.fix.contains("kedge bundle --binary"), "{failure:?}");
+    }
+
+    #[test]
     fn sources_are_checked_before_anything_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let put = |name: &str, content: &[u8]| {
