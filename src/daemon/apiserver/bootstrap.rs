@@ -51,7 +51,9 @@ pub(super) async fn run(
         own_service(local, network, address).await
     };
     made.await.map_err(|status| {
-        Failure::new("KE-API-006", "the API cannot make the objects that every cluster has").because(status)
+        Failure::new("KE-API-006", "the API cannot make the objects that every cluster has")
+            .because(status)
+            .fix("free space on the disk of api.db, or mend what else keeps it from being written, then start again")
     })
 }
 

@@ -340,3 +340,50 @@ async fn wishes_that_are_half_understood_are_refused() {
     }
     api.end().await;
 }
+
+#[test]
+fn an_api_that_is_told_nonsense_does_not_open() {
+    crate::pki::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config::new("127.0.0.1:0".parse().unwrap(), dir.path().to_owned());
+    for network in ["10.96.0.0/30", "10.96.0.0", "fd00::/112", "services"] {
+        let service_cidr = network.to_owned();
+        let failure = ApiServer::open(Config { service_cidr, ..config() }).err().unwrap();
+        assert_eq!(failure.code, "KE-API-007");
+        assert!(failure.what.contains(network) && failure.why.contains("8 to 28"), "{failure}");
+        assert!(failure.fix.contains("10.96.0.0/16"), "{failure:?}");
+    }
+    let authority = Authority::generate("stream").unwrap();
+    let identity = authority.issue_client("kube-apiserver", &[], 1).unwrap();
+    let stranger = Authority::generate("stream").unwrap().issue_client("kube-apiserver", &[], 1).unwrap();
+    let mixed = Identity { cert_pem: identity.cert_pem.clone(), key_pem: stranger.key_pem };
+    for (identity, ca_pem, why) in [
+        (identity, "nothing", "the authority's certificate is missing"),
+        (mixed, &*authority.cert_pem(), "KE-PKI-007"),
+    ] {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let kubelet = Some(KubeletEndpoint { address, identity, ca_pem: ca_pem.to_owned() });
+        let failure = ApiServer::open(Config { kubelet, ..config() }).err().unwrap();
+        assert_eq!(failure.code, "KE-API-005");
+        assert!(failure.why.contains(why), "{failure}");
+        assert!(failure.fix.contains("stream.*"), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_api_whose_database_takes_nothing_does_not_serve() {
+    crate::pki::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let config = || Config::new("127.0.0.1:0".parse().unwrap(), dir.path().to_owned());
+    drop(ApiServer::open(config()).unwrap());
+    // A file that refuses every new row, as one on a failing disk does.
+    let database = rusqlite::Connection::open(dir.path().join("api.db")).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON objects BEGIN SELECT RAISE(ABORT, 'worn out'); END";
+    database.execute_batch(refuse).unwrap();
+    drop(database);
+    let mut module = ApiServer::open(config()).unwrap().module();
+    let failure = module.run(Stop::new(), Ready::detached("api")).await.unwrap_err();
+    assert_eq!(failure.code, "KE-API-006");
+    assert!(failure.why.contains("worn out"), "{failure}");
+    assert!(failure.fix.contains("api.db"), "{failure:?}");
+}

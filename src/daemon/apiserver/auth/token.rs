@@ -155,6 +155,27 @@ mod tests {
     use super::*;
     use crate::daemon::apiserver::local::Local;
 
+    #[test]
+    fn a_damaged_key_is_named_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sa.key");
+        for (content, why) in [
+            (&b"\xff\xfe"[..], "it is not PEM"),
+            (b"no base64 either", "it is not PEM"),
+            (b"-----BEGIN PRIVATE KEY-----\nbm9uc2Vuc2U=\n-----END PRIVATE KEY-----\n", "InvalidEncoding"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let failure = Tokens::load_or_create(dir.path()).err().unwrap();
+            assert_eq!(failure.code, "KE-API-004");
+            assert!(failure.what.contains("sa.key"), "{failure}");
+            assert_eq!(failure.why, why);
+            assert!(failure.fix.contains("a new key is made"), "{failure:?}");
+            assert_eq!(std::fs::read(&path).unwrap(), content);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert!(Tokens::load_or_create(dir.path()).is_ok());
+    }
+
     #[tokio::test]
     async fn tokens_name_their_account_until_it_is_gone() {
         let dir = tempfile::tempdir().unwrap();

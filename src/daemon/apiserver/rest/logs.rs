@@ -28,7 +28,13 @@ pub struct Kubelet {
 
 impl Kubelet {
     pub fn new(endpoint: &KubeletEndpoint) -> Result<Kubelet, Failure> {
-        let tls = pki::client_config(&endpoint.ca_pem, Some(&endpoint.identity))?;
+        let unusable = |why: String| {
+            Failure::new("KE-API-005", "cannot set up the client that asks nodes for logs")
+                .because(why)
+                .fix("move the stream server's certificate and key (cloud/certs/stream.* below the data directory) away and start again: new ones are made")
+        };
+        let tls = pki::client_config(&endpoint.ca_pem, Some(&endpoint.identity));
+        let tls = tls.map_err(|failure| unusable(failure.to_string()))?;
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
             .connect_timeout(CONNECT)
@@ -36,7 +42,7 @@ impl Kubelet {
             .no_proxy()
             .http1_only()
             .build()
-            .map_err(|error| Failure::new("KE-API-005", "cannot set the kubelet client up").because(error))?;
+            .map_err(|error| unusable(deepest(&error)))?;
         Ok(Kubelet { client, address: endpoint.address })
     }
 }

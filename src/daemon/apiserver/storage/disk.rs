@@ -61,6 +61,13 @@ fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
     }
 }
 
+/// The system refuses a thread.
+pub(super) fn no_thread(purpose: &str, error: &std::io::Error) -> Failure {
+    Failure::new("KE-API-003", format!("cannot start the API's {purpose} thread")).because(error).fix(
+        "raise the limit of processes and threads (ulimit -u, TasksMax= of the service), then start again",
+    )
+}
+
 impl Disk {
     pub fn open(path: &Path) -> Result<(Disk, State), Failure> {
         keep_private(path)?;
@@ -79,9 +86,7 @@ impl Disk {
             .name("api-checkpoint".to_owned())
             .stack_size(256 << 10)
             .spawn(move || checkpoints(&file, &asked))
-            .map_err(|error| {
-                Failure::new("KE-API-003", "cannot start the API's checkpoint thread").because(error)
-            })?;
+            .map_err(|error| no_thread("checkpoint", &error))?;
         Ok((Disk { connection, durable: false, rows: 0, checkpoint }, state))
     }
 

@@ -47,9 +47,7 @@ impl Store {
             .name("api-writer".to_owned())
             .stack_size(1 << 20)
             .spawn(move || writer::run(mail, disk, &shared, &observer))
-            .map_err(|error| {
-                Failure::new("KE-API-003", "cannot start the API's writer thread").because(error)
-            })?;
+            .map_err(|error| disk::no_thread("writer", &error))?;
         Ok(Store { state, jobs })
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::alone::{alone, as_nobody, forbid_threads};
 use serde_json::json;
 
 const THINGS: Collection = Collection::of("", "things");
@@ -120,4 +121,17 @@ async fn a_file_of_a_newer_version_is_left_alone_and_ours_is_private() {
         .query_row("PRAGMA user_version", [], |row| row.get(0))
         .unwrap();
     assert_eq!(layout, 2);
+}
+
+#[test]
+fn a_system_that_gives_no_thread_is_told() {
+    if !alone(module_path!(), "a_system_that_gives_no_thread_is_told", as_nobody) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    forbid_threads();
+    let failure = Store::open(&dir.path().join("api.db"), Box::new(|_| ())).err().unwrap();
+    assert_eq!(failure.code, "KE-API-003");
+    assert!(failure.what.contains("thread") && !failure.why.is_empty(), "{failure}");
+    assert!(failure.fix.contains("ulimit -u"), "{failure:?}");
 }
