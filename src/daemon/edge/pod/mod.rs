@@ -27,6 +27,8 @@ mod starting;
 mod state;
 mod status;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod vigil;
 mod volume;
 mod worker;
@@ -133,20 +135,27 @@ impl PodHandle {
             )
             .fix("list the pods of this node with `kedge pods`")
         };
-        let summary = self.summaries.get(namespace, pod).ok_or_else(missing)?;
+        let summary = self.summaries.get(namespace, pod);
+        let summary = summary.ok_or_else(|| missing().because("no such pod is on this node"))?;
         if container.is_empty() {
             let of_pod = Labels::from([(sandbox::UID_LABEL.to_owned(), summary.uid)]);
             let sandboxes = self.runtime.list_pod_sandbox(of_pod).await;
             let sandboxes = sandboxes.map_err(|error| missing().because(error))?;
             let ready =
                 sandboxes.into_iter().filter(|sandbox| sandbox.state == PodSandboxState::Ready as i32);
-            let newest = ready.max_by_key(|sandbox| sandbox.created_at).ok_or_else(missing)?;
+            let newest = ready.max_by_key(|sandbox| sandbox.created_at);
+            let newest = newest.ok_or_else(|| missing().because("its sandbox is not ready"))?;
             let request = PortForwardRequest { pod_sandbox_id: newest.id, port: Vec::new() };
             return self.runtime.port_forward(request).await.map_err(|error| missing().because(error));
         }
-        let running =
-            summary.containers.iter().find(|known| known.name == container && known.state == "Running");
-        let container_id = running.ok_or_else(missing)?.id.clone();
+        let container_id = match summary.containers.iter().find(|known| known.name == container) {
+            Some(known) if known.state == "Running" => known.id.clone(),
+            Some(known) => return Err(missing().because(format!("its state is {}", known.state))),
+            None => {
+                let names: Vec<&str> = summary.containers.iter().map(|known| known.name.as_str()).collect();
+                return Err(missing().because(format!("its containers are {}", names.join(", "))));
+            }
+        };
         let Session { command: cmd, stdin, stdout, stderr, tty } = session;
         let url = if cmd.is_empty() {
             self.runtime.attach(AttachRequest { container_id, stdin, tty, stdout, stderr }).await

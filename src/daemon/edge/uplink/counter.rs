@@ -187,7 +187,7 @@ pub(super) fn dial_failure(endpoint: &Endpoint, error: &DialError) -> Failure {
         )
         .because(format!("the cloud's certificate does not name {}", endpoint.host))
         .fix(
-            "use an address that the certificate names, or add this one to the cloud's advertised addresses",
+            "use an address that the certificate names, or add this one to advertiseAddress or dnsNames of modules.cloudHub in the cloud's cloudcore.yaml",
         ),
         rustls::Error::AlertReceived(alert) => Failure::new("KE-CERT-006", what)
             .because(format!("the cloud refuses the node's certificate ({alert:?})"))

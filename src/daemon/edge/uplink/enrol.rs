@@ -105,9 +105,10 @@ pub async fn request_renewal(wanted: &Enrolment) -> Result<(), Failure> {
 
 /// Puts a requested certificate in the place of the present one; only while no daemon runs, which would try it first.
 pub async fn adopt_renewal(wanted: &Enrolment) -> Result<(), Failure> {
-    match load_next(wanted).await {
-        Some(_) => promote(wanted).await,
-        None => Err(Failure::new("KE-CERT-007", "the renewed certificate cannot be used")
+    match read_next(wanted).await {
+        Ok(_) => promote(wanted).await,
+        Err(failure) => Err(Failure::new("KE-CERT-007", "the renewed certificate cannot be used")
+            .because(failure)
             .fix("try again; see the cloud's log if it stays")),
     }
 }
@@ -153,8 +154,12 @@ pub(super) async fn load(wanted: &Enrolment) -> Result<Credentials, Failure> {
 
 /// The renewed certificate that waits to be tried; `None` when there is none that can be used.
 pub(super) async fn load_next(wanted: &Enrolment) -> Option<Credentials> {
+    read_next(wanted).await.ok()
+}
+
+async fn read_next(wanted: &Enrolment) -> Result<Credentials, Failure> {
     let (files, node) = (wanted.files.clone(), wanted.node.clone());
-    on_disk(move || read(&files, (&next(&files.cert), &next(&files.key)), &node)).await.ok()
+    on_disk(move || read(&files, (&next(&files.cert), &next(&files.key)), &node)).await
 }
 
 /// Puts the renewed certificate, which has proved good, in the place of the former.

@@ -7,6 +7,8 @@ mod enrol;
 mod module;
 mod renewal;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use counter::{Counter, Shown};
 pub use enrol::{Enrolled, Enrolment, Files, adopt_renewal, enrol, request_renewal};
