@@ -1,6 +1,8 @@
 //! The ground floor: failures, time, files, tasks and terminal output. Knows nothing of kedge's domain.
 //! Everything above uses it; it uses nothing of this crate.
 
+#[cfg(test)]
+pub mod alone;
 mod backoff;
 mod clock;
 mod crew;
@@ -33,5 +35,5 @@ pub use nearest::nearest;
 pub use recent::{RecentProblem, recent_problems};
 pub use stop::Stop;
 pub use supervisor::{BoxFuture, Module, ModuleState, ModuleStatus, Ready, Supervisor, SupervisorHandle};
-pub use supervisor::{FAILURES_BEFORE_GIVING_UP, SHUTDOWN_TOTAL};
+pub use supervisor::{FAILURES_BEFORE_GIVING_UP, SHUTDOWN_TOTAL, panicked};
 pub use term::{Bar, Output, Steps, Term};

@@ -178,8 +178,7 @@ async fn keep_running(mut module: Box<dyn Module>, life: Life, given_up: tokio::
         let failure = match ended {
             Ok(Ok(())) => break,
             Ok(Err(failure)) => failure,
-            Err(_panic) => Failure::new("KE-MODULE-001", format!("the module {name} panicked"))
-                .fix("report it with the log lines before this one"),
+            Err(panic) => panicked(&format!("the module {name}"), words(&*panic)),
         };
         attempt += 1;
         failures.push_back(Instant::now());
@@ -199,6 +198,19 @@ async fn keep_running(mut module: Box<dyn Module>, life: Life, given_up: tokio::
         }
     }
     set(&states, name, ModuleState::Stopped);
+}
+
+/// A part of the program met a state that it was not written for; these were its words.
+pub fn panicked(part: &str, words: &str) -> Failure {
+    Failure::new("KE-MODULE-001", format!("{part} panicked"))
+        .because(words)
+        .fix("send `kedge bugreport` to the developers: it holds the log lines before this one")
+}
+
+/// What a panic said.
+fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+    let owned = panic.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it said nothing")
 }
 
 #[cfg(test)]
@@ -329,6 +341,36 @@ mod tests {
         });
         assert_eq!(outcome, Ok(()));
         assert_eq!(runs.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    /// Meets a state that it was not written for.
+    struct Broken;
+
+    impl Module for Broken {
+        fn name(&self) -> &'static str {
+            "broken"
+        }
+
+        fn run(&mut self, _stop: Stop, _ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
+            Box::pin(async move { panic!("a state that nobody thought of") })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_module_that_panics_is_restarted_and_given_up_like_any_other() {
+        let mut supervisor = Supervisor::new();
+        supervisor.add(Broken);
+        let handle = supervisor.handle();
+        let failure = supervisor.run(Stop::new()).await.unwrap_err();
+        assert_eq!(failure.code, "KE-MODULE-001");
+        assert!(failure.what.contains("broken"), "{failure}");
+        assert!(failure.why.contains("a state that nobody thought of"), "{failure}");
+        assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
+        let state = handle.modules().remove(0).state;
+        assert!(
+            matches!(&state, ModuleState::Failed { error } if error.contains("KE-MODULE-001")),
+            "{state:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -69,7 +69,28 @@ impl Request {
 }
 
 fn failed(error: rcgen::Error) -> Failure {
-    Failure::new("KE-PKI-001", "cannot issue a certificate").because(error)
+    Failure::new("KE-PKI-001", "cannot issue a certificate")
+        .because(error)
+        .fix("send `kedge bugreport` to the developers if it happens again")
+}
+
+/// The names of a server, as its certificate holds them; the failure says which one cannot stand in a certificate.
+fn alternative_names(names: &[String]) -> Result<Vec<SanType>, Failure> {
+    let read = |names: Vec<String>| CertificateParams::new(names).map(|params| params.subject_alt_names);
+    read(names.to_vec()).map_err(|error| {
+        let wrong = names.iter().find(|name| read(vec![(*name).clone()]).is_err());
+        let why = wrong.map(|name| format!("{name:?} is no host name and no address"));
+        failed(error.clone()).because(why.unwrap_or_else(|| error.to_string())).fix(
+            "correct it in advertiseAddress or dnsNames of modules.cloudHub in cloudcore.yaml; letters beyond ASCII \
+             are written as xn--…",
+        )
+    })
+}
+
+fn unreadable(why: &str) -> Failure {
+    Failure::new("KE-PKI-003", "the authority's certificate cannot be read")
+        .because(why)
+        .fix("put the authority's certificate back from a copy; nodes trust only this one")
 }
 
 fn subject(common_name: &str, organizations: &[&str]) -> DistinguishedName {
@@ -161,7 +182,7 @@ impl Authority {
         let pkcs8 = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.pkcs8));
         let pair = KeyPair::try_from(&pkcs8).map_err(|_| unusable())?;
         let (_, parsed) = x509_parser::parse_x509_certificate(cert)
-            .map_err(|_| Failure::new("KE-PKI-003", "the authority's certificate cannot be read"))?;
+            .map_err(|_| unreadable("it is no X.509 certificate"))?;
         if parsed.public_key().subject_public_key.data.as_ref() != pair.public_key_raw() {
             return Err(Failure::new("KE-PKI-008", "the authority's key does not belong to its certificate")
                 .because("the certificate holds another public key")
@@ -202,11 +223,12 @@ impl Authority {
     /// The certificate, in DER, by which those who trust this authority trust what `successor` issues: its name and key,
     /// signed here. It is valid as long as the successor's own.
     pub fn vouch_for(&self, successor: &Authority) -> Result<Vec<u8>, Failure> {
-        let unreadable = || Failure::new("KE-PKI-003", "the authority's certificate cannot be read");
-        let (_, parsed) = x509_parser::parse_x509_certificate(&successor.cert).map_err(|_| unreadable())?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&successor.cert)
+            .map_err(|_| unreadable("it is no X.509 certificate"))?;
         let (from, until) = (parsed.validity().not_before, parsed.validity().not_after);
         let mut params = validity(from.timestamp(), until.timestamp());
-        params.distinguished_name = name_of(parsed.subject()).ok_or_else(unreadable)?;
+        params.distinguished_name = name_of(parsed.subject())
+            .ok_or_else(|| unreadable("its subject is written in an unusual way"))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign];
         params.serial_number = Some(serial());
@@ -256,7 +278,7 @@ impl Authority {
         names: &[String],
     ) -> Result<Identity, Failure> {
         params.distinguished_name = subject(common_name, &["KubeEdge"]);
-        params.subject_alt_names = CertificateParams::new(names.to_vec()).map_err(failed)?.subject_alt_names;
+        params.subject_alt_names = alternative_names(names)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.issue(params)
     }
@@ -433,6 +455,29 @@ mod tests {
             assert!(shakes(&identity, &successor) && shakes(&identity, &former));
             assert!(!shakes(&identity, &generated()));
         }
+    }
+
+    #[test]
+    fn a_name_that_no_certificate_can_hold_is_pointed_out() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let names = ["10.0.0.1".to_owned(), "wölke.example".to_owned()];
+        let failure = authority.issue_server("KubeEdge", &names, 1).unwrap_err();
+        assert_eq!(failure.code, "KE-PKI-001");
+        assert_eq!(failure.why, "\"wölke.example\" is no host name and no address");
+        assert!(failure.fix.contains("dnsNames"), "{failure:?}");
+    }
+
+    #[test]
+    fn an_authority_of_nonsense_is_told_apart_from_a_wrong_key() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let no_certificate = Authority::from_der(b"nonsense", authority.key_der()).unwrap_err();
+        assert_eq!(no_certificate.code, "KE-PKI-003");
+        assert_eq!(no_certificate.why, "it is no X.509 certificate");
+        assert!(no_certificate.fix.contains("from a copy"), "{no_certificate:?}");
+        let no_key = Authority::from_der(authority.cert_der(), b"nonsense").unwrap_err();
+        assert_eq!(no_key.code, "KE-PKI-004");
+        assert_eq!(no_key.why, NO_KEY);
+        assert!(no_key.fix.contains("P-256"), "{no_key:?}");
     }
 
     #[test]

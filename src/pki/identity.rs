@@ -37,8 +37,7 @@ impl Identity {
     pub fn load(cert: &Path, key: &Path) -> Result<Self, Failure> {
         let text = |path: &Path| {
             String::from_utf8(read_limited(path, FILE_LIMIT)?).map_err(|_| {
-                Failure::new("KE-PKI-003", format!("{} is not PEM text", path.display()))
-                    .fix("put the PEM file back, or remove it to have a new one issued")
+                not_text(path).fix("put the PEM file back, or remove it to have a new one issued")
             })
         };
         let identity = Identity { cert_pem: text(cert)?, key_pem: text(key)? };
@@ -56,10 +55,9 @@ impl Identity {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
         match chain {
             Ok(chain) if !chain.is_empty() => Ok(chain),
-            _ => {
-                Err(Failure::new("KE-PKI-003", "cannot read a certificate")
-                    .because("no PEM certificate in it"))
-            }
+            _ => Err(Failure::new("KE-PKI-003", "cannot read a certificate")
+                .because("no PEM certificate in it")
+                .fix("put one there: it begins with -----BEGIN CERTIFICATE-----")),
         }
     }
 
@@ -89,7 +87,16 @@ impl Identity {
 }
 
 pub(super) fn bad_key(why: &str) -> Failure {
-    Failure::new("KE-PKI-004", "cannot use a private key").because(why)
+    Failure::new("KE-PKI-004", "cannot use a private key")
+        .because(why)
+        .fix("use an EC P-256, EC P-384 or RSA key without a passphrase, as PEM")
+}
+
+/// A file that should hold PEM holds something else.
+pub fn not_text(path: &Path) -> Failure {
+    Failure::new("KE-PKI-003", format!("{} is not PEM text", path.display()))
+        .because("it holds bytes that are no text; DER, the binary form, is not read")
+        .fix("write it as PEM: openssl x509 -inform der -in FILE -out FILE.pem")
 }
 
 /// Who holds a certificate.
@@ -179,4 +186,35 @@ pub fn csr_peer(der: &[u8]) -> Option<Peer> {
     let request = CertificateSigningRequestDer::from(der);
     let (_, request) = X509CertificationRequest::from_der(&request).ok()?;
     Some(peer(&request.certification_request_info.subject))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::Authority;
+    use std::fs;
+
+    #[test]
+    fn files_that_are_no_identity_are_told_with_their_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = (dir.path().join("a.crt"), dir.path().join("a.key"));
+        let own = Authority::generate("KubeEdge").unwrap().issue_client("a", &[], 1).unwrap();
+        let der = certificates_of(&own.cert_pem).unwrap().remove(0);
+        for (in_cert, in_key, code, why) in [
+            (&der[..], own.key_pem.as_bytes(), "KE-PKI-003", "DER"),
+            (b"no certificate", own.key_pem.as_bytes(), "KE-PKI-003", "no PEM certificate in it"),
+            (own.cert_pem.as_bytes(), b"no key", "KE-PKI-004", "no PEM private key in it"),
+        ] {
+            fs::write(&cert, in_cert).unwrap();
+            fs::write(&key, in_key).unwrap();
+            let failure = Identity::load(&cert, &key).unwrap_err();
+            assert_eq!(failure.code, code, "{failure}");
+            assert!(failure.why.contains(why), "{failure}");
+            assert!(failure.what.contains(&cert.display().to_string()), "{failure}");
+            assert!(failure.fix.contains("new one"), "{failure:?}");
+        }
+        let alone = certificates_of("nothing").unwrap_err();
+        assert_eq!(alone.code, "KE-PKI-003");
+        assert!(alone.fix.contains("BEGIN CERTIFICATE"), "{alone:?}");
+    }
 }

@@ -162,9 +162,11 @@ pub fn verify_client(ca_pem: &str, identity: &Identity) -> Result<(), Failure> {
     let chain = identity.certificates()?;
     let (own, others) = chain.split_first().ok_or_else(|| failed("there is no certificate"))?;
     let verified = verifier.verify_client_cert(own, others, UnixTime::now());
-    verified
-        .map(drop)
-        .map_err(|error| Failure::new("KE-PKI-007", "the certificate is not valid").because(error))
+    verified.map(drop).map_err(|error| {
+        Failure::new("KE-PKI-007", "the certificate is not valid")
+            .because(error)
+            .fix("check the clock; join again where another authority has issued it")
+    })
 }
 
 /// A client that trusts any server: only to fetch the authority's certificate, which is then compared with a hash.
@@ -289,8 +291,13 @@ pub(super) mod tests {
         let own = authority.issue_client("system:node:n1", &["system:nodes"], 1).unwrap();
         assert_eq!(verify_client(&authority.cert_pem(), &own), Ok(()));
         let strange = Authority::generate("KubeEdge").unwrap();
-        assert!(verify_client(&strange.cert_pem(), &own).is_err());
-        assert!(verify_client("", &own).is_err());
+        let failure = verify_client(&strange.cert_pem(), &own).unwrap_err();
+        assert_eq!(failure.code, "KE-PKI-007");
+        assert!(!failure.why.is_empty() && failure.fix.contains("join again"), "{failure:?}");
+        let nothing = verify_client("", &own).unwrap_err();
+        assert_eq!(nothing.code, "KE-PKI-007");
+        assert_eq!(nothing.why, "the authority's certificate is missing");
+        assert!(nothing.fix.contains("authority"), "{nothing:?}");
     }
 
     #[test]

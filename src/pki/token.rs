@@ -286,7 +286,11 @@ impl TokenBook {
             }
             Ok(())
         })
-        .map_err(|_| TokenError::BookUnreadable)?
+        .map_err(|failure| {
+            // Who shows a token learns that it was not judged; what is wrong is this side's business.
+            tracing::error!(code = failure.code, error = %failure, fix = failure.fix, "no token can be judged");
+            TokenError::BookUnreadable
+        })?
     }
 
     /// All tokens that have not expired, by id.
@@ -426,6 +430,20 @@ mod tests {
         assert_eq!(ours.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
         ours.follow(&BTreeMap::new()).unwrap();
         assert!(ours.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_book_is_named_and_lets_nobody_in() {
+        let (authority, book, dir) = book();
+        let token = book.create(&authority, HOUR, None, None).unwrap();
+        std::fs::write(dir.path().join("tokens.json"), "{\"half").unwrap();
+        let failure = book.list().unwrap_err();
+        assert_eq!(failure.code, "KE-TOKEN-010");
+        assert!(failure.what.contains("tokens.json") && failure.why.contains("EOF"), "{failure}");
+        assert!(failure.fix.contains("remove the file"), "{failure:?}");
+        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::BookUnreadable));
+        std::fs::remove_file(dir.path().join("tokens.json")).unwrap();
+        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
     }
 
     #[test]

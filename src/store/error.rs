@@ -47,6 +47,6 @@ pub(super) fn locked(path: &Path, why: &str) -> Failure {
 /// The thread that owns the connection has ended.
 pub(super) fn closed(path: &Path) -> Failure {
     Failure::new("KE-STORE-005", format!("the database {} is closed", path.display()))
-        .because("the daemon is ending")
-        .fix("start the daemon again")
+        .because("the thread that owns it has ended")
+        .fix("start the daemon again; where it was not asked to end, the log lines before this one tell why")
 }

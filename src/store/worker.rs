@@ -106,6 +106,7 @@ impl Worker {
             .map_err(|error| {
                 Failure::new("KE-STORE-004", format!("cannot start a thread for {}", path.display()))
                     .because(error)
+                    .fix("raise the limit of processes and threads (ulimit -u, TasksMax= of the service)")
             })?;
         Ok(Worker { path, queue: Some(queue), thread: Some(thread) })
     }
@@ -179,4 +180,34 @@ fn transaction(db: &Connection, group: &mut [Box<dyn Job>], path: &Path) -> Resu
         say("RELEASE job")?;
     }
     say("COMMIT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::alone::{alone, as_nobody, forbid_threads};
+
+    #[tokio::test]
+    async fn a_thread_that_broke_down_is_told_to_whoever_waits_and_to_all_who_come() {
+        let worker = Worker::reader(Connection::open_in_memory().unwrap(), "/x/edgecore.db".into()).unwrap();
+        let broken = worker.run::<()>(|_| panic!("a state that nobody thought of")).await.unwrap_err();
+        let later = worker.run(|_| Ok(((), None))).await.unwrap_err();
+        for failure in [broken, later] {
+            assert_eq!(failure.code, "KE-STORE-005");
+            assert!(failure.what.contains("/x/edgecore.db"), "{failure}");
+            assert!(failure.why.contains("has ended"), "{failure}");
+            assert!(failure.fix.contains("start the daemon again"), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_system_that_gives_no_thread_is_told() {
+        if !alone(module_path!(), "a_system_that_gives_no_thread_is_told", as_nobody) {
+            return;
+        }
+        forbid_threads();
+        let failure = Worker::reader(Connection::open_in_memory().unwrap(), "/x".into()).err().unwrap();
+        assert_eq!(failure.code, "KE-STORE-004");
+        assert!(failure.fix.contains("ulimit -u"), "{failure:?}");
+    }
 }

@@ -267,10 +267,7 @@ pub(super) struct Papers {
 pub(super) fn papers(config: &EdgeConfig) -> Papers {
     let hub = &config.hub;
     let ca = crate::base::read_limited(&hub.ca_file, 256 << 10);
-    let ca = ca.and_then(|bytes| {
-        String::from_utf8(bytes)
-            .map_err(|_| Failure::new("KE-PKI-003", format!("{} is not PEM text", hub.ca_file.display())))
-    });
+    let ca = ca.and_then(|bytes| String::from_utf8(bytes).map_err(|_| pki::not_text(&hub.ca_file)));
     let ca = ca.and_then(|pem| pki::certificates_of(&pem).map(|_| pem));
     Papers { identity: Identity::load(&hub.cert_file, &hub.key_file), ca_pem: ca }
 }

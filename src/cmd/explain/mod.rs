@@ -151,7 +151,6 @@ const PAGES: &[&str] = &[
     include_str!("pages/fleet.md"),
     include_str!("pages/help.md"),
     include_str!("pages/host.md"),
-    include_str!("pages/hub.md"),
     include_str!("pages/image.md"),
     include_str!("pages/init.md"),
     include_str!("pages/job.md"),

@@ -10,7 +10,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 fn failed(name: &str, status: &Status) -> Failure {
     Failure::new("KE-CLOUD-020", format!("cannot install the definition {name}")).because(status).fix(
-        "give the cloud the right to change CustomResourceDefinitions, or install manifests/crds yourself",
+        "give the cloud the right to change CustomResourceDefinitions, or apply manifests/crds yourself and switch kedge.installCRDs off in cloudcore.yaml",
     )
 }
 

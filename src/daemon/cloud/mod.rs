@@ -11,6 +11,8 @@ mod kubernetes;
 pub mod setup;
 mod stream;
 mod switchboard;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod trust;
 mod volumes;

@@ -1,6 +1,7 @@
 //! Join tokens between the API and this daemon: renews KubeEdge's token in time, and makes the local book follow the
 //! Secret `kedge-tokens`, which `kedge token` writes. The functions at the end serve those commands.
 
+use super::control::watch_ended;
 use super::hub::Trust;
 use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
 use super::trust::{self, NAMESPACE, blocking};
@@ -52,7 +53,7 @@ impl Module for Tokens {
                         Some(Event::Applied { object, .. }) => self.published(&object, false).await?,
                         Some(Event::Deleted(object)) => self.published(&object, true).await?,
                         Some(Event::Listing | Event::Listed) => {}
-                        None => return Err(Failure::new("KE-CLOUD-011", "the watch of join tokens ended")),
+                        None => return Err(watch_ended("join tokens")),
                     },
                     // The token names the authority and is keyed by it.
                     Ok(()) = trust.changed() => due = tokio::time::Instant::now(),
@@ -220,6 +221,10 @@ impl TokenDesk {
                 return Ok(outcome);
             }
         }
-        Err(Failure::new("KE-TOKEN-014", "the list of join tokens changes all the time").fix("try again"))
+        Err(Failure::new("KE-TOKEN-014", "the list of join tokens changes all the time")
+            .because(format!(
+                "Secret {NAMESPACE}/{SECRET} was changed by others at each of {CONFLICTS} attempts"
+            ))
+            .fix("try again"))
     }
 }

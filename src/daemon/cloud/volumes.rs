@@ -85,23 +85,24 @@ impl Module for Volumes {
 }
 
 impl Volumes {
-    fn bind(&self) -> Result<UnixListener, Failure> {
+    pub(super) fn bind(&self) -> Result<UnixListener, Failure> {
+        let unopened = |why: String| {
+            Failure::new(
+                "KE-CLOUD-040",
+                format!("cannot open the storage drivers' socket {}", self.path.display()),
+            )
+            .because(why)
+            .fix("check that its directory exists and is writable, or switch modules.cloudHub.unixsocket off")
+        };
         if let Some(dir) = self.path.parent().filter(|dir| !dir.exists()) {
-            create_private_dir(dir)?;
+            create_private_dir(dir).map_err(|failure| unopened(failure.to_string()))?;
         }
         drop(std::fs::remove_file(&self.path));
         let bound = UnixListener::bind(&self.path).and_then(|listener| {
             std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o600))?;
             Ok(listener)
         });
-        bound.map_err(|error| {
-            Failure::new(
-                "KE-CLOUD-040",
-                format!("cannot open the storage drivers' socket {}", self.path.display()),
-            )
-            .because(error)
-            .fix("check that its directory exists and is writable, or switch modules.cloudHub.unixsocket off")
-        })
+        bound.map_err(|error| unopened(error.to_string()))
     }
 }
 

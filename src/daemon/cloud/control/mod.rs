@@ -23,6 +23,8 @@ mod rules;
 mod shared;
 mod statuses;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use super::hub::{Hub, KnownNode};
 use super::kubernetes::Kube;
@@ -37,6 +39,7 @@ use std::sync::{Arc, Mutex};
 
 pub(super) use jobs::Engine as JobEngine;
 pub(super) use pod_index::PodIndex;
+pub(super) use pods::watch_ended;
 pub(super) use rules::Config as RouterConfig;
 
 const NOTICES: usize = 256;

@@ -22,6 +22,8 @@ pub(super) struct Pods {
 
 pub(super) fn gone(_: Gone) -> Failure {
     Failure::new("KE-CLOUD-010", "the hub has ended")
+        .because("the part of the hub that takes orders for nodes is gone")
+        .fix("look at the hub's own error: `kedge status` and the log lines before this one show it")
 }
 
 impl Module for Pods {
@@ -60,8 +62,10 @@ impl Module for Pods {
     }
 }
 
-pub(super) fn watch_ended(what: &str) -> Failure {
+pub(in crate::daemon::cloud) fn watch_ended(what: &str) -> Failure {
     Failure::new("KE-CLOUD-011", format!("the watch of {what} ended"))
+        .because("the part that follows it has broken off")
+        .fix("nothing, it is begun anew; if it repeats, send `kedge bugreport` to the developers")
 }
 
 impl Pods {

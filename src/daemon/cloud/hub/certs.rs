@@ -158,9 +158,10 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
 
 fn not_accepted(error: TokenError) -> Refusal {
     match error {
-        TokenError::BookUnreadable => {
-            Refusal::Failed(Failure::new("KE-TOKEN-010", "the list of tokens cannot be read or written"))
-        }
+        TokenError::BookUnreadable => Refusal::Failed(
+            Failure::new("KE-TOKEN-010", "the list of tokens cannot be read or written")
+                .because("the cloud's log says why"),
+        ),
         other => Refusal::Unauthorized {
             why: "the token is not accepted",
             detail: format!("the token is not accepted: {other}"),

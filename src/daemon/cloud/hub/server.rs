@@ -4,7 +4,7 @@ use super::refusals::Refusals;
 use super::registry::Registry;
 use super::session::{self, Guest, NODE_LIMIT, Shared};
 use super::{Addresses, Arrival, Config, Order, Releases, Trust, authz, certs, comeback};
-use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
+use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop, panicked};
 use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
@@ -104,9 +104,10 @@ impl HubModule {
                 }
                 Ok(()) = trust.changed() => retune(&trust.borrow_and_update(), &websocket, &https),
                 Some(_) = sessions.ended() => {}
-                Some(_) = servers.ended() => {
+                Some(ended) = servers.ended() => {
                     if !stop.is_raised() {
-                        return Err(Failure::new("KE-HUB-001", "a listener of the hub ended"));
+                        let words = ended.err().unwrap_or_else(|| "it has ended by itself".to_owned());
+                        return Err(panicked("a listener of the hub", &words));
                     }
                 }
             }

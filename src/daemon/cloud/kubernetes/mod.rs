@@ -7,7 +7,11 @@
 mod acting;
 mod client;
 mod origin;
+#[cfg(test)]
+pub(super) mod plain;
 mod resource;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub(super) use acting::AsNode;

@@ -51,3 +51,40 @@ pub(super) async fn wait(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Crew, Exit, Stop};
+    use crate::link::http::{serve, text};
+    use crate::pki::{Clients, install_crypto_provider, server_config};
+
+    async fn verdict(address: &str, authority: &Authority, deeper: Option<&str>) -> Failure {
+        let endpoint = Endpoint::parse(address, 0).unwrap();
+        let pending = async |_: &str| deeper.map(str::to_owned);
+        wait(&[endpoint], authority, Duration::ZERO, pending).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn a_cloud_that_does_not_serve_is_told_with_the_deepest_reason() {
+        install_crypto_provider();
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let identity = authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
+        let tls = server_config(&identity, Clients::None).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut crew = Crew::new();
+        let answer = |_, _| async { text(http::StatusCode::OK, "another authority") };
+        crew.spawn(serve(listener, tls, Stop::new(), answer));
+        let other = verdict(&address, &authority, None).await;
+        assert!(other.why.contains("another authority"), "{other}");
+        let deeper = verdict(&address, &authority, Some("its image is missing")).await;
+        assert_eq!(deeper.why, "its image is missing");
+        let nobody = verdict("127.0.0.1:1", &authority, None).await;
+        assert!(nobody.why.contains("127.0.0.1:1"), "{nobody}");
+        for failure in [other, deeper, nobody] {
+            assert_eq!((failure.code, failure.exit), ("KE-INIT-008", Exit::TimedOut));
+            assert!(failure.fix.contains("the same command again"), "{failure:?}");
+        }
+    }
+}

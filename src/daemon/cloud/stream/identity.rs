@@ -2,7 +2,7 @@
 
 use crate::base::{Failure, create_private_dir, read_limited, write_atomic};
 use crate::config::cloud::StreamConfig;
-use crate::pki::{Authority, Identity};
+use crate::pki::{Authority, Identity, not_text};
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -39,8 +39,7 @@ pub(super) fn load(config: &StreamConfig) -> Result<Own, Failure> {
         write_atomic(&config.cert_file, identity.cert_pem.as_bytes(), 0o644)?;
     }
     let ca = read_limited(&config.ca_file, FILE_LIMIT)?;
-    let ca_pem = String::from_utf8(ca)
-        .map_err(|_| Failure::new("KE-PKI-003", format!("{} is not PEM text", config.ca_file.display())))?;
+    let ca_pem = String::from_utf8(ca).map_err(|_| not_text(&config.ca_file))?;
     Ok(Own { identity: Identity::load(&config.cert_file, &config.key_file)?, ca_pem })
 }
 

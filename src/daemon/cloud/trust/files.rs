@@ -3,7 +3,7 @@
 
 use crate::base::{Exit, Failure, read_limited};
 use crate::config::cloud::HubConfig;
-use crate::pki::{Authority, Identity, certificates_of, serves_hosts};
+use crate::pki::{Authority, Identity, certificates_of, not_text, serves_hosts};
 use std::path::Path;
 
 const FILE_LIMIT: u64 = 256 << 10;
@@ -36,8 +36,7 @@ pub(super) fn without_key(hub: &HubConfig) -> Failure {
 }
 
 fn text(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read_limited(path, FILE_LIMIT)?)
-        .map_err(|_| Failure::new("KE-PKI-003", format!("{} is not PEM text", path.display())))
+    String::from_utf8(read_limited(path, FILE_LIMIT)?).map_err(|_| not_text(path))
 }
 
 /// Reads the operator's authority.

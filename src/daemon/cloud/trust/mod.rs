@@ -88,7 +88,8 @@ fn authority_of(secret: &Value) -> Result<Authority, Failure> {
     let (Some(cert), Some(key)) = (bytes(secret, CA_CERT), bytes(secret, CA_KEY)) else {
         return Err(unusable("cadata or cakeydata is missing"));
     };
-    Authority::from_der(&cert, &key).map_err(|failure| unusable(&failure.what))
+    Authority::from_der(&cert, &key)
+        .map_err(|failure| unusable(&format!("{}: {}", failure.what, failure.why)))
 }
 
 /// The authority that signs, all that are accepted, in DER, and the links from former ones, in PEM.
@@ -313,50 +314,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod contention {
-    use super::*;
-    use crate::base::{Crew, Stop};
-    use crate::config::cloud::{CloudConfig, CloudPorts};
-    use crate::link::http::{Limits, full, serve_plain};
-    use http::{Method, StatusCode};
-
-    /// An API whose Secrets are never there to read and always there to create.
-    async fn fickle(crew: &mut Crew, stop: &Stop) -> u16 {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let handler = |request: http::Request<hyper::body::Incoming>| async move {
-            let (code, reason) = match *request.method() {
-                Method::GET => (404, "NotFound"),
-                _ => (409, "AlreadyExists"),
-            };
-            let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": reason, "message": reason, "code": code});
-            let mut response = http::Response::new(full(status.to_string()));
-            *response.status_mut() = StatusCode::from_u16(code).unwrap();
-            response
-        };
-        crew.spawn(serve_plain(Limits::default(), listener, stop.clone(), handler));
-        port
-    }
-
-    #[tokio::test]
-    async fn secrets_that_change_all_the_time_are_told_in_the_end() {
-        crate::pki::install_crypto_provider();
-        let (stop, mut crew) = (Stop::new(), Crew::new());
-        let port = fickle(&mut crew, &stop).await;
-        let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = dir.path().join("kubeconfig");
-        let text = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{port}")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "users": [{"name": "u", "user": {}}]});
-        std::fs::write(&kubeconfig, text.to_string()).unwrap();
-        let ports = CloudPorts { api: 0, websocket: 0, https: 0, stream: 0, tunnel: 0 };
-        let config = CloudConfig::for_data_dir(dir.path(), ports).unwrap();
-        let kube = Kube::connect(Some(&kubeconfig), "").await.unwrap();
-        let failure = establish(&kube, &config.hub, None).await.err().unwrap();
-        assert_eq!(failure.code, "KE-CLOUD-025", "{failure}");
-        stop.raise();
-        crew.finish().await;
-    }
-}
+mod tests;

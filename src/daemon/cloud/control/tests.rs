@@ -1,0 +1,74 @@
+//! Controllers that lose what they need: the records, the hub, those who report to them. The API is of the test's own
+//! making.
+
+use super::super::kubernetes::plain::{Answer, Plain, refusal};
+use super::*;
+use crate::base::{Ready, Stop};
+use crate::daemon::cloud::hub::{NodeLink, Order};
+use http::{Method, Uri};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+const NODE: &str = "n1";
+
+fn node() -> NodeName {
+    NodeName::new(NODE).unwrap()
+}
+
+/// Lists that are empty, except for one pod of the node; watches on which nothing happens.
+fn quiet(_: &Method, uri: &Uri) -> Answer {
+    if uri.query().is_some_and(|query| query.contains("watch=true")) {
+        return None;
+    }
+    let pod = json!({"metadata": {"name": "p", "namespace": "default", "uid": "u", "resourceVersion": "5"},
+        "spec": {"nodeName": NODE, "containers": []}});
+    let items = if uri.path().ends_with("/pods") { vec![pod] } else { Vec::new() };
+    Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": items})))
+}
+
+/// A hub with one node connected; whoever keeps the receiver keeps it alive.
+fn hub() -> (Hub, mpsc::Receiver<Order>, watch::Sender<BTreeMap<NodeName, NodeLink>>) {
+    let (hub, orders, links) = Hub::channel(4);
+    let link = NodeLink { remote: "127.0.0.1:1".to_owned(), since: 1, queued: 0, digests: false };
+    links.send_replace(BTreeMap::from([(node(), link)]));
+    (hub, orders, links)
+}
+
+#[tokio::test]
+async fn without_the_definitions_of_kubeedge_nothing_is_controlled() {
+    let plain = Plain::serve(|_, _| refusal(404, "NotFound")).await;
+    let wanted = (false, None, JobEngine::Actions);
+    let made = new(plain.kube.clone(), hub().0, Indexes::default(), None, wanted).await;
+    let failure = made.err().unwrap();
+    assert_eq!(failure.code, "KE-CLOUD-012");
+    assert!(failure.why.contains("the test says NotFound"), "{failure}");
+    assert!(failure.fix.contains("kedge.installCRDs") && failure.fix.contains("kedge init"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_controller_whose_hub_has_ended_ends_too() {
+    let plain = Plain::serve(quiet).await;
+    let (hub, orders, _links) = hub();
+    drop(orders);
+    let shared = Shared::new(plain.kube.clone(), hub, Indexes::default(), None);
+    let (notices, mail) = mailbox(NOTICES);
+    notices.put(Notice::Connected(node())).await.unwrap();
+    let mut pods = pods::Pods { shared, mail };
+    let failure = pods.run(Stop::new(), Ready::detached("pods")).await.unwrap_err();
+    assert_eq!(failure.code, "KE-CLOUD-010");
+    assert!(failure.why.contains("hub") && failure.fix.contains("kedge status"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_controller_that_hears_nothing_more_ends_to_begin_anew() {
+    let plain = Plain::serve(quiet).await;
+    let (hub, _orders, _links) = hub();
+    let shared = Shared::new(plain.kube.clone(), hub, Indexes::default(), None);
+    let (reports, mail) = mailbox(LETTERS);
+    drop(reports);
+    let mut jobs = jobs::Jobs { shared, mail, engine: JobEngine::Actions };
+    let failure = jobs.run(Stop::new(), Ready::detached("jobs")).await.unwrap_err();
+    assert_eq!(failure.code, "KE-CLOUD-011");
+    assert!(failure.what.contains("task reports") && !failure.why.is_empty(), "{failure}");
+    assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
+}

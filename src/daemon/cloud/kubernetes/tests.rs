@@ -1,0 +1,40 @@
+//! Kubeconfigs that lead nowhere.
+
+use super::*;
+use crate::base::Exit;
+use std::path::Path;
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_used_is_named() {
+    crate::pki::install_crypto_provider();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let absent = Kube::connect(Some(&path), "").await.err().unwrap();
+    std::fs::write(&path, "clusters: 7").unwrap();
+    let nonsense = Kube::connect(Some(&path), "").await.err().unwrap();
+    std::fs::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: gone\n").unwrap();
+    let without_context = Kube::connect(Some(&path), "").await.err().unwrap();
+    for failure in [absent, nonsense, without_context] {
+        assert_eq!(failure.code, "KE-KUBE-001");
+        assert!(failure.what.contains(&path.display().to_string()) && !failure.why.is_empty(), "{failure}");
+        assert!(failure.fix.contains("kubeAPIConfig.kubeConfig"), "{failure:?}");
+    }
+    let plain = plain::Plain::serve(|_, _| plain::refusal(404, "NotFound")).await;
+    let master = Kube::connect(Some(&plain.kubeconfig), "no url").await.err().unwrap();
+    assert_eq!(master.code, "KE-KUBE-001");
+    assert!(master.what.contains("kubeAPIConfig.master"), "{master}");
+    // This is no pod.
+    if !Path::new("/var/run/secrets/kubernetes.io").exists() {
+        let nowhere = Kube::connect(None, "").await.err().unwrap();
+        assert_eq!(nowhere.code, "KE-KUBE-001");
+    }
+}
+
+#[tokio::test]
+async fn an_api_that_refuses_is_not_waited_for() {
+    let plain = plain::Plain::serve(|_, _| plain::refusal(403, "Forbidden")).await;
+    let failure = plain.kube.wait_until_reachable(Duration::from_secs(60)).await.unwrap_err();
+    assert_eq!((failure.code, failure.exit), ("KE-KUBE-002", Exit::Unreachable));
+    assert!(failure.why.contains("the test says Forbidden"), "{failure}");
+}
