@@ -33,7 +33,7 @@ pub fn alone(module: &str, test: &str, prepare: impl FnOnce(&mut Command)) -> bo
 /// Gives the process to a user who has no other: root has no limit of processes.
 pub fn as_nobody(child: &mut Command) {
     if rustix::process::geteuid().is_root() {
-        child.uid(NOBODY).gid(NOBODY);
+        child.uid(NOBODY).gid(NOBODY).env("TMPDIR", "/tmp");
     }
 }
 

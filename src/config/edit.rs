@@ -19,6 +19,7 @@ pub fn set(text: &str, path: &[String], value: &Value) -> Result<Edited, Failure
     let mut meant = read(text).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the configuration is not valid YAML")
             .because(error)
+            .fix("correct the line that is named")
             .exit(Exit::Configuration)
     })?;
     put(&mut meant, path, value);

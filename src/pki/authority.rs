@@ -317,7 +317,9 @@ impl Authority {
     /// nothing else: a node must not become an authority by asking for it.
     pub fn sign_csr(&self, csr_der: &[u8], life: Duration, usages: Usages) -> Result<Vec<u8>, Failure> {
         let refused = |why: &dyn std::fmt::Display| {
-            Failure::new("KE-PKI-006", "the certificate signing request cannot be signed").because(why)
+            Failure::new("KE-PKI-006", "the certificate signing request cannot be signed")
+                .because(why)
+                .fix("check that whoever asked is a node's daemon; the cloud's log says who did")
         };
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr_der))
             .map_err(|error| refused(&error))?;

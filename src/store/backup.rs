@@ -28,7 +28,11 @@ pub fn back_up(from: &Path, to: &Path) -> Result<u64, Failure> {
         file.sync_all()?;
         Ok(file.metadata()?.len())
     });
-    synced.map_err(|why| Failure::new("KE-FILE-001", format!("cannot write {}", to.display())).because(why))
+    synced.map_err(|why| {
+        Failure::new("KE-FILE-001", format!("cannot write {}", to.display()))
+            .because(why)
+            .fix("check that the disk is well and has free space")
+    })
 }
 
 fn copy(from: &Path, to: &Path) -> rusqlite::Result<()> {

@@ -155,7 +155,9 @@ impl<'a> Work<'a> {
         let staging = self.site.versions.stage()?;
         let got = release::fetch(&self.config, version, &staging.binary())?;
         let digest = versions::digest(&staging.binary()).map_err(|error| {
-            Failure::new("KE-UPGRADE-015", "what was fetched cannot be read again").because(error)
+            Failure::new("KE-UPGRADE-015", "what was fetched cannot be read again")
+                .because(error)
+                .fix("check that the disk is well and has free space, then try again")
         })?;
         if got.digest != digest {
             return Err(Failure::new("KE-UPGRADE-006", "the digest is not that of the release")
@@ -415,7 +417,9 @@ pub fn seed(site: &Site, binary: &Path) -> Result<Release, Failure> {
 fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
     let version = versions::ask_version(binary)?.version();
     let unread = |error: std::io::Error| {
-        Failure::new("KE-UPGRADE-015", format!("{} cannot be copied", binary.display())).because(error)
+        Failure::new("KE-UPGRADE-015", format!("{} cannot be copied", binary.display()))
+            .because(error)
+            .fix("check that the file can be read, and that /var/lib/kedge has free space")
     };
     if site.versions.slot(&version).is_none() {
         let staging = site.versions.stage()?;

@@ -123,7 +123,9 @@ fn note(places: &Places, text: &str) {
 fn taken(places: &Places, error: &LockError) -> Failure {
     let failure = Failure::new("KE-SERVICE-008", format!("{} is kept running already", places.name));
     match error {
-        LockError::Held(pid) => failure.because(format!("process {pid} does it")),
+        LockError::Held(pid) => failure
+            .because(format!("process {pid} does it"))
+            .fix("stop it first: `kedge service stop edge`, or cloud"),
         LockError::Io(error) => unwritable(&places.pid, error),
     }
 }

@@ -126,7 +126,9 @@ impl Service {
         } else {
             return Ok(());
         };
-        Err(Failure::new("KE-SERVICE-001", format!("{} cannot be made a service", self.name)).because(wrong))
+        Err(Failure::new("KE-SERVICE-001", format!("{} cannot be made a service", self.name))
+            .because(wrong)
+            .fix("correct what is named and try again"))
     }
 }
 

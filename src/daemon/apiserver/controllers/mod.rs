@@ -56,7 +56,9 @@ impl Module for Controllers {
             let ended = stop.or(crew.ended()).await;
             crew.abort().await;
             match ended {
-                Some(Some(Err(why))) => Err(Failure::new("KE-API-020", "a controller stopped").because(why)),
+                Some(Some(Err(why))) => Err(Failure::new("KE-API-020", "a controller stopped")
+                    .because(why)
+                    .fix("nothing, it is started again; if it repeats, send `kedge bugreport` to the developers")),
                 _ => Ok(()),
             }
         })

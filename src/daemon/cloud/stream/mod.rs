@@ -12,6 +12,7 @@ mod tunnels;
 
 use super::control::PodIndex;
 use super::hub::{Refusals, Trust};
+use super::trust::blocking;
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::StreamConfig;
 use crate::host::ports::bind_failure;
@@ -110,9 +111,11 @@ fn retune(sender: &TlsSender, new: Result<Arc<rustls::ServerConfig>, Failure>) {
 }
 
 fn listener(from: &TcpListener) -> Result<tokio::net::TcpListener, Failure> {
-    from.try_clone()
-        .and_then(tokio::net::TcpListener::from_std)
-        .map_err(|error| Failure::new("KE-PORT-002", "cannot use a listening port").because(error))
+    from.try_clone().and_then(tokio::net::TcpListener::from_std).map_err(|error| {
+        Failure::new("KE-PORT-002", "cannot use a listening port")
+            .because(error)
+            .fix("raise the limit of open files (ulimit -n), then start kedge again")
+    })
 }
 
 impl Module for StreamModule {
@@ -177,9 +180,8 @@ impl StreamModule {
                 _ = look.tick() => {
                     if files.have_changed() && self.door.is_none() {
                         let (config, trust) = (config.clone(), self.trust.borrow().clone());
-                        let new = tokio::task::spawn_blocking(move || stream_tls(&config, None, &trust)).await;
-                        let broken = |_| Failure::new("KE-PKI-003", "the stream server's files cannot be read");
-                        retune(&self.stream_tls.0, new.map_err(broken).and_then(|new| new));
+                        let new = blocking(move || stream_tls(&config, None, &trust)).await;
+                        retune(&self.stream_tls.0, new);
                     }
                 }
             }

@@ -85,7 +85,9 @@ fn is_ours(event: Option<Event>) -> Result<bool, Failure> {
             Ok(named && meta(&object, "namespace") == NAMESPACE)
         }
         Some(Event::Listing | Event::Listed) => Ok(false),
-        None => Err(Failure::new("KE-CLOUD-026", "the watch of the cloud's Secrets ended")),
+        None => Err(Failure::new("KE-CLOUD-026", "the watch of the cloud's Secrets ended")
+            .because("the part that follows it has broken off")
+            .fix("nothing, it is begun anew; if it repeats, send `kedge bugreport` to the developers")),
     }
 }
 

@@ -308,9 +308,11 @@ pub(super) async fn refresh_token(kube: &Kube, authority: &Authority, every: Dur
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Failure::new("KE-RUN-005", "a file operation broke off").because(error))?
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Failure::new("KE-RUN-005", "a file operation broke off")
+            .because(error)
+            .fix("start again; if it repeats, send `kedge bugreport` to the developers")
+    })?
 }
 
 #[cfg(test)]

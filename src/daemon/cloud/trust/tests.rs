@@ -102,3 +102,11 @@ async fn an_authority_that_is_none_or_another_one_is_not_taken() {
     assert_eq!(failure.code, "KE-PKI-003");
     assert!(failure.what.contains("rootCA.crt") && failure.fix.contains("openssl x509"), "{failure:?}");
 }
+
+#[tokio::test]
+async fn work_on_files_that_breaks_off_is_told() {
+    let failure = blocking::<()>(|| panic!("a state that nobody thought of")).await.unwrap_err();
+    assert_eq!(failure.code, "KE-RUN-005");
+    assert!(failure.why.contains("a state that nobody thought of"), "{failure}");
+    assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
+}

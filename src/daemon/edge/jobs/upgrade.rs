@@ -125,6 +125,7 @@ async fn await_agreement(means: &Means, wanted: &Agreement) -> Result<(), Failur
     std::fs::create_dir_all(versions.dir()).map_err(|error| {
         Failure::new("KE-FILE-003", format!("cannot make the directory {}", versions.dir().display()))
             .because(error)
+            .fix("check that its file system can be written and has free space")
     })?;
     agreement::ask(&versions, wanted)?;
     tracing::info!(version = %wanted.version, "an upgrade of the cloud waits: kedge edge upgrade confirm");

@@ -52,11 +52,13 @@ pub(super) async fn open(
             "KE-POD-004",
             format!("the pod {}/{} has no container {container}", pod.namespace, pod.name),
         )
+        .fix("list the containers of this node's pods with `kedge pods -o json`")
     })?;
     let attempt = if options.previous { known.restarts.checked_sub(1) } else { Some(known.restarts) };
     let absent = || {
         let which = if options.previous { "previous terminated container" } else { "container" };
         Failure::new("KE-POD-005", format!("{which} \"{}\" in pod \"{}\" has no log", known.name, pod.name))
+            .fix("wait until it has started; leave --previous out where it has not restarted")
     };
     let dir = paths.pod_logs(&pod.namespace, &pod.name, &pod.uid).join(&known.name);
     let path = dir.join(format!("{}.log", attempt.ok_or_else(absent)?));

@@ -157,7 +157,9 @@ pub(super) fn expired_token(token: &Token) -> Failure {
 }
 
 fn no_request(error: http::Error) -> Failure {
-    Failure::new("KE-LINK-001", "the request to the cloud cannot be made").because(error)
+    Failure::new("KE-LINK-001", "the request to the cloud cannot be made")
+        .because(error)
+        .fix("check the cloud's address and the node's name in the configuration")
 }
 
 fn unreachable(endpoint: &Endpoint, error: &FetchError) -> Failure {

@@ -184,8 +184,10 @@ async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|_| {
-        Err(Failure::new("KE-CERT-007", "the node's certificate cannot be read or written"))
+    done.unwrap_or_else(|error| {
+        Err(Failure::new("KE-CERT-007", "the node's certificate cannot be read or written")
+            .because(error)
+            .fix("try again; if it repeats, send `kedge bugreport` to the developers"))
     })
 }
 
@@ -195,7 +197,9 @@ fn put_next_in_place(files: &Files) -> Result<(), Failure> {
         let from = next(file);
         if from.exists() {
             std::fs::rename(&from, file).map_err(|error| {
-                Failure::new("KE-FILE-001", format!("cannot write {}", file.display())).because(error)
+                Failure::new("KE-FILE-001", format!("cannot write {}", file.display()))
+                    .because(error)
+                    .fix("check that its directory can be written by this user")
             })?;
         }
     }
@@ -219,7 +223,8 @@ fn read(files: &Files, (cert, key): (&Path, &Path), node: &NodeName) -> Result<C
     })?;
     let facts = identity
         .facts()
-        .ok_or_else(|| Failure::new("KE-CERT-007", format!("cannot read {}", cert.display())).fix(JOIN))?;
+        .ok_or_else(|| Failure::new("KE-CERT-007", format!("cannot read {}", cert.display())))
+        .map_err(|failure| failure.because("it is no X.509 certificate").fix(JOIN))?;
     let name = &facts.peer.common_name;
     if name.strip_prefix("system:node:") != Some(node.as_str()) {
         return Err(Failure::new("KE-CERT-009", format!("the certificate is not {node}'s"))
