@@ -21,6 +21,8 @@ struct Version {
     kube_edge: &'static str,
     kubernetes: &'static str,
     platform: String,
+    /// The newest layout of the node's database that it reads: an upgrade asks.
+    database_layout: u32,
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
@@ -31,6 +33,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         kube_edge: "v1.23.1",
         kubernetes: "v1.36.0",
         platform: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        database_layout: crate::store::LAYOUT,
     };
     match args.output {
         Output::Text => term.data(&format!(

@@ -7,7 +7,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Waits for a writer that is just committing.
@@ -33,6 +33,66 @@ pub fn back_up(from: &Path, to: &Path) -> Result<u64, Failure> {
             .because(why)
             .fix("check that the disk is well and has free space")
     })
+}
+
+/// Puts a copy that [`back_up`] has made in the place of a database which no daemon has open; without a copy there is none
+/// afterwards. Cut short, either the old or the new one is there, whole.
+pub fn put_in_place(copy: Option<&Path>, database: &Path) -> Result<(), Failure> {
+    if super::holder(database).is_some() {
+        return Err(error::locked(database, "a daemon has it open"));
+    }
+    settle(database).map_err(|why| error::failure(database, &why))?;
+    let Some(dir) = database.parent() else { return Ok(()) };
+    let placed = match copy {
+        Some(copy) => {
+            let beside = sibling(database, ".new");
+            absent(std::fs::remove_file(&beside))
+                .and_then(|()| {
+                    let mut new =
+                        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+                    std::io::copy(&mut File::open(copy)?, &mut new)?;
+                    new.sync_all()
+                })
+                .and_then(|()| std::fs::rename(&beside, database))
+        }
+        None => absent(std::fs::remove_file(database)),
+    };
+    placed.and_then(|()| File::open(dir)?.sync_all()).map_err(|why| {
+        Failure::new("KE-FILE-001", format!("cannot write {}", database.display()))
+            .because(why)
+            .fix("check that the directory exists, is writable and has free space")
+    })
+}
+
+/// Has everything of a database in its one file: a write-ahead log that stays would be applied to whatever comes there.
+fn settle(database: &Path) -> rusqlite::Result<()> {
+    if !database.exists() {
+        return Ok(());
+    }
+    let db = Connection::open(database)?;
+    db.busy_timeout(Duration::from_secs(5))?;
+    let mode: String = db.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get(0))?;
+    db.close().map_err(|(_, why)| why)?;
+    if mode == "delete" {
+        return Ok(());
+    }
+    Err(rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+        Some(format!("its log stays in mode {mode}")),
+    ))
+}
+
+fn sibling(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
+}
+
+fn absent(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 fn copy(from: &Path, to: &Path) -> rusqlite::Result<()> {
@@ -65,6 +125,39 @@ mod tests {
     use super::*;
     use crate::store::{Reader, Store, holder};
     use serde_json::json;
+
+    #[tokio::test]
+    async fn a_copy_takes_the_place_of_a_newer_database_and_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, copy) = (dir.path().join("edgecore.db"), dir.path().join("copy.db"));
+        let store = Store::open(&live).unwrap();
+        store.put_state("room", "k", &json!("old")).await.unwrap();
+        back_up(&live, &copy).unwrap();
+        store.put_state("room", "k", &json!("new")).await.unwrap();
+        assert_eq!(put_in_place(Some(&copy), &live).unwrap_err().code, "KE-STORE-002", "it is in use");
+        drop(store);
+        // A newer kedge that was killed: its last words stand in the log.
+        let newer = Connection::open(&live).unwrap();
+        newer.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(())).unwrap();
+        newer.execute_batch("PRAGMA user_version=9; DROP TABLE meta_v2").unwrap();
+        std::fs::copy(&live, dir.path().join("kept")).unwrap();
+        std::fs::copy(dir.path().join("edgecore.db-wal"), dir.path().join("kept-wal")).unwrap();
+        drop(newer);
+        std::fs::rename(dir.path().join("kept"), &live).unwrap();
+        std::fs::rename(dir.path().join("kept-wal"), dir.path().join("edgecore.db-wal")).unwrap();
+        assert_eq!(super::super::layout(&live), Some(9));
+        let refused = Store::open(&live).err().unwrap();
+        assert!(refused.code == "KE-STORE-007" && refused.why.contains("layout is 9"), "{refused}");
+
+        put_in_place(Some(&copy), &live).unwrap();
+        put_in_place(Some(&copy), &live).unwrap();
+        assert_eq!(super::super::layout(&live), Some(super::super::LAYOUT));
+        let store = Store::open(&live).unwrap();
+        assert_eq!(store.state("room", "k").await.unwrap(), Some(json!("old")));
+        drop(store);
+        put_in_place(None, &live).unwrap();
+        assert!(!live.exists() && !dir.path().join("edgecore.db-wal").exists());
+    }
 
     #[tokio::test]
     async fn a_database_in_use_is_copied_whole_and_its_holder_is_known() {

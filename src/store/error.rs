@@ -37,6 +37,16 @@ pub(super) fn corrupt(path: &Path, why: &str) -> Failure {
         .exit(Exit::Configuration)
 }
 
+/// A newer kedge has changed the file in a way that this one does not know.
+pub(super) fn newer(path: &Path, layout: u32) -> Failure {
+    Failure::new("KE-STORE-007", format!("the database {} is of a newer kedge", path.display()))
+        .because(format!("its layout is {layout}, this kedge knows layouts up to {}", super::LAYOUT))
+        .fix(
+            "run the newer kedge again; or go back with `kedge edge rollback`, which puts the database of that time in place",
+        )
+        .exit(Exit::Configuration)
+}
+
 /// Another process holds the file.
 pub(super) fn locked(path: &Path, why: &str) -> Failure {
     Failure::new("KE-STORE-002", format!("the database {} is in use by another process", path.display()))

@@ -15,11 +15,12 @@ mod state;
 mod tests;
 mod worker;
 
-pub use backup::back_up;
+pub use backup::{back_up, put_in_place};
 pub use devices::{DeviceChange, DeviceRow, TwinRow};
 pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
 pub use rules::RuleList;
+pub use schema::{LAYOUT, layout};
 
 use crate::base::Failure;
 use crate::model::digest::Holding;
@@ -66,6 +67,7 @@ impl Store {
         }
         let lock = lock::Lock::take(&path)?;
         schema::check(&path)?;
+        schema::refuse_newer(&path)?;
         let write = schema::open_writer(&path)?;
         let read = schema::open_reader(&path)?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);

@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS kedge_state (`room` text NOT NULL, `key` text NOT NUL
   PRIMARY KEY (`room`, `key`)) WITHOUT ROWID;
 ";
 
+/// The layout of the tables above, as `PRAGMA user_version` holds it; KubeEdge leaves it at 0, which counts as the first.
+/// It rises when an older kedge could no longer read or write what a newer one has made of the file, not when tables or
+/// columns are only added.
+pub const LAYOUT: u32 = 1;
+
 /// Columns that KubeEdge 1.23 renamed in `meta_v2`.
 const RENAMED: [(&str, &str, &str); 2] = [
     ("group_version_resource", "text(256)", "groupversionresource"),
@@ -54,6 +59,26 @@ pub(super) fn check(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// The layout of a database; `None` where there is none, or the file cannot be read.
+pub fn layout(path: &Path) -> Option<u32> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    db.busy_timeout(BUSY_LIMIT).ok()?;
+    layout_of(&db).ok()
+}
+
+fn layout_of(db: &Connection) -> rusqlite::Result<u32> {
+    db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))
+        .map(|layout| u32::try_from(layout).unwrap_or(u32::MAX).max(1))
+}
+
+/// Refuses a database of a layout that this kedge does not know, before anything of it is touched.
+pub(super) fn refuse_newer(path: &Path) -> Result<(), Failure> {
+    match layout(path) {
+        Some(found) if found > LAYOUT => Err(error::newer(path, found)),
+        _ => Ok(()),
+    }
+}
+
 /// The connection that writes; creates what is missing.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
     (|| {
@@ -67,7 +92,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
         )?;
         db.execute_batch(&format!("BEGIN IMMEDIATE;{TABLES}"))?;
         add_renamed_columns(&db)?;
-        db.execute_batch("COMMIT")?;
+        db.execute_batch(&format!("PRAGMA user_version={LAYOUT}; COMMIT"))?;
         db.set_prepared_statement_cache_capacity(32);
         Ok(db)
     })()

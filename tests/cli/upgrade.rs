@@ -6,6 +6,7 @@ use crate::support::eventually;
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::releases::{Instead, OWN, Releases};
 use crate::support::world::{Daemon, World};
+use kedge::store::layout;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -26,7 +27,10 @@ struct Node<'w> {
 impl<'w> Node<'w> {
     /// A node without a cloud and without pods.
     fn alone(world: &'w World) -> Node<'w> {
-        let house = House::new(world, "edge-1");
+        Node::alone_in(world, House::new(world, "edge-1"))
+    }
+
+    fn alone_in(world: &'w World, house: House<'w>) -> Node<'w> {
         let config = house.kedge(&["edge", "config", "--minconfig"]).stdout;
         let config = config.replace("containerd: auto", "containerd: \"off\"");
         Node::of(world, house, &config)
@@ -310,6 +314,84 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     // And a good one comes after them.
     node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
     assert_eq!(node.settled(), "0.1.3");
+}
+
+/// The layout of a backup in the house, as its file's header holds it.
+fn layout_of_backup(node: &Node<'_>, name: &Value) -> u8 {
+    let name = name.as_str().unwrap();
+    fs::read(node.house.outside(&format!("/var/lib/kedge/backup/{name}/edgecore.db"))).unwrap()[63]
+}
+
+fn backups(node: &Node<'_>) -> Vec<String> {
+    let got = node.house.kedge(&["edge", "backup", "--list", "-o", "json"]);
+    let list: Value = serde_json::from_str(&got.stdout).unwrap();
+    list["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_former_version_finds_what_it_can_read() {
+    let world = World::new("layouts");
+    let house = House::new(&world, "edge-1");
+    // The database is opened from here too, and lies where both see it under names of their own.
+    let dir = world.dir.join("kubeedge");
+    fs::create_dir(&dir).unwrap();
+    house.run("mkdir", &["-p", "/var/lib/kubeedge"]).assert_status(0);
+    house.run("mount", &["--bind", dir.to_str().unwrap(), "/var/lib/kubeedge"]).assert_status(0);
+    let live = dir.join("edgecore.db");
+    let node = Node::alone_in(&world, house);
+    let config = node.house.read(CONFIG);
+    // As long as the layout stays, the database does: what was written meanwhile is not lost.
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&live).unwrap());
+    let first = inode();
+    let ends = node.upgrade(&node.releases.stand_in("0.1.1", Instead::Ends), &["--wait"]);
+    assert_eq!(code(&ends), "KE-UPGRADE-014", "{ends:?}");
+    assert_eq!((node.settled().as_str(), inode(), &node.last()["exchange"]), (OWN, first, &Value::Null));
+
+    // A version that has changed it, and the configuration, and is not well.
+    let raises = node.upgrade(&node.releases.stand_in("0.1.2", Instead::Raises), &["--wait"]);
+    assert_eq!(code(&raises), "KE-UPGRADE-014", "{raises:?}");
+    assert!(raises.stderr.contains("those of 0.1.2 are kept as"), "{raises:?}");
+    assert_eq!(node.settled(), OWN);
+    assert_eq!((layout(&live), node.house.read(CONFIG)), (Some(1), config.clone()));
+    let told = node.last()["exchange"].clone();
+    let aside = format!("/var/lib/kedge/backup/{}", told["aside"].as_str().unwrap());
+    assert_eq!(layout_of_backup(&node, &told["aside"]), 9);
+    assert!(node.house.read(&format!("{aside}/edgecore.yaml")).ends_with("# raised\n"));
+    assert!(backups(&node).contains(&told["back"].as_str().unwrap().to_owned()));
+
+    // One that is well and changes the layout later: the way back is a person's.
+    node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
+    assert_eq!(node.settled(), "0.1.3");
+    let raise = || {
+        let newer = rusqlite::Connection::open(&live).unwrap();
+        newer.busy_timeout(Duration::from_secs(5)).unwrap();
+        newer.execute_batch("PRAGMA user_version=7").unwrap();
+    };
+    raise();
+    let planned = node.house.kedge(&["edge", "rollback", "--dry-run"]);
+    assert!(planned.stderr.contains("needs the database and configuration of a backup"), "{planned:?}");
+    let back = node.house.kedge(&["edge", "rollback", "--wait", "--yes"]);
+    assert_eq!(back.status, 0, "{back:?}\n{}", world.log("keeper.err"));
+    assert_eq!((node.settled().as_str(), layout(&live)), (OWN, Some(1)));
+    let last = node.last();
+    assert!(last["reason"].as_str().unwrap().contains("those of 0.1.3 are kept as"), "{last:#}");
+    assert_eq!(layout_of_backup(&node, &last["exchange"]["aside"]), 7);
+
+    // Without a backup that is old enough there is no way back, and that is told before anything is touched.
+    node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
+    assert_eq!(node.settled(), "0.1.3");
+    raise();
+    node.house.run("rm", &["-r", "/var/lib/kedge/backup"]).assert_status(0);
+    let refused = node.house.kedge(&["edge", "rollback", "--wait", "--yes"]);
+    assert!(code(&refused) == "KE-UPGRADE-025" && refused.stderr.contains("its layout is 7"), "{refused:?}");
+    assert_eq!(node.settled(), "0.1.3");
+    // And a daemon that finds a database of a newer one leaves it alone.
+    node.house.run("pkill", &["-KILL", "-x", "kedge"]);
+    eventually("the refusal is told", SOON, || {
+        let log = world.log("keeper.err");
+        if log.contains("KE-STORE-007") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!(layout(&live), Some(7));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //! stays as the parent, watches the daemon by its status socket, and confirms it or starts the old slot again.
 //! Containers are never touched: they live on while daemons come and go.
 
-use super::running::{LAUNCHED, end_daemons};
+use super::hands::Hands;
+use super::running::LAUNCHED;
 use super::{Site, health, time};
 use crate::base::Failure;
 use crate::config::edge::EdgeConfig;
@@ -38,17 +39,25 @@ pub fn launch(site: &Site, arguments: &[OsString]) -> Result<Then, Failure> {
     if !site.versions.dir().is_dir() {
         return Ok(Then::Daemon(vec![own_binary()]));
     }
-    let left = site.versions.happen(Event::Boot, |slot| end_daemons(&site.versions, slot, FAREWELL));
-    match left {
+    match happen(site, Event::Boot) {
         Ok(Some(Action::Watch(trial))) => Watch { site, arguments, trial }.run(),
         Ok(Some(Action::Run(slot))) => Ok(Then::Daemon(choices(site, slot))),
         Ok(_) => Ok(Then::Daemon(choices(site, site.versions.links().current))),
         Err(failure) => {
             // A state that cannot be read or written must not keep the node from running.
             tracing::error!(code = failure.code, error = %failure, fix = failure.fix, "the state of upgrades cannot be used");
-            Ok(Then::Daemon(choices(site, site.versions.links().current)))
+            let slot = match happen(site, Event::Unwell { reason: failure.to_string() }) {
+                Ok(Some(Action::Run(slot))) => slot,
+                _ => site.versions.links().current,
+            };
+            Ok(Then::Daemon(choices(site, slot)))
         }
     }
+}
+
+/// Carries out what follows from an event, ending daemons where it must.
+fn happen(site: &Site, event: Event) -> Result<Option<Action>, Failure> {
+    site.versions.happen(event, &mut Hands { site, farewell: Some(FAREWELL) })
 }
 
 fn choices(site: &Site, slot: Option<crate::model::Release>) -> Vec<PathBuf> {
@@ -155,7 +164,7 @@ impl Watch<'_> {
             };
             match (looked, well) {
                 (Some(Ok(())), Some((since, at))) if since.elapsed() >= STEADY => {
-                    let confirmed = self.site.versions.happen(Event::Healthy { since: at }, |_| {});
+                    let confirmed = self.site.happen(Event::Healthy { since: at });
                     return match confirmed {
                         Ok(_) => {
                             tracing::info!(version = %self.trial.to, "the new version has proved good");
@@ -179,9 +188,7 @@ impl Watch<'_> {
         if let Some(child) = child {
             child.await;
         }
-        let left = self.site.versions.happen(Event::Unwell { reason }, |slot| {
-            end_daemons(&self.site.versions, slot, FAREWELL);
-        })?;
+        let left = happen(self.site, Event::Unwell { reason })?;
         let slot = match left {
             Some(Action::Run(slot)) => slot,
             _ => self.site.versions.links().current,

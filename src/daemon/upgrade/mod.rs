@@ -6,6 +6,7 @@
 
 pub mod agreement;
 pub mod backup;
+mod hands;
 mod health;
 mod launch;
 mod release;
@@ -95,7 +96,12 @@ impl Site {
 
     /// Puts the old version back in its place while the new one was not started.
     fn give_up(&self, why: &str) -> Result<(), Failure> {
-        self.versions.happen(versions::Event::GiveUp { reason: why.to_owned() }, |_| {}).map(drop)
+        self.happen(versions::Event::GiveUp { reason: why.to_owned() }).map(drop)
+    }
+
+    /// Carries out what follows from an event that ends no daemon.
+    fn happen(&self, event: versions::Event) -> Result<Option<versions::Action>, Failure> {
+        self.versions.happen(event, &mut hands::Hands { site: self, farewell: None })
     }
 }
 

@@ -6,9 +6,10 @@ use super::{Site, backup, health, release, time};
 use crate::base::{Failure, PidLock, read_limited, uuid4};
 use crate::config::edge::EdgeConfig;
 use crate::host::versions::{
-    self, BINARY_LIMIT, Deed, Disk, Entry, Event, Link, Outcome, Phase, SlotNote, Staging, Step, Trial,
+    self, BINARY_LIMIT, Books, Deed, Disk, Entry, Event, Link, Outcome, Phase, SlotNote, Staging, Step, Trial,
 };
 use crate::model::Release;
+use crate::store;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -49,6 +50,8 @@ pub struct Checked {
     /// What is still to become a slot; `None`: it is one.
     fresh: Option<(Staging, SlotNote, String)>,
     launches: bool,
+    /// The backup whose database it needs, as it cannot read the present one.
+    needs: Option<String>,
 }
 
 /// An upgrade under way, alone on this machine.
@@ -63,6 +66,9 @@ pub struct Work<'a> {
     disk: Disk,
     running: Option<Running>,
     to: Option<Release>,
+    /// The newest layout of a database that `from` reads.
+    reads: u32,
+    backup: Option<String>,
     steps: Vec<Step>,
     tell: &'a mut dyn FnMut(&str),
     _lock: PidLock,
@@ -78,12 +84,17 @@ impl<'a> Work<'a> {
     ) -> Result<Work<'a>, Failure> {
         let config = EdgeConfig::load(&site.config)?.config;
         let lock = site.versions.lock()?;
-        site.versions.happen(Event::Settle, |_| {})?;
+        site.happen(Event::Settle)?;
         let disk = settle(site)?;
         let running = running(&config.database);
-        let from = match &disk.links.current {
-            Some(current) => current.clone(),
-            None => versions::ask_version(&present_binary(running.as_ref()))?.version(),
+        let noted = disk.links.current.as_ref().and_then(|current| site.versions.slot(current));
+        let (from, reads) = match (noted, &disk.links.current) {
+            (Some(slot), _) => (slot.version, slot.database_layout),
+            (None, Some(current)) => (current.clone(), store::LAYOUT),
+            (None, None) => {
+                let told = versions::ask_version(&present_binary(running.as_ref()))?;
+                (told.version(), told.database_layout)
+            }
         };
         Ok(Work {
             site,
@@ -96,6 +107,8 @@ impl<'a> Work<'a> {
             disk,
             running,
             to: None,
+            reads,
+            backup: None,
             steps: Vec::new(),
             tell,
             _lock: lock,
@@ -214,16 +227,47 @@ impl<'a> Work<'a> {
         self.to = Some(version.clone());
         self.judge_version(&version, &digest, demands)?;
         self.step("runs here", format!("kedge {} for {}", version.bare(), told.platform));
-        versions::accepts(&staging.binary(), &self.site.config)?;
-        self.step("accepts the configuration", self.site.config.display().to_string());
+        let database_layout = told.database_layout;
+        let needs = self.accepts(&staging.binary(), &version, database_layout)?;
         let launches = versions::launches(&staging.binary(), &self.site.config);
         if self.site.versions.is_used(&self.disk, &version) {
             // The same bytes, as `judge_version` has seen.
-            return Ok(Checked { version, fresh: None, launches });
+            return Ok(Checked { version, fresh: None, launches, needs });
         }
-        let installed = time();
-        let note = SlotNote { version: version.clone(), digest, bytes, origin, installed, launches };
-        Ok(Checked { version, fresh: Some((staging, note, signature)), launches })
+        let note = SlotNote {
+            version: version.clone(),
+            digest,
+            bytes,
+            origin,
+            installed: time(),
+            launches,
+            database_layout,
+        };
+        Ok(Checked { version, fresh: Some((staging, note, signature)), launches, needs })
+    }
+
+    /// Whether a version that reads layouts up to `layout` can work with the present database and configuration, or with
+    /// those of a backup, which is named then.
+    fn accepts(&mut self, binary: &Path, version: &Release, layout: u32) -> Result<Option<String>, Failure> {
+        let found = store::layout(&self.config.database).filter(|found| *found > layout);
+        let Some(found) = found else {
+            versions::accepts(binary, &self.site.config)?;
+            self.step("accepts the configuration", self.site.config.display().to_string());
+            return Ok(None);
+        };
+        let backup = backup::readable(&self.site.backups, layout).ok_or_else(|| {
+            Failure::new(
+                "KE-UPGRADE-025",
+                format!("kedge {} cannot read this node's database", version.bare()),
+            )
+            .because(format!(
+                "its layout is {found}, that version reads layouts up to {layout}, and no backup is as old"
+            ))
+            .fix("stay with a version that reads it; see the backups with: kedge edge backup --list")
+        })?;
+        versions::accepts(binary, &backup::config_of(&self.site.backups, &backup.name))?;
+        self.step("needs the database and configuration of a backup", backup.name.clone());
+        Ok(Some(backup.name))
     }
 
     fn judge_version(&self, version: &Release, digest: &str, demands: &Demands) -> Result<(), Failure> {
@@ -276,9 +320,8 @@ impl<'a> Work<'a> {
                 .fix("upgrade to this version from its signed file"));
         }
         self.step("unchanged since it was checked", digest);
-        versions::accepts(&binary, &self.site.config)?;
-        self.step("accepts the configuration", self.site.config.display().to_string());
-        Ok(Checked { version: version.clone(), fresh: None, launches: slot.launches })
+        let needs = self.accepts(&binary, version, slot.database_layout)?;
+        Ok(Checked { version: version.clone(), fresh: None, launches: slot.launches, needs })
     }
 
     /// Makes what was checked a slot; it is not current yet.
@@ -295,6 +338,7 @@ impl<'a> Work<'a> {
         let (database, config) = (self.config.database.clone(), self.site.config.clone());
         let made = backup::make(&self.site.backups, &self.from.bare(), &database, &config)?;
         self.step("backed up", self.site.backups.join(&made.name).display().to_string());
+        self.backup = Some(made.name.clone());
         Ok(made)
     }
 
@@ -334,6 +378,16 @@ impl<'a> Work<'a> {
         let newer_launcher = self.deed == Deed::Upgrade && checked.launches;
         let detail = format!("{} in the place of {}", checked.version.bare(), self.from.bare());
         self.step("switched", detail);
+        // A job of the cloud has made its backup in a step of its own.
+        let of_from = |backup: &backup::Backup| backup.version == self.from.bare();
+        let newest =
+            || backup::list(&self.site.backups).into_iter().rev().find(of_from).map(|backup| backup.name);
+        let books = Books {
+            reads: Some(self.reads),
+            backup: self.backup.clone().or_else(newest),
+            needs: checked.needs,
+            back: None,
+        };
         let trial = Trial {
             id: self.id.clone(),
             deed: self.deed,
@@ -347,15 +401,16 @@ impl<'a> Work<'a> {
             stopped: None,
             deadline: deadline.as_secs().max(1),
             wants,
+            books,
             steps: self.steps.clone(),
         };
-        self.site.versions.happen(Event::Begin(Box::new(trial)), |_| {}).map(drop)
+        self.site.happen(Event::Begin(Box::new(trial))).map(drop)
     }
 
     /// Has the running daemon end and the new version started. Returns the change's id; the lock is free then, and the
     /// launcher decides.
     pub fn hand_over(self) -> Result<String, Failure> {
-        self.site.versions.happen(Event::Handover, |_| {})?;
+        self.site.happen(Event::Handover)?;
         if let Some(launcher) = self.running.as_ref().and_then(|running| running.launcher) {
             restart(launcher)?;
         }
@@ -375,6 +430,7 @@ impl<'a> Work<'a> {
             begun: self.begun,
             ended: time(),
             interrupted: None,
+            exchange: None,
             steps: self.steps,
         };
         if let Err(unwritten) = self.site.versions.record(&entry) {
@@ -415,7 +471,8 @@ pub fn seed(site: &Site, binary: &Path) -> Result<Release, Failure> {
 
 /// Makes a binary the first slot, to which all links point.
 fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
-    let version = versions::ask_version(binary)?.version();
+    let told = versions::ask_version(binary)?;
+    let (version, database_layout) = (told.version(), told.database_layout);
     let unread = |error: std::io::Error| {
         Failure::new("KE-UPGRADE-015", format!("{} cannot be copied", binary.display()))
             .because(error)
@@ -427,7 +484,15 @@ fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
         let (bytes, digest) = versions::copy(&mut source, &staging.binary()).map_err(unread)?;
         let launches = versions::launches(&staging.binary(), &site.config);
         let origin = fs::canonicalize(binary).unwrap_or_else(|_| binary.to_owned()).display().to_string();
-        let note = SlotNote { version: version.clone(), digest, bytes, origin, installed: time(), launches };
+        let note = SlotNote {
+            version: version.clone(),
+            digest,
+            bytes,
+            origin,
+            installed: time(),
+            launches,
+            database_layout,
+        };
         site.versions.install(staging, &note, None)?;
     }
     // `current` comes last: with it, the slots count.

@@ -123,10 +123,14 @@ pub fn verify(binary: &Path, signature: &str, keys: &[TrustedKey]) -> Result<Str
 
 /// What a binary says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Told {
     kind: String,
     version: Release,
     pub platform: String,
+    /// The newest layout of the node's database that it reads.
+    #[serde(default = "super::first_layout")]
+    pub database_layout: u32,
 }
 
 impl Told {

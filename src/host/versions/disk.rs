@@ -1,7 +1,7 @@
 //! The directory of slots on disk: links, state file, history, slots. Every change is synced, the directory too, before
 //! it counts as done. The decisions stand in `plan`; nothing here decides.
 
-use super::plan::{Action, Disk, Entry, Event, Link, Links, State, decide};
+use super::plan::{Action, Disk, Entry, Event, Exchange, Link, Links, State, decide};
 use crate::base::{Failure, LockError, PidLock, now_ms, random_suffix, read_limited, write_atomic};
 use crate::model::Release;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,19 @@ pub struct SlotNote {
     pub installed: i64,
     /// Whether its `edge launch` can serve as the launcher.
     pub launches: bool,
+    /// The newest layout of the node's database that it reads.
+    #[serde(default = "super::first_layout")]
+    pub database_layout: u32,
+}
+
+/// What the decisions about slots need of the node beside them.
+pub trait Hands {
+    /// The layout of the node's database; `None` where there is none, or it cannot be told.
+    fn layout(&self) -> Option<u32>;
+    /// Ends the daemons of a slot.
+    fn end(&mut self, version: &Release);
+    /// Puts a backup in the place of the present database and configuration. Safe to repeat.
+    fn exchange(&mut self, exchange: &Exchange) -> Result<(), Failure>;
 }
 
 /// A directory that becomes a slot or goes.
@@ -105,7 +118,7 @@ impl Versions {
 
     /// State and links as they are; a state that cannot be read is an error.
     pub fn read(&self) -> Result<Disk, Failure> {
-        Ok(Disk { state: self.state()?, links: self.links() })
+        Ok(Disk { state: self.state()?, links: self.links(), layout: None })
     }
 
     fn state(&self) -> Result<State, Failure> {
@@ -144,21 +157,30 @@ impl Versions {
         self.dir.join(link.as_str()).join(BINARY)
     }
 
-    /// Decides what follows from an event and carries it out, one process at a time; `end` ends the daemons of a slot.
-    /// The daemon to start, if one is to be, is left to the caller.
-    pub fn happen(&self, event: Event, mut end: impl FnMut(&Release)) -> Result<Option<Action>, Failure> {
+    /// Decides what follows from an event and carries it out, one process at a time. The daemon to start, if one is to be,
+    /// is left to the caller. A version whose database could not be exchanged is not started to be watched; on the way
+    /// back it is started all the same, and the history says so.
+    pub fn happen(&self, event: Event, hands: &mut dyn Hands) -> Result<Option<Action>, Failure> {
         let path = self.dir.join(TURN);
         let turn = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         // Whoever holds it writes a few small files, or waits for a daemon to end.
         let turn = turn.and_then(|file| file.lock().map(|()| file));
         let _turn = turn.map_err(|error| self.failure("lock", &path, error))?;
-        let mut left = None;
-        for action in decide(&self.read()?, event, now_ms()) {
+        let disk = Disk { layout: hands.layout(), ..self.read()? };
+        let (mut left, mut trouble) = (None, None);
+        for action in decide(&disk, event, now_ms()) {
             match action {
                 Action::Note(state) => self.note(&state)?,
                 Action::Point(link, version) => self.point(link, &version)?,
-                Action::Record(entry) => self.record(&entry)?,
-                Action::End(version) => end(&version),
+                Action::Record(mut entry) => {
+                    if let Some(failure) = &trouble {
+                        entry.reason = format!("{}; but that failed: {failure}", entry.reason);
+                    }
+                    self.record(&entry)?;
+                }
+                Action::End(version) => hands.end(&version),
+                Action::Exchange(exchange) => trouble = hands.exchange(&exchange).err(),
+                Action::Watch(_) if trouble.is_some() => return trouble.map_or(Ok(None), Err),
                 Action::Run(_) | Action::Watch(_) => left = Some(action),
             }
         }
@@ -331,7 +353,7 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Deed, Outcome, Phase, Trial, Wants};
+    use super::super::plan::{Books, Deed, Outcome, Phase, Trial, Wants};
     use super::*;
 
     fn version(text: &str) -> Release {
@@ -348,6 +370,7 @@ mod tests {
             origin: String::new(),
             installed: 0,
             launches: true,
+            database_layout: 1,
         };
         versions.install(staging, &note, None).unwrap();
     }
@@ -381,9 +404,11 @@ mod tests {
             stopped: None,
             deadline: 9,
             wants: Wants::default(),
+            books: Books { needs: Some("old".to_owned()), ..Books::default() },
             steps: Vec::new(),
         };
-        let go = |event| versions.happen(event, |_| panic!("no daemon is to be ended")).unwrap();
+        let mut hands = Seen::default();
+        let mut go = |event| versions.happen(event, &mut hands).unwrap();
         go(Event::Begin(Box::new(trial)));
         assert_eq!(fs::read(versions.binary_of(Link::Current)).unwrap(), b"1.1.0");
         versions.prune(&versions.read().unwrap()).unwrap();
@@ -395,7 +420,74 @@ mod tests {
         assert_eq!(disk.links.launcher, Some(version("1.1.0")));
         let history = versions.history().unwrap();
         assert_eq!((history.len(), history[0].outcome), (1, Outcome::Done));
+        assert_eq!(hands.exchanged, ["old"]);
         drop(lock);
+    }
+
+    /// Hands that only note what they are told.
+    #[derive(Default)]
+    struct Seen {
+        exchanged: Vec<String>,
+        fails: bool,
+    }
+
+    impl Hands for Seen {
+        fn layout(&self) -> Option<u32> {
+            Some(2)
+        }
+
+        fn end(&mut self, version: &Release) {
+            assert_eq!(version.bare(), "1.1.0");
+        }
+
+        fn exchange(&mut self, exchange: &Exchange) -> Result<(), Failure> {
+            self.exchanged.push(exchange.back.clone());
+            if self.fails { Err(Failure::new("KE-X-001", "no space")) } else { Ok(()) }
+        }
+    }
+
+    #[test]
+    fn a_version_that_cannot_get_its_database_is_not_tried_and_the_way_back_is_gone_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::at(dir.path());
+        let trial = |needs: Option<&str>| Trial {
+            id: format!("{needs:?}"),
+            deed: Deed::Rollback,
+            by: String::new(),
+            from: version("1.0.0"),
+            to: version("1.1.0"),
+            launcher: None,
+            phase: Phase::Armed,
+            boots: 0,
+            begun: 0,
+            stopped: None,
+            deadline: 9,
+            wants: Wants::default(),
+            books: Books {
+                reads: Some(1),
+                backup: Some("before".to_owned()),
+                needs: needs.map(str::to_owned),
+                back: None,
+            },
+            steps: Vec::new(),
+        };
+        let mut hands = Seen { fails: true, ..Seen::default() };
+        versions.point(Link::Current, &version("1.0.0")).unwrap();
+        versions.happen(Event::Begin(Box::new(trial(Some("old")))), &mut hands).unwrap();
+        assert_eq!(versions.happen(Event::Boot, &mut hands).unwrap_err().code, "KE-X-001");
+        hands.fails = false;
+        let left = versions.happen(Event::Unwell { reason: "x".to_owned() }, &mut hands).unwrap();
+        assert_eq!(left, Some(Action::Run(Some(version("1.0.0")))));
+        assert_eq!(hands.exchanged.last().unwrap(), "19700101T000000.000Z-1.0.0-aside");
+
+        versions.happen(Event::Begin(Box::new(trial(None))), &mut hands).unwrap();
+        assert!(matches!(versions.happen(Event::Boot, &mut hands), Ok(Some(Action::Watch(_)))));
+        hands.fails = true;
+        let left = versions.happen(Event::Unwell { reason: "x".to_owned() }, &mut hands).unwrap();
+        assert_eq!(left, Some(Action::Run(Some(version("1.0.0")))));
+        assert_eq!(hands.exchanged.last().unwrap(), "before");
+        let reason = versions.history().unwrap().pop().unwrap().reason;
+        assert!(reason.starts_with("x; database") && reason.contains("that failed: no space"), "{reason}");
     }
 
     #[test]
@@ -413,6 +505,7 @@ mod tests {
             begun: 0,
             ended: 0,
             interrupted: None,
+            exchange: None,
             steps: Vec::new(),
         };
         versions.record(&entry("a")).unwrap();

@@ -6,10 +6,18 @@ mod candidate;
 mod disk;
 mod plan;
 
+/// The layout of the database that a version reads which does not tell.
+const FIRST_LAYOUT: u32 = 1;
+
+fn first_layout() -> u32 {
+    FIRST_LAYOUT
+}
+
 pub use candidate::{
     Told, TrustedKey, accepts, ask_version, copy, digest, format_digest, launches, trusted_keys, verify,
 };
-pub use disk::{BINARY, BINARY_LIMIT, DIR, SlotNote, Staging, Versions};
+pub use disk::{BINARY, BINARY_LIMIT, DIR, Hands, SlotNote, Staging, Versions};
 pub use plan::{
-    Action, Deed, Disk, Entry, Event, Link, Links, Outcome, Phase, State, Step, Trial, Wants, decide,
+    Action, Books, Deed, Disk, Entry, Event, Exchange, Link, Links, Outcome, Phase, State, Step, Trial,
+    Wants, decide,
 };

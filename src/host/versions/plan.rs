@@ -38,7 +38,36 @@ pub struct Trial {
     /// Seconds that the new version has to get ready.
     pub deadline: u64,
     pub wants: Wants,
+    #[serde(default)]
+    pub books: Books,
     pub steps: Vec<Step>,
+}
+
+/// What a change of version means for the node's database and configuration. A database has a layout, a number that
+/// rises when an older version can no longer read it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Books {
+    /// The newest layout that `from` reads.
+    pub reads: Option<u32>,
+    /// The backup of what `from` had, made before the switch.
+    pub backup: Option<String>,
+    /// The backup that `to` needs, as it cannot read the present database.
+    pub needs: Option<String>,
+    /// What has to be done for `from` to find what it reads again; decided once.
+    pub back: Option<Exchange>,
+}
+
+/// The database and the configuration of a backup take the place of the present ones, which are kept as another backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exchange {
+    /// The backup that is put in place.
+    pub back: String,
+    /// The backup that the present ones become.
+    pub aside: String,
+    /// The version that has written the present ones.
+    pub of: Release,
 }
 
 /// What was well before and has to be well again; the modules always have to be ready.
@@ -112,6 +141,9 @@ pub struct Entry {
     /// Milliseconds for which no daemon was ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted: Option<i64>,
+    /// The database and configuration that were put in place, where the version could not read those that were there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
     #[serde(default)]
     pub steps: Vec<Step>,
 }
@@ -153,6 +185,8 @@ pub struct Links {
 pub struct Disk {
     pub state: State,
     pub links: Links,
+    /// The layout of the node's database; `None` where there is none, or it cannot be told.
+    pub layout: Option<u32>,
 }
 
 /// What happened.
@@ -185,6 +219,8 @@ pub enum Action {
     Record(Box<Entry>),
     /// End the watched daemon, or one that an earlier launcher has left behind.
     End(Release),
+    /// Give a version the database and configuration that it reads; no daemon runs.
+    Exchange(Exchange),
     /// Become the daemon of this slot; `None`: of the binary that launches.
     Run(Option<Release>),
     /// Start the daemon of this slot and watch it.
@@ -208,7 +244,9 @@ pub fn decide(disk: &Disk, event: Event, now: i64) -> Vec<Action> {
         (Event::Settle, Some(trial)) => match &trial.phase {
             Phase::Armed | Phase::Running => Vec::new(),
             Phase::Confirmed { interrupted } => confirm(state, trial, *interrupted, now),
-            Phase::Returning { outcome, reason } => come_back(state, trial, *outcome, reason.clone(), now),
+            // A database is exchanged by the launcher alone, whose daemon does not run then.
+            Phase::Returning { .. } if trial.books.back.is_some() => Vec::new(),
+            Phase::Returning { outcome, reason } => come_back(disk, trial, *outcome, reason.clone(), now),
         },
         (Event::Healthy { since }, Some(trial)) if trial.phase == Phase::Running => {
             let interrupted = trial.stopped.map(|stopped| since.saturating_sub(stopped).max(0));
@@ -218,12 +256,12 @@ pub fn decide(disk: &Disk, event: Event, now: i64) -> Vec<Action> {
             actions
         }
         (Event::Unwell { reason }, Some(trial)) if trial.phase == Phase::Running => {
-            let mut actions = come_back(state, trial, Outcome::Returned, reason, now);
+            let mut actions = come_back(disk, trial, Outcome::Returned, reason, now);
             actions.push(Action::Run(Some(trial.from.clone())));
             actions
         }
         (Event::GiveUp { reason }, Some(trial)) if trial.phase == Phase::Armed => {
-            come_back(state, trial, Outcome::Abandoned, reason, now)
+            come_back(disk, trial, Outcome::Abandoned, reason, now)
         }
         (
             Event::Settle
@@ -242,23 +280,26 @@ fn boot(disk: &Disk, trial: &Trial, now: i64) -> Vec<Action> {
         Phase::Armed if disk.links.current.as_ref() == Some(&trial.to) => {
             // Counted before it is started: whatever happens now, it is started once.
             let running = Trial { phase: Phase::Running, boots: trial.boots + 1, ..trial.clone() };
-            return vec![note(state, Some(running.clone())), Action::Watch(Box::new(running))];
+            let mut actions = vec![note(state, Some(running.clone()))];
+            actions.extend(trial.way_there().map(Action::Exchange));
+            actions.push(Action::Watch(Box::new(running)));
+            return actions;
         }
         Phase::Armed => {
             let reason = "it was interrupted before the new version was in its place".to_owned();
-            come_back(state, trial, Outcome::Abandoned, reason, now)
+            come_back(disk, trial, Outcome::Abandoned, reason, now)
         }
         Phase::Running => {
             let reason = "its start was cut short: the machine, the launcher or the service was stopped before the new \
                 version had proved good";
-            come_back(state, trial, Outcome::Returned, reason.to_owned(), now)
+            come_back(disk, trial, Outcome::Returned, reason.to_owned(), now)
         }
         Phase::Confirmed { interrupted } => {
             let mut actions = confirm(state, trial, *interrupted, now);
             actions.push(Action::Run(Some(trial.to.clone())));
             return actions;
         }
-        Phase::Returning { outcome, reason } => come_back(state, trial, *outcome, reason.clone(), now),
+        Phase::Returning { outcome, reason } => come_back(disk, trial, *outcome, reason.clone(), now),
     };
     actions.push(from);
     actions
@@ -268,8 +309,10 @@ fn boot(disk: &Disk, trial: &Trial, now: i64) -> Vec<Action> {
 fn confirm(state: &State, trial: &Trial, interrupted: Option<i64>, now: i64) -> Vec<Action> {
     let mut actions = vec![Action::Point(Link::Previous, trial.from.clone())];
     actions.extend(trial.launcher.clone().map(|launcher| Action::Point(Link::Launcher, launcher)));
-    let mut entry = trial.entry(Outcome::Done, String::new(), now);
-    entry.interrupted = interrupted;
+    let exchange = trial.way_there();
+    let mut entry =
+        trial.entry(Outcome::Done, exchange.as_ref().map(Exchange::told).unwrap_or_default(), now);
+    (entry.interrupted, entry.exchange) = (interrupted, exchange);
     actions.push(Action::Record(Box::new(entry)));
     let newest = match &state.floor {
         Some(floor) if trial.to < *floor => floor.clone(),
@@ -280,22 +323,73 @@ fn confirm(state: &State, trial: &Trial, interrupted: Option<i64>, now: i64) -> 
 }
 
 /// The way back, from its note to its end; safe to begin again anywhere.
-fn come_back(state: &State, trial: &Trial, outcome: Outcome, reason: String, now: i64) -> Vec<Action> {
+fn come_back(disk: &Disk, trial: &Trial, outcome: Outcome, mut reason: String, now: i64) -> Vec<Action> {
+    let mut books = trial.books.clone();
+    if !matches!(trial.phase, Phase::Returning { .. }) {
+        books.back = trial.way_back(disk.layout);
+        if let Some(exchange) = &books.back {
+            reason = format!("{reason}; {}", exchange.told());
+        }
+    }
+    let exchange = books.back.clone();
     let returning = Phase::Returning { outcome, reason: reason.clone() };
-    vec![
-        note(state, Some(Trial { phase: returning, ..trial.clone() })),
+    let mut entry = trial.entry(outcome, reason, now);
+    entry.exchange = exchange.clone();
+    let mut actions = vec![
+        note(&disk.state, Some(Trial { phase: returning, books, ..trial.clone() })),
         Action::End(trial.to.clone()),
+    ];
+    actions.extend(exchange.map(Action::Exchange));
+    actions.extend([
         Action::Point(Link::Current, trial.from.clone()),
-        Action::Record(Box::new(trial.entry(outcome, reason, now))),
-        note(state, None),
-    ]
+        Action::Record(Box::new(entry)),
+        note(&disk.state, None),
+    ]);
+    actions
 }
 
 fn note(state: &State, trial: Option<Trial>) -> Action {
     Action::Note(Box::new(State { trial, floor: state.floor.clone() }))
 }
 
+impl Exchange {
+    /// What a person reads of it.
+    fn told(&self) -> String {
+        let Exchange { back, aside, of } = self;
+        format!(
+            "database and configuration are those of the backup {back}; those of {} are kept as {aside}",
+            of.bare()
+        )
+    }
+}
+
 impl Trial {
+    /// The name under which what a version has written is kept, always the same for this change.
+    fn aside(&self, version: &Release) -> String {
+        let at = jiff::Timestamp::from_millisecond(self.begun).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        format!("{}-{}-aside", at.strftime("%Y%m%dT%H%M%S.%3fZ"), version.bare())
+    }
+
+    /// What `to` has to be given before it starts.
+    fn way_there(&self) -> Option<Exchange> {
+        let back = self.books.needs.clone()?;
+        Some(Exchange { back, aside: self.aside(&self.from), of: self.from.clone() })
+    }
+
+    /// What `from` has to be given before it starts again, with a database of this layout in its place. One that it can
+    /// read stays: it holds what has happened since.
+    fn way_back(&self, layout: Option<u32>) -> Option<Exchange> {
+        if self.boots == 0 {
+            return None;
+        }
+        let back = match (&self.books.needs, &self.books.backup, layout, self.books.reads) {
+            (Some(_), ..) => self.aside(&self.from),
+            (None, Some(backup), Some(layout), Some(reads)) if layout > reads => backup.clone(),
+            _ => return None,
+        };
+        Some(Exchange { back, aside: self.aside(&self.to), of: self.to.clone() })
+    }
+
     /// The line of the history about it.
     pub fn entry(&self, outcome: Outcome, reason: String, now: i64) -> Entry {
         Entry {
@@ -309,6 +403,7 @@ impl Trial {
             begun: self.begun,
             ended: now,
             interrupted: None,
+            exchange: None,
             steps: self.steps.clone(),
         }
     }
@@ -318,6 +413,7 @@ impl Trial {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn version(text: &str) -> Release {
         Release::parse(text).unwrap()
@@ -337,6 +433,7 @@ mod tests {
             stopped: None,
             deadline: 60,
             wants: Wants::default(),
+            books: Books::default(),
             steps: Vec::new(),
         }
     }
@@ -349,6 +446,10 @@ mod tests {
         daemon: Option<Release>,
         watched: bool,
         starts: Vec<String>,
+        /// Layouts of databases that were set aside or backed up, by name.
+        kept: BTreeMap<String, u32>,
+        /// What each version reads, and makes of a database.
+        reads: BTreeMap<Release, u32>,
     }
 
     impl Machine {
@@ -376,13 +477,32 @@ mod tests {
                             (self.daemon, self.watched) = (None, false);
                         }
                     }
-                    Action::Run(version) => (self.daemon, self.watched) = (version, false),
+                    Action::Exchange(Exchange { back, aside, .. }) => {
+                        assert_eq!(self.daemon, None, "a daemon has the database open");
+                        if let Some(layout) = self.kept.get(&back).copied() {
+                            self.kept.entry(aside).or_insert(self.disk.layout.unwrap());
+                            self.disk.layout = Some(layout);
+                        }
+                    }
+                    Action::Run(version) => {
+                        self.open(version.as_ref());
+                        (self.daemon, self.watched) = (version, false);
+                    }
                     Action::Watch(trial) => {
+                        self.open(Some(&trial.to));
                         self.starts.push(trial.id.clone());
                         (self.daemon, self.watched) = (Some(trial.to.clone()), true);
                     }
                 }
             }
+        }
+
+        /// A version that starts must be able to read what it finds, and brings it up to date.
+        fn open(&mut self, version: Option<&Release>) {
+            let reads = version.and_then(|version| self.reads.get(version)).copied().unwrap_or(1);
+            let layout = self.disk.layout.unwrap_or(1);
+            assert!(layout <= reads, "{version:?} reads {reads}, finds {layout}");
+            self.disk.layout = Some(reads);
         }
 
         fn boot(&mut self) {
@@ -399,10 +519,12 @@ mod tests {
         Rebooted,
     }
 
-    fn fate() -> impl Strategy<Value = (Fate, Option<usize>, Option<usize>, Option<usize>)> {
+    type Power = Option<usize>;
+
+    fn fate() -> impl Strategy<Value = (Fate, u32, Power, Power, Power)> {
         let fates = [Fate::Healthy, Fate::Unwell, Fate::GivenUp, Fate::Rebooted];
-        let failure = || prop::option::of(0..8_usize);
-        (prop::sample::select(fates.to_vec()), failure(), failure(), failure())
+        let failure = || prop::option::of(0..9_usize);
+        (prop::sample::select(fates.to_vec()), 1..4_u32, failure(), failure(), failure())
     }
 
     proptest! {
@@ -415,12 +537,23 @@ mod tests {
                 current: Some(version("1.0.0")), previous: None, launcher: Some(version("1.0.0")),
             };
             machine.boot();
-            for (id, (fate, mut begin, mut start, mut end)) in fates.into_iter().enumerate() {
+            for (id, (fate, reads, mut begin, mut start, mut end)) in fates.into_iter().enumerate() {
                 let from = machine.disk.links.current.clone().unwrap();
                 let to = version(&format!("1.0.{}", id + 1));
                 let mut well = false;
                 let known = machine.history.len();
-                machine.carry_out(Event::Begin(Box::new(trial(id, &from, &to))), &mut begin);
+                machine.reads.insert(to.clone(), reads);
+                let layout = machine.disk.layout.unwrap();
+                machine.kept.insert(format!("before-{id}"), layout);
+                machine.kept.insert(format!("old-{id}"), reads);
+                let books = Books {
+                    reads: Some(machine.reads.get(&from).copied().unwrap_or(1)),
+                    backup: Some(format!("before-{id}")),
+                    needs: (layout > reads).then(|| format!("old-{id}")),
+                    back: None,
+                };
+                let begun = Trial { books, begun: i64::try_from(id).unwrap() * 1000, ..trial(id, &from, &to) };
+                machine.carry_out(Event::Begin(Box::new(begun)), &mut begin);
                 machine.carry_out(Event::Handover, &mut begin);
                 if matches!(fate, Fate::GivenUp) {
                     machine.carry_out(Event::GiveUp { reason: "x".to_owned() }, &mut end);
@@ -466,6 +599,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_database_is_exchanged_where_it_cannot_be_read_and_stays_otherwise() {
+        let (from, to) = (version("1.0.0"), version("1.1.0"));
+        let tried = |books: Books, layout: u32| {
+            let mut machine = Machine::default();
+            (machine.disk.layout, machine.reads) = (Some(1), BTreeMap::from([(to.clone(), layout)]));
+            machine.kept.insert("b".to_owned(), 1);
+            machine.carry_out(Event::Begin(Box::new(Trial { books, ..trial(1, &from, &to) })), &mut None);
+            machine.boot();
+            (machine.daemon, machine.watched) = (None, false);
+            machine.carry_out(Event::Unwell { reason: "it was slow".to_owned() }, &mut None);
+            machine
+        };
+        let books = Books { reads: Some(1), backup: Some("b".to_owned()), ..Books::default() };
+        let stays = tried(books.clone(), 1);
+        assert_eq!((stays.disk.layout, &stays.history[0].exchange), (Some(1), &None));
+        assert_eq!(stays.history[0].reason, "it was slow");
+        let changes = tried(books, 2);
+        let exchange = changes.history[0].exchange.clone().unwrap();
+        assert_eq!((changes.disk.layout, exchange.back.as_str()), (Some(1), "b"));
+        assert_eq!(exchange.aside, "19700101T000000.000Z-1.1.0-aside");
+        assert_eq!(changes.kept.get(&exchange.aside), Some(&2));
+        assert!(changes.history[0].reason.contains("1.1.0 are kept as 1970"), "{:?}", changes.history);
     }
 
     #[test]

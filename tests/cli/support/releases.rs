@@ -17,6 +17,8 @@ pub enum Instead {
     Hangs,
     /// It does not accept the configuration, and is never to serve.
     Refuses,
+    /// It makes the database one of a layout that nobody else knows, writes to the configuration, and ends.
+    Raises,
 }
 
 /// A directory of releases with the key that signs them.
@@ -89,6 +91,14 @@ impl Releases {
             Instead::Ends => ("return 0", "return 3"),
             Instead::Hangs => ("return 0", "for (;;) pause()"),
             Instead::Refuses => ("return fputs(\"no such key\\n\", stderr), 3", "return 3"),
+            // SQLite keeps the number at byte 60 of its file.
+            Instead::Raises => (
+                "return 0",
+                "FILE *d = fopen(\"/var/lib/kubeedge/edgecore.db\", \"r+\"); fseek(d, 60, SEEK_SET); \
+                 fwrite(\"\\0\\0\\0\\11\", 1, 4, d); fclose(d); \
+                 FILE *c = fopen(\"/etc/kubeedge/config/edgecore.yaml\", \"a\"); fputs(\"# raised\\n\", c); fclose(c); \
+                 return 3",
+            ),
         };
         let text = format!(
             "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\nint main(int n, char **a) {{\n\
