@@ -2,7 +2,7 @@
 //! to the oldest; what the daemon left beside it goes too. It carries on past errors and reports what is left.
 //! `kedge reset cloud` is `kedge cloud reset`, as the tables of commands pair them.
 
-use super::join::{edgecore, note::Note, service, traces};
+use super::join::{edgecore, note::Note, service, slots, traces};
 use crate::base::{Exit, Failure, Term};
 use crate::config::edge::DEFAULT_PATH;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role, Undone};
@@ -159,6 +159,9 @@ fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failu
         term.failure(leftover);
     }
     if leftovers.is_empty() {
+        for dir in slots::DIRS.into_iter().filter(|dir| Path::new(dir).exists()) {
+            term.say(&format!("kept: {dir}, which was there before the join"));
+        }
         let node = &note.node;
         term.say(&format!(
             "this machine is as it was before the join; in the cloud: kubectl delete node {node}"

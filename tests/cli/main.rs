@@ -21,6 +21,7 @@ mod house;
 mod init;
 mod join;
 mod kubectl;
+mod lifecycle;
 mod manual;
 mod mqtt_external;
 mod offline;

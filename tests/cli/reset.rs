@@ -26,7 +26,7 @@ spec:
 "#;
 
 /// Runs a pod with a mounted volume and an address of the pod network.
-fn run_pod(cloud: &Cloud<'_>) {
+pub fn run_pod(cloud: &Cloud<'_>) {
     cloud.house.write("/tmp/pod.yaml", POD);
     eventually("the pod is taken", SOON, || {
         let applied = cloud.house.kubectl(&["apply", "-f", "/tmp/pod.yaml"]);

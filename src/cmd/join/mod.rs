@@ -2,7 +2,7 @@
 //! written goes through the journal; what does not become Ready is taken back.
 //!
 //! args (wish) -> before (machine fit?) -> cloud (token, clock, hash, certificate) -> plan (changes) -> work (journal,
-//! service) -> unpack (of a bundle) -> wait (milestones) -> finished, or rolled back
+//! service) -> slots (unpack, of a bundle) -> wait (milestones) -> finished, or rolled back
 
 mod args;
 mod before;
@@ -13,6 +13,7 @@ mod milestones;
 pub(super) mod note;
 mod plan;
 pub(super) mod service;
+pub(super) mod slots;
 pub(super) mod traces;
 mod unpack;
 mod wait;
@@ -141,7 +142,8 @@ impl Join<'_> {
 
     /// Whether nothing is left to do: joined as wished, and Ready.
     async fn is_done(&self, before: &Before, draft: &Draft) -> bool {
-        if before.former != Former::Finished || before.present.as_ref() != Some(&draft.document) {
+        let same = before.present.as_ref() == Some(&draft.document);
+        if before.former != Former::Finished || !same || !service::is_current(&before.place) {
             return false;
         }
         let Some(socket) = draft.config.status_socket.clone() else { return false };
@@ -227,7 +229,7 @@ impl Join<'_> {
             // The same settings in a person's own words and order stay as they are.
             changes.pop();
         }
-        changes.extend(self.wish.bundle.as_ref().map(|_| unpack::change()));
+        changes.extend(slots::changes());
         (note, changes)
     }
 
@@ -241,7 +243,10 @@ impl Join<'_> {
         if before.former == Former::None && before.is_takeover(&self.wish) {
             lines.push("stop and disable edgecore".to_owned());
         }
-        lines.extend(self.wish.bundle.iter().flat_map(|bundle| unpack::told(bundle)));
+        match &self.wish.bundle {
+            Some(bundle) => lines.extend(unpack::told(bundle)),
+            None => lines.push(slots::told()),
+        }
         lines.push(format!("start {}", service::NAME));
         self.term.data(&lines.join("\n"));
         self.term.say("nothing was changed");
@@ -308,15 +313,8 @@ impl Join<'_> {
         if changed > 0 {
             service::stop().await.map_err(back)?;
         }
-        if let Some(bundle) = &self.wish.bundle {
-            let unpacking = unpack::install(bundle, &draft.config, &draft.runtime, &before.place);
-            self.term.say(&self.unless_stopped(unpacking).await.map_err(|failure| match failure.exit {
-                Exit::Interrupted => failure,
-                _ => back(failure),
-            })?);
-        }
-        let slots = self.wish.bundle.is_some();
-        if let Some(change) = service::installed(&before.place, slots).await.map_err(back)? {
+        self.term.say(&self.install(before, draft).await?);
+        if let Some(change) = service::installed(&before.place).await.map_err(back)? {
             work.carry_out(&[change]).map_err(back)?;
         }
         let Some(socket) = draft.config.status_socket.as_deref() else { return Ok(()) };
@@ -324,6 +322,22 @@ impl Join<'_> {
         let ended = || vigil.last_words();
         let watch = Watch { socket, limit: self.wish.timeout, stop: &self.stop, ended };
         watch.until_ready(steps).await.map_err(|missed| self.told(missed))
+    }
+
+    /// Has a version in its slot, and with a bundle the images in the runtime; answers what was done.
+    async fn install(&self, before: &Before, draft: &Draft) -> Result<String, Failure> {
+        let installed = match &self.wish.bundle {
+            Some(bundle) => {
+                let unpacking = unpack::install(bundle, &draft.config, &draft.runtime, &before.place);
+                self.unless_stopped(unpacking).await
+            }
+            // A second at most, and a roll-back must not meet it half-way.
+            None => slots::fill(&before.place).await,
+        };
+        installed.map_err(|failure| match failure.exit {
+            Exit::Interrupted => failure,
+            _ => failure.exit(Exit::RolledBack),
+        })
     }
 
     fn told(&self, missed: Missed) -> Failure {

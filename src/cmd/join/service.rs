@@ -18,34 +18,31 @@ const STARTS: usize = 4;
 const PACE: Duration = Duration::from_secs(1);
 
 /// The service of a join: what has to be installed, or `None` where it is, and then runs anew if it does not run.
-/// With `slots` it runs from the slots of this machine, and where it does, it goes on to.
-pub(super) async fn installed(config: &Path, slots: bool) -> Result<Option<Change>, Failure> {
-    let service = service(config, slots)?;
-    let manager = Manager::here();
-    let definition = manager.definition(&service);
-    if std::fs::read_to_string(&definition.path).ok().as_ref() != Some(&definition.content) {
+pub(super) async fn installed(config: &Path) -> Result<Option<Change>, Failure> {
+    let service = service(config);
+    if !is_current(config) {
         return Ok(Some(Change::Service(service)));
     }
-    blocking(move || match manager.holds(&service)? {
-        true => Ok(()),
-        false => manager.enrol(EDGE).and_then(|()| manager.restart(EDGE)),
+    blocking(move || {
+        let manager = Manager::here();
+        match manager.holds(&service)? {
+            true => Ok(()),
+            false => manager.enrol(EDGE).and_then(|()| manager.restart(EDGE)),
+        }
     })
     .await?;
     Ok(None)
 }
 
-fn service(config: &Path, slots: bool) -> Result<Service, Failure> {
-    let launcher = Versions::default().binary_of(Link::Launcher);
-    let present = std::fs::read_to_string(Manager::here().definition_path(EDGE)).unwrap_or_default();
-    if slots || (launcher.exists() && launcher.to_str().is_some_and(|path| present.contains(path))) {
-        return Ok(Service::edge(&launcher, config));
-    }
-    let program = std::env::current_exe().map_err(|error| {
-        Failure::new("KE-JOIN-017", "the daemon cannot be started")
-            .because(error)
-            .fix("run kedge from a file that stays, such as /usr/local/bin/kedge")
-    })?;
-    Ok(Service::edge(&program, config))
+/// Whether the service is defined as a join defines it today; one of an earlier kedge may not be.
+pub(super) fn is_current(config: &Path) -> bool {
+    let definition = Manager::here().definition(&service(config));
+    std::fs::read_to_string(&definition.path).ok().as_ref() == Some(&definition.content)
+}
+
+/// It runs from the slots of this machine, whichever version is current there.
+fn service(config: &Path) -> Service {
+    Service::edge(&Versions::default().binary_of(Link::Launcher), config)
 }
 
 /// Stops the daemon; its containers run on. One that does not run is stopped.

@@ -1,16 +1,14 @@
-//! `--bundle`: what a join takes out of a bundle beside the join file: the binary becomes the first slot, from which the
-//! service runs, and the images go to the runtime before the service starts. What it writes lies in directories that the
-//! journal knows as kedge's own.
+//! `--bundle`: what a join takes out of a bundle beside the join file: its binary becomes the first slot, and the images
+//! go to the runtime before the service starts.
 
 use super::plan::Runtime;
+use super::slots;
 use crate::base::{Failure, Module, Ready, Stop};
 use crate::config::edge::EdgeConfig;
 use crate::cri;
-use crate::daemon::upgrade::{Site, seed};
 use crate::host::bundle::{Bundle, Name};
 use crate::host::cni::Network;
 use crate::host::containerd;
-use crate::host::journal::{Change, Directory};
 use crate::host::versions;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,11 +18,6 @@ pub(super) fn open(path: &Path) -> Result<Arc<Bundle>, Failure> {
     let bundle = Bundle::open(path)?;
     bundle.fits_this_machine()?;
     Ok(Arc::new(bundle))
-}
-
-/// The directory of slots, which goes with everything in it where the join has made it.
-pub(super) fn change() -> Change {
-    Change::Directory { path: versions::DIR.into(), mode: 0o755, kind: Directory::Owned }
 }
 
 /// What [`install`] would do, for `--dry-run`.
@@ -60,7 +53,7 @@ pub(super) async fn install(
 fn seeded(bundle: &Bundle, place: &Path) -> Result<String, Failure> {
     let unpacked = Path::new(versions::DIR).join(".bundle");
     bundle.extract(Name::Binary, &unpacked)?;
-    let seeded = seed(&Site::of(place), &unpacked);
+    let seeded = slots::seeded(place, &unpacked);
     drop(std::fs::remove_file(&unpacked));
     seeded.map(|version| version.bare())
 }
