@@ -1,6 +1,7 @@
-//! The figures of the README: commands that only look, time to Ready, pod start, twin latency and delivery, memory. Runs the real binary, the
-//! real containerd and MQTT over TCP as an end-to-end test does, and prints one line per figure.
-//! Run it with `cargo bench --bench figures`; it needs root and the packages that `make test` installs.
+//! The figures of the README: commands that only look, time to Ready, join and upgrade, pod start, twin latency and
+//! delivery, memory. Runs the real binary, the real containerd and MQTT over TCP as an end-to-end test does, and prints one
+//! line per figure. Run it with `cargo bench --bench figures`, or some of it by name, as `cargo bench --bench figures --
+//! join upgrade`; it needs root and the packages that `make test` installs.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,6 +16,9 @@ mod support;
 
 #[path = "parts/bare.rs"]
 mod bare;
+
+#[path = "parts/node.rs"]
+mod node;
 
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -37,6 +41,12 @@ fn main() {
     }
     if runs("ready") {
         time_to_ready();
+    }
+    if runs("join") {
+        join();
+    }
+    if runs("upgrade") {
+        upgrade();
     }
     if runs("pods") {
         pods();
@@ -113,6 +123,35 @@ fn time_to_ready() {
         up.interrupt();
     }
     report("kedge up to Ready, containerd running", "s", &mut samples);
+}
+
+/// From the command line of a person on a machine with a running containerd to Ready in the cloud.
+fn join() {
+    let world = World::new("bench-join");
+    let site = node::Site::new(&world);
+    let mut samples = Vec::new();
+    for _ in 0..7 {
+        samples.push(site.join());
+        site.reset();
+    }
+    report("kedge join on a prepared machine, to Ready", "s", &mut samples);
+}
+
+/// How long no daemon is ready while versions change, with a pod that runs on: from the old one's being asked to end to
+/// the new one's being as well as the old one was.
+fn upgrade() {
+    let world = World::new("bench-upgrade");
+    let site = node::Site::new(&world);
+    site.join();
+    site.run_pod();
+    let (mut ups, mut backs) = (Vec::new(), Vec::new());
+    for _ in 0..7 {
+        ups.push(site.upgrade());
+        backs.push(site.roll_back());
+    }
+    report("kedge edge upgrade, the daemon is interrupted", "s", &mut ups);
+    report("kedge edge rollback, the daemon is interrupted", "s", &mut backs);
+    site.reset();
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
