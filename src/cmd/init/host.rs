@@ -6,9 +6,9 @@ use crate::config::Hidden;
 use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
 use crate::daemon::cloud::setup::{HOST_KUBECONFIG, Wanted};
 use crate::host::check::{Finding, Group};
-use crate::host::journal::{self, Change, Deed, Journal, Role};
+use crate::host::journal::{self, Change, Deed, Directory, Journal, Role};
 use crate::host::ports::{Holder, holder};
-use crate::host::service::{Manager, Service};
+use crate::host::service::{Manager, Reach, Service};
 use crate::host::{capabilities, facts};
 use std::path::{Path, PathBuf};
 
@@ -84,15 +84,21 @@ fn ports(config: &CloudConfig) -> Vec<Finding> {
     wanted.into_iter().map(each).collect()
 }
 
-fn service(program: &Path) -> Service {
-    Service::cloud(program, Path::new(DEFAULT_PATH))
+fn service(program: &Path, config: &CloudConfig) -> Service {
+    let mut service = Service::cloud(program, Path::new(DEFAULT_PATH));
+    if let Reach::Paths(paths) = &mut service.reach
+        && !paths.iter().any(|path| config.data_dir.starts_with(path))
+    {
+        paths.push(config.data_dir.clone());
+    }
+    service
 }
 
 /// What would be made on this machine.
 pub(super) fn say(wanted: &Wanted, term: &Term) {
     let manager = Manager::here();
     let program = program();
-    let definition = manager.definition(&service(&program));
+    let definition = manager.definition(&service(&program, &wanted.config));
     let port = wanted.config.hub.websocket.port();
     term.say(&format!(
         "on this machine: {DEFAULT_PATH}, {HOST_KUBECONFIG}, {} (service manager: {}), port {port}",
@@ -133,7 +139,10 @@ pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failur
         mode: 0o600,
     };
     journal.apply(&access)?;
-    let service = service(&program);
+    // The service may write below its own directories only, and cannot make the first of them itself.
+    let data = wanted.config.data_dir.clone();
+    journal.apply(&Change::Directory { path: data, mode: 0o700, kind: Directory::Owned })?;
+    let service = service(&program, &wanted.config);
     let name = service.name.clone();
     let manager = Manager::here();
     // One that runs already and reads other files now has to be told; a new one has read them.
