@@ -3,6 +3,7 @@
 
 use super::place::{Place, papers};
 use crate::base::now;
+use crate::cmd::status::{RIVAL_FIX, rival};
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Finding, Group};
 use crate::link::{DialError, Endpoint, dial, exchange};
@@ -73,8 +74,11 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
             .also(&["KE-CERT-023"])
             .after(&["KE-LINK-010"])),
         net(Check::asking("KE-CLOCK-002", Group::CloudLink, "clock against the cloud's", look(clock))),
-        Check::blocking("KE-LINK-012", Group::CloudLink, "session", move || vec![judge_session(&session)])
-            .after(&["KE-LINK-010", "KE-LINK-011", "KE-DAEMON-001"]),
+        Check::blocking("KE-LINK-012", Group::CloudLink, "session", move || {
+            std::iter::once(judge_session(&session)).chain(judge_rival(&session)).collect()
+        })
+        .also(&["KE-DUP-003"])
+        .after(&["KE-LINK-010", "KE-LINK-011", "KE-DAEMON-001"]),
         Check::blocking("KE-STREAM-001", Group::CloudLink, "logs through the tunnel", move || {
             vec![tunnel(&stream)]
         }),
@@ -300,6 +304,16 @@ fn judge_session(place: &Place) -> Finding {
     Finding::failed(code, title, seen)
         .because("nothing new arrives and nothing is reported; what runs, runs on")
         .fix(if fix.is_empty() { "kedge status" } else { fix })
+}
+
+/// Another daemon that takes turns with this one.
+fn judge_rival(place: &Place) -> Option<Finding> {
+    let told = rival(&place.daemon.as_ref()?.document)?;
+    Some(
+        Finding::failed("KE-DUP-003", "one daemon per node", told)
+            .because("the cloud serves one of them at a time: pods and reports of both go astray")
+            .fix(RIVAL_FIX),
+    )
 }
 
 /// The API server's end of the tunnel is the cloud's; from here only the switch and the module can be seen.

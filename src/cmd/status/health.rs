@@ -1,5 +1,6 @@
 //! What is degraded, judged from a daemon's own document: the link, the node, modules, the store, certificates. Pure.
 
+use crate::base::now_ms;
 use crate::cmd::cert::Verdict;
 use serde::Serialize;
 use serde_json::Value;
@@ -41,6 +42,25 @@ pub(super) fn problems(document: &Value) -> Vec<Problem> {
     found
 }
 
+/// What is to be done about two daemons of one node.
+pub(in crate::cmd) const RIVAL_FIX: &str =
+    "stop the other one; a machine of its own joins under a name of its own";
+/// A rival that has not been seen for so long, in milliseconds, is gone.
+const RIVAL_SEEN: i64 = 600_000;
+
+/// The other daemon with this node's name and certificate, as long as the two take each other's place.
+pub(in crate::cmd) fn rival(edge: &Value) -> Option<String> {
+    let rival = edge.pointer("/link/rival")?;
+    let at = rival.get("at").and_then(Value::as_i64)?;
+    let (other, own, times) = (text(rival, "/other"), text(rival, "/own"), rival.get("times")?);
+    (now_ms().saturating_sub(at) < RIVAL_SEEN).then(|| {
+        format!(
+            "another daemon has this node's name and certificate: it is at {other}, this one at {own}, and {times} times \
+             it took this one's place"
+        )
+    })
+}
+
 fn of_edge(edge: &Value, found: &mut Vec<Problem>) {
     let mut put = |code: &str, what: String, fix: &str| {
         found.push(Problem { code: code.to_owned(), what, fix: fix.to_owned() });
@@ -49,6 +69,9 @@ fn of_edge(edge: &Value, found: &mut Vec<Problem>) {
         let why = text(edge, "/link/error");
         let what = if why.is_empty() { "no connection to the cloud".to_owned() } else { why.to_owned() };
         put(text(edge, "/link/code"), what, text(edge, "/link/fix"));
+    }
+    if let Some(rival) = rival(edge) {
+        put("KE-DUP-003", rival, RIVAL_FIX);
     }
     let reason = text(edge, "/node/reason");
     if edge.pointer("/node/ready") == Some(&Value::Bool(false)) && !reason.is_empty() {
@@ -107,6 +130,12 @@ mod tests {
                 "/link",
                 json!({"link": "down", "error": "no way", "code": "KE-LINK-002", "fix": "look"}),
                 "no way",
+            ),
+            (
+                "/link",
+                json!({"link": "up", "rival": {"own": "10.0.0.5:1", "other": "10.0.0.7:2", "times": 3,
+                    "at": crate::base::now_ms()}}),
+                "at 10.0.0.7:2, this one at 10.0.0.5:1",
             ),
             ("/node", json!({"ready": false, "reason": "runtime"}), "not ready: runtime"),
             ("/store", json!({"error": "full", "code": "KE-STORE-003"}), "full"),

@@ -4,6 +4,8 @@
 mod health;
 mod text;
 
+pub(in crate::cmd) use health::{RIVAL_FIX, rival};
+
 use super::edge_store::DatabaseArgs;
 use crate::base::{Exit, Failure, Output, Term};
 use crate::config::cloud::CloudConfig;

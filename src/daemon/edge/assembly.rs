@@ -305,5 +305,6 @@ pub(super) fn uplink_config(config: &EdgeConfig) -> uplink::Config {
         heartbeat: hub.heartbeat,
         rotate: hub.rotate_certificates,
         digests: true,
+        instance: crate::base::uuid4(),
     }
 }

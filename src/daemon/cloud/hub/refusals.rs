@@ -26,6 +26,15 @@ struct Counted {
     certificates: Counts,
     tunnels: Counts,
     undelivered: Counts,
+    rivals: BTreeMap<String, Rivals>,
+}
+
+/// Two daemons that take each other's place.
+#[derive(serde::Serialize)]
+struct Rivals {
+    /// Where they are, the one that came last first.
+    remotes: [String; 2],
+    times: u64,
 }
 
 fn count(counts: &mut Counts, node: &str, kind: &'static str) -> bool {
@@ -80,6 +89,26 @@ impl Refusals {
         }
     }
 
+    /// Two live daemons have the name and certificate of one node and take turns.
+    pub fn rivals(&self, node: &str, new: std::net::SocketAddr, old: std::net::SocketAddr) {
+        let mut counted = self.counted();
+        let times = counted.rivals.get(node).map_or(0, |rivals| rivals.times) + 1;
+        if times == 1 {
+            tracing::warn!(
+                code = "KE-DUP-003",
+                node,
+                remote = %new,
+                other = %old,
+                fix = "stop one of the two; a machine of its own joins under a name of its own",
+                "two live daemons have this node's name and certificate and take each other's place"
+            );
+        }
+        if times > 1 || counted.rivals.len() < NODES {
+            let remotes = [new.to_string(), old.to_string()];
+            counted.rivals.insert(node.to_owned(), Rivals { remotes, times });
+        }
+    }
+
     /// A tunnel is not opened.
     pub fn refuse_tunnel(&self, node: &str, why: &'static str, remote: std::net::SocketAddr) {
         if count(&mut self.counted().tunnels, node, why) {
@@ -102,6 +131,7 @@ impl Refusals {
             "certificates": counted.certificates,
             "tunnels": counted.tunnels,
             "undelivered": counted.undelivered,
+            "rivals": counted.rivals,
         })
     }
 }
@@ -133,6 +163,11 @@ mod tests {
         assert_eq!(facts["tunnels"], json!({"n2": {"no": 2}}));
         assert_eq!(facts["requests"], json!({"n1": {"secret": 3}, "n2": {"pod": 1}}));
         assert_eq!(facts["connections"], json!({"n1": {"no": 1}}));
+        for (new, old) in [(1, 2), (2, 1)] {
+            refusals.rivals("n1", ([127, 0, 0, 1], new).into(), ([127, 0, 0, 1], old).into());
+        }
+        let rivals = json!({"n1": {"remotes": ["127.0.0.1:2", "127.0.0.1:1"], "times": 2}});
+        assert_eq!(refusals.facts()["rivals"], rivals);
     }
 
     #[test]

@@ -5,16 +5,32 @@ use crate::base::Stop;
 use crate::model::NodeName;
 use crate::wire::Down;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 /// Orders that may wait for one session; it takes them out at once unless it is stuck.
 pub(super) const ORDERS: usize = 1024;
 
+/// A daemon that comes back so soon to a place that another one has taken lives beside it.
+const RIVALRY: Duration = Duration::from_secs(600);
+
+/// The daemon behind a session.
+#[derive(Clone, Debug)]
+pub(super) struct Daemon {
+    /// What tells it apart: its own mark, or its address where it has none.
+    pub instance: String,
+    pub remote: SocketAddr,
+}
+
 /// One session as others see it.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub generation: u64,
+    pub daemon: Daemon,
+    /// Where the other daemon is that has taken its place.
+    pub successor: Arc<OnceLock<SocketAddr>>,
     pub orders: mpsc::Sender<Box<Down>>,
     /// Asks the session to end.
     pub stop: Stop,
@@ -35,6 +51,28 @@ struct Sessions {
     generation: u64,
     most: usize,
     by_node: BTreeMap<NodeName, Entry>,
+    /// Daemons whose place another one has taken, and when.
+    replaced: BTreeMap<NodeName, (String, Instant)>,
+}
+
+impl Sessions {
+    /// Whether two daemons live under the name: one takes the place of another that had taken its own.
+    fn is_rivalry(&mut self, node: &NodeName, new: &Daemon, old: &Daemon) -> bool {
+        if new.instance == old.instance {
+            return false;
+        }
+        let gone = self.replaced.insert(node.clone(), (old.instance.clone(), Instant::now()));
+        gone.is_some_and(|(instance, at)| instance == new.instance && at.elapsed() < RIVALRY)
+    }
+}
+
+/// A session that was let in.
+pub(super) struct Entered {
+    pub entry: Entry,
+    /// The node's session until now, no longer the present one.
+    pub previous: Option<Entry>,
+    /// The daemon with which this one takes turns.
+    pub rival: Option<Daemon>,
 }
 
 impl Registry {
@@ -58,27 +96,42 @@ impl Registry {
         self.sessions().most
     }
 
-    /// Registers a session; the previous one of the node is returned and no longer the present one. `None` when
-    /// the limit is reached.
+    /// Registers a session. `None` when the limit is reached.
     pub fn enter(
         &self,
         node: &NodeName,
+        daemon: Daemon,
         orders: mpsc::Sender<Box<Down>>,
         stop: Stop,
         link: NodeLink,
-    ) -> Option<(Entry, Option<Entry>)> {
+    ) -> Option<Entered> {
         let mut sessions = self.sessions();
         if sessions.by_node.len() >= self.limit && !sessions.by_node.contains_key(node) {
             return None;
         }
         sessions.generation += 1;
-        let entry = Entry { generation: sessions.generation, orders, stop, ended: Stop::new() };
+        let entry = Entry {
+            generation: sessions.generation,
+            daemon: daemon.clone(),
+            successor: Arc::default(),
+            orders,
+            stop,
+            ended: Stop::new(),
+        };
         let previous = sessions.by_node.insert(node.clone(), entry.clone());
+        let mut rival = None;
+        if let Some(previous) = &previous
+            && previous.daemon.instance != daemon.instance
+        {
+            // Heard by a daemon that lives; one that was started anew or has lost its connection hears nothing.
+            let _known = previous.successor.set(daemon.remote);
+            rival = sessions.is_rivalry(node, &daemon, &previous.daemon).then(|| previous.daemon.clone());
+        }
         sessions.most = sessions.most.max(sessions.by_node.len());
         self.links.send_modify(|links| {
             links.insert(node.clone(), link);
         });
-        Some((entry, previous))
+        Some(Entered { entry, previous, rival })
     }
 
     /// Whether this session is still the node's present one.
@@ -91,6 +144,7 @@ impl Registry {
         let mut sessions = self.sessions();
         if sessions.by_node.get(node).is_some_and(|entry| entry.generation == generation) {
             sessions.by_node.remove(node);
+            sessions.replaced.remove(node);
             self.links.send_modify(|links| {
                 links.remove(node);
             });
@@ -147,19 +201,41 @@ mod tests {
         let registry = Registry::new(links, 1);
         let node = NodeName::new("n1").unwrap();
         let link = NodeLink { remote: String::new(), since: 0, queued: 0, digests: false };
-        let enter = || registry.enter(&node, mpsc::channel(1).0, Stop::new(), link.clone()).unwrap();
-        let (old, none) = enter();
-        let (new, previous) = enter();
-        assert!(none.is_none());
-        assert_eq!(previous.unwrap().generation, old.generation);
+        let daemon = |instance: &str| Daemon {
+            instance: instance.to_owned(),
+            remote: ([127, 0, 0, 1], u16::from(instance.as_bytes()[0])).into(),
+        };
+        let enter = |name: &str| {
+            registry.enter(&node, daemon(name), mpsc::channel(1).0, Stop::new(), link.clone()).unwrap()
+        };
+        let first = enter("a");
+        let second = enter("a");
+        assert!(first.previous.is_none() && second.rival.is_none());
+        let (old, new) = (first.entry, second.entry);
+        assert_eq!(second.previous.unwrap().generation, old.generation);
+        assert!(old.successor.get().is_none(), "it is the same daemon");
         registry.leave(&node, old.generation);
         assert!(registry.is_present(&node, new.generation));
         assert_eq!(seen.borrow().len(), 1);
         let other = NodeName::new("n2").unwrap();
         assert!(registry.has_room(&node) && !registry.has_room(&other));
-        assert!(registry.enter(&other, mpsc::channel(1).0, Stop::new(), link.clone()).is_none());
+        let late = registry.enter(&other, daemon("o"), mpsc::channel(1).0, Stop::new(), link.clone());
+        assert!(late.is_none());
         registry.leave(&node, new.generation);
         assert!(registry.has_room(&NodeName::new("n2").unwrap()));
         assert!(seen.borrow().is_empty());
+        // A daemon that is started anew is another one, and the one before does not come back.
+        for name in ["a", "b", "c", "d"] {
+            assert!(enter(name).rival.is_none(), "{name}");
+        }
+        // Two that live take turns.
+        let back = enter("c");
+        assert_eq!(back.rival.unwrap().instance, "d");
+        assert_eq!(back.previous.unwrap().successor.get(), Some(&daemon("c").remote));
+        let again = enter("d");
+        assert_eq!(again.rival.unwrap().remote, daemon("c").remote);
+        registry.leave(&node, again.entry.generation);
+        enter("d");
+        assert!(enter("c").rival.is_none(), "a long time may lie between");
     }
 }

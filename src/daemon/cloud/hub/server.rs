@@ -10,7 +10,7 @@ use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::model::NodeName;
 use crate::pki::{Clients, LiveTls, server_config};
-use crate::wire::DIGEST_HEADER;
+use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::net::{SocketAddr, TcpListener};
@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, watch};
 const GUESTS: usize = 256;
 /// The header by which a kedge edge says that it takes a window of messages.
 const VERSION_HEADER: &str = "kedge-version";
+/// The longest mark of a daemon.
+const INSTANCE: usize = 64;
 
 pub(super) struct HubModule {
     config: Arc<Config>,
@@ -230,11 +232,13 @@ impl Door {
         }
         let windowed = header(VERSION_HEADER).is_some();
         let digests = header(DIGEST_HEADER.0) == Some(DIGEST_HEADER.1);
+        let instance = header(INSTANCE_HEADER).filter(|mark| !mark.is_empty() && mark.len() <= INSTANCE);
+        let instance = instance.map(str::to_owned);
         if !self.registry.has_room(&node) {
             return Err(later(refuse(StatusCode::SERVICE_UNAVAILABLE, NODE_LIMIT), comeback::when_full()));
         }
         let (response, pending) = ws::upgrade(&mut request)?;
-        let guest = Guest { node, remote: caller.remote, windowed, digests, pending };
+        let guest = Guest { node, remote: caller.remote, windowed, digests, instance, pending };
         if self.guests.try_send(guest).is_err() {
             let response = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once");
             return Err(later(response, comeback::after_rush(self.registry.most())));

@@ -3,7 +3,7 @@
 
 use super::delivery::{Delivery, Stored, WINDOW};
 use super::refusals::Refusals;
-use super::registry::{Entry, ORDERS, Registry};
+use super::registry::{Daemon, Entered, Entry, ORDERS, Registry};
 use super::{Arrival, NodeLink, authz, comeback};
 use crate::base::{Crew, Stop, now_ms};
 use crate::link::ws::{Outgoing, Pending, Reader, Received, WRITE_LIMIT, Writer, WsError};
@@ -40,6 +40,8 @@ pub(super) struct Guest {
     pub remote: SocketAddr,
     pub windowed: bool,
     pub digests: bool,
+    /// The mark of the daemon; an edgecore has none.
+    pub instance: Option<String>,
     pub pending: Pending,
 }
 
@@ -78,7 +80,7 @@ impl End {
 
 /// Serves a node until its connection ends.
 pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
-    let Guest { node, remote, windowed, digests, pending } = guest;
+    let Guest { node, remote, windowed, digests, instance, pending } = guest;
     let (mut writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
         Ok(halves) => halves,
         Err(error) => {
@@ -88,12 +90,17 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
     };
     let (orders, ordered) = mpsc::channel(ORDERS);
     let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0, digests };
-    let Some((entry, previous)) = shared.registry.enter(&node, orders, stop.child(), link) else {
+    let daemon = Daemon { instance: instance.unwrap_or_else(|| remote.ip().to_string()), remote };
+    let Some(entered) = shared.registry.enter(&node, daemon, orders, stop.child(), link) else {
         // Many were let in at once; a node that has gone meanwhile makes room for the next attempt.
         shared.refusals.refuse_connection(node.as_str(), NODE_LIMIT, remote, true);
         writer.turn_away(NODE_LIMIT).await;
         return;
     };
+    let Entered { entry, previous, rival } = entered;
+    if let Some(rival) = rival {
+        shared.refusals.rivals(node.as_str(), remote, rival.remote);
+    }
     if let Some(previous) = previous {
         previous.stop.raise();
         // An old session that hangs is not waited for: its generation keeps it from doing harm.
@@ -157,9 +164,11 @@ impl Session {
         let mut crew = Crew::new();
         let farewell = stop.clone();
         let (registry, hub_stop) = (self.shared.registry.clone(), self.hub_stop.clone());
-        let reason = move || match hub_stop.is_raised() {
-            true => wire::farewell(comeback::after_rush(registry.most())),
-            false => "the session is over".to_owned(),
+        let (own, successor) = (self.entry.daemon.remote, self.entry.successor.clone());
+        let reason = move || match (hub_stop.is_raised(), successor.get()) {
+            (true, _) => wire::farewell(comeback::after_rush(registry.most())),
+            (false, Some(other)) => wire::replaced(own, *other),
+            (false, None) => "the session is over".to_owned(),
         };
         crew.spawn(write(writer, outgoing, farewell, reason));
         let end = loop {

@@ -13,10 +13,11 @@ mod tests;
 pub use counter::{Counter, Shown};
 pub use enrol::{Enrolled, Enrolment, Files, adopt_renewal, enrol, request_renewal};
 
-use crate::base::{Failure, Gone, Module, now_ms};
+use crate::base::{Failure, Gone, Module, now_ms, uuid4};
 use crate::link::Endpoint;
 use crate::model::NodeName;
 use crate::wire::{Answer, Down, MessageId, Up};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -42,6 +43,8 @@ pub struct Config {
     pub rotate: bool,
     /// Whether a kedge cloud may ask for what the node holds; whoever serves [`Inbound`] then answers the question.
     pub digests: bool,
+    /// What tells this daemon apart from every other one.
+    pub instance: String,
 }
 
 impl Config {
@@ -57,6 +60,7 @@ impl Config {
             heartbeat: Duration::from_secs(15),
             rotate: true,
             digests: true,
+            instance: uuid4(),
         }
     }
 
@@ -111,6 +115,21 @@ pub struct LinkInfo {
     /// What can be done about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The other daemon that has this node's name and certificate, if one has shown itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rival: Option<Rival>,
+}
+
+/// Another daemon that took this one's place at the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Rival {
+    /// This daemon's address as the cloud saw it.
+    pub own: SocketAddr,
+    /// The other's.
+    pub other: SocketAddr,
+    /// Milliseconds since the epoch of the last time.
+    pub at: i64,
+    pub times: u64,
 }
 
 /// The writing end of the link's state.
@@ -124,7 +143,8 @@ impl LinkState {
         let changed = self.link.send_if_modified(|present| std::mem::replace(present, link) != link);
         if changed {
             self.info.send_modify(|info| {
-                *info = LinkInfo { link, since: now_ms(), ..LinkInfo::default() };
+                let rival = info.rival.take();
+                *info = LinkInfo { link, since: now_ms(), rival, ..LinkInfo::default() };
             });
         }
     }
@@ -139,6 +159,23 @@ impl LinkState {
             info.error = Some(failure.to_string());
             info.code = Some(failure.code);
             info.fix = (!failure.fix.is_empty()).then(|| failure.fix.clone());
+        });
+    }
+
+    /// Notes that another daemon has taken this one's place; the first time is told in the log too.
+    fn replaced(&self, own: SocketAddr, other: SocketAddr) {
+        self.info.send_modify(|info| {
+            let times = info.rival.as_ref().map_or(0, |rival| rival.times) + 1;
+            info.rival = Some(Rival { own, other, at: now_ms(), times });
+            if times == 1 {
+                tracing::warn!(
+                    code = "KE-DUP-003",
+                    %own,
+                    %other,
+                    fix = "stop one of the two; a machine of its own joins under a name of its own",
+                    "another daemon has this node's name and certificate"
+                );
+            }
         });
     }
 

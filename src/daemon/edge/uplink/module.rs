@@ -10,8 +10,8 @@ use crate::base::{Backoff, BoxFuture, Exit, Failure, Module, Ready, Stop, random
 use crate::link::Endpoint;
 use crate::link::ws::{self, Reader, Writer, WsError};
 use crate::pki::client_config;
-use crate::wire::DIGEST_HEADER;
 use crate::wire::envelope::MESSAGE_LIMIT;
+use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -86,6 +86,9 @@ impl UplinkModule {
                     tracing::info!(reason = end.reason(), "disconnected from the cloud");
                     if end == End::Renewed {
                         continue;
+                    }
+                    if let End::Replaced(own, other) = end {
+                        self.state.replaced(own, other);
                     }
                     // A connection that ends at once, as when two nodes share a name, is not opened in a storm.
                     if began.elapsed() >= STEADY {
@@ -174,6 +177,7 @@ async fn dial(config: &Config, endpoint: &Endpoint, credentials: &Credentials) -
         ("ConnectionUse", "msg"),
         ("Kedge-Version", env!("CARGO_PKG_VERSION")),
     ];
+    headers.push((INSTANCE_HEADER, config.instance.as_str()));
     headers.extend(config.digests.then_some(DIGEST_HEADER));
     let connected = ws::connect(endpoint, tls, &path, &headers, MESSAGE_LIMIT, CONNECT).await;
     connected.map_err(|error| {

@@ -7,11 +7,13 @@ use crate::base::{Crew, Stop};
 use crate::link::ws::{self, Reader, Received, Writer, WsError};
 use crate::wire::{
     DecodeError, Down, Envelope, MessageId, Up, acknowledgement, decode_down, encode_up, read_farewell,
+    read_replaced,
 };
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -31,6 +33,9 @@ pub(super) enum End {
     Stopped,
     /// The cloud has closed, and when it wants to be called again.
     Closed(Option<Duration>),
+    /// Another daemon with this node's name and certificate has taken its place: this one's address as the cloud sees
+    /// it, and the other's.
+    Replaced(SocketAddr, SocketAddr),
     Silent,
     Oversized,
     Broken,
@@ -43,6 +48,7 @@ impl End {
         match self {
             End::Stopped => "the daemon stops",
             End::Closed(_) => "the cloud closed the connection",
+            End::Replaced(..) => "another daemon with this node's name and certificate took its place",
             End::Silent => "the cloud does not answer pings",
             End::Oversized => "a message was larger than allowed",
             End::Broken => "the connection broke",
@@ -157,7 +163,10 @@ pub(super) async fn serve(
                     tracing::debug!(%error, "the connection failed");
                     break End::Broken;
                 }
-                None => break End::Closed(reader.farewell().and_then(read_farewell)),
+                None => break match reader.farewell().and_then(read_replaced) {
+                    Some((own, other)) => End::Replaced(own, other),
+                    None => End::Closed(reader.farewell().and_then(read_farewell)),
+                },
             },
             letter = session.desk.outgoing.recv() => match letter {
                 Some(letter) => session.desk.take(letter, true),
