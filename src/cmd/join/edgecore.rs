@@ -48,7 +48,9 @@ impl Running {
             return None;
         }
         let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let words = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|words| words.len() <= WORDS)?;
+        let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        // One that is just being started has no words yet.
+        let words = Some(words).filter(|words| !words.is_empty() && words.len() <= WORDS)?;
         let words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
         let mut args: Vec<String> = words.skip(1).collect();
         // The last word ends with a zero byte too.
@@ -93,7 +95,12 @@ mod tests {
     #[tokio::test]
     async fn a_process_is_known_by_its_words_and_ended() {
         let mut child = Command::new("sleep").arg("1000.5").spawn().unwrap();
-        let running = Running::of(child.id()).unwrap();
+        let running = loop {
+            if let Some(running) = Running::of(child.id()) {
+                break running;
+            }
+            tokio::task::yield_now().await;
+        };
         assert_eq!(running.line.args, ["1000.5"]);
         assert!(running.line.program.is_absolute());
         running.end().await;
