@@ -1,5 +1,5 @@
-//! The built-in kinds whose typed structs describe themselves: group, version, plural and JSON schema. The OpenAPI
-//! documents are made from them, and the test of the `types` file reads them; nothing is stored through these structs.
+//! The built-in kinds whose typed structs describe themselves: group, version, plural and, for the tests that write the
+//! files of types and schemas, JSON schema. Nothing is stored through these structs.
 
 use k8s_openapi::api::{
     admissionregistration::v1 as admission, apps::v1 as apps, authentication::v1 as authentication,
@@ -11,7 +11,8 @@ use k8s_openapi::api::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as apiregistration;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope, Resource, SubResourceScope};
-use schemars::{JsonSchema, SchemaGenerator};
+#[cfg(test)]
+use schemars::{JsonSchema as Described, SchemaGenerator};
 
 /// A kind compiled into the API.
 pub struct BuiltIn {
@@ -21,8 +22,10 @@ pub struct BuiltIn {
     pub plural: &'static str,
     pub namespaced: bool,
     /// The full name of its schema, `io.k8s.api.core.v1.Pod`.
+    #[cfg(test)]
     pub schema_name: fn() -> std::borrow::Cow<'static, str>,
     /// Adds its schema, and those it refers to, to the generator.
+    #[cfg(test)]
     pub describe: fn(&mut SchemaGenerator),
 }
 
@@ -42,11 +45,19 @@ impl Reach for SubResourceScope {
     const NAMESPACED: bool = true;
 }
 
-fn describe<T: JsonSchema>(generator: &mut SchemaGenerator) {
+/// Only tests ask the structs what they are.
+#[cfg(not(test))]
+trait Described {}
+
+#[cfg(not(test))]
+impl<T> Described for T {}
+
+#[cfg(test)]
+fn describe<T: Described>(generator: &mut SchemaGenerator) {
     generator.subschema_for::<T>();
 }
 
-const fn built_in<T: Resource + JsonSchema>() -> BuiltIn
+const fn built_in<T: Resource + Described>() -> BuiltIn
 where
     T::Scope: Reach,
 {
@@ -56,7 +67,9 @@ where
         kind: T::KIND,
         plural: T::URL_PATH_SEGMENT,
         namespaced: <T::Scope as Reach>::NAMESPACED,
+        #[cfg(test)]
         schema_name: T::schema_name,
+        #[cfg(test)]
         describe: describe::<T>,
     }
 }
