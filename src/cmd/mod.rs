@@ -105,6 +105,7 @@ pub struct DataDir {
 
 /// Runs the command line of this process; returns its exit status.
 pub fn main() -> u8 {
+    crate::host::names::keep_to_files_and_dns();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -10,6 +10,7 @@ mod descriptor;
 pub mod facts;
 pub mod images;
 pub mod journal;
+pub mod names;
 pub mod notice;
 pub mod ports;
 pub mod preflight;
