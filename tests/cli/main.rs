@@ -6,6 +6,7 @@ mod authorization;
 mod basics;
 mod bootstrap;
 mod cloudcore;
+mod cluster;
 mod codes;
 mod devices;
 mod doctor;

@@ -121,7 +121,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::pki::install_crypto_provider();
     let settings = args.settings()?;
     // Wrong settings are told before anything is asked.
-    setup::document(args.mode(), &args.advertise_address, &settings)?;
+    setup::document(args.mode(), &args.advertise_address, None, &settings)?;
     if args.dry_run {
         return dry(&args, &settings, term);
     }
@@ -158,7 +158,7 @@ fn dry(args: &Args, settings: &Value, term: &Term) -> Result<Exit, Failure> {
 
 /// Everything that can be known before anything is changed.
 async fn look(args: &Args, settings: &Value, desk: &SetupDesk) -> Result<Seen, Failure> {
-    let (_, config) = setup::document(args.mode(), &args.advertise_address, settings)?;
+    let (_, config) = setup::document(args.mode(), &args.advertise_address, None, settings)?;
     let purpose = Purpose {
         mode: args.mode(),
         ha: args.ha,
@@ -186,9 +186,16 @@ async fn look(args: &Args, settings: &Value, desk: &SetupDesk) -> Result<Seen, F
 /// What is to be there.
 fn plan(args: &Args, settings: &Value, seen: &Seen) -> Result<Wanted, Failure> {
     let advertise = addresses(args, seen);
-    let (document, config) = setup::document(args.mode(), advertise, settings)?;
-    let hosts = seen.hosts.clone();
-    Ok(Wanted { mode: args.mode(), image: args.image.clone(), ha: args.ha, document, config, hosts })
+    let (document, config) = setup::document(args.mode(), advertise, seen.api.as_deref(), settings)?;
+    Ok(Wanted {
+        mode: args.mode(),
+        image: args.image.clone(),
+        ha: args.ha,
+        document,
+        config,
+        hosts: seen.hosts.clone(),
+        edge_only: seen.api.is_some(),
+    })
 }
 
 fn addresses<'a>(args: &'a Args, seen: &'a Seen) -> &'a [String] {

@@ -43,7 +43,7 @@ fn failure(what: &str, why: impl std::fmt::Display) -> Failure {
 }
 
 impl Kube {
-    /// A client by this kubeconfig, or by the service account of the pod this runs in.
+    /// A client by this kubeconfig, or by the service account of the pod this runs in; `master` is another URL of the API.
     pub async fn connect(kubeconfig: Option<&Path>, master: &str) -> Result<Kube, Failure> {
         let mut config = match kubeconfig {
             Some(path) => {
@@ -54,7 +54,12 @@ impl Kube {
                 let options = kube::config::KubeConfigOptions::default();
                 kube::Config::from_custom_kubeconfig(read, &options).await.map_err(|e| failure(&what, e))?
             }
-            None => kube::Config::incluster().map_err(|e| failure("cannot find a Kubernetes API", e))?,
+            // Nodes that tell their pods nothing of the API leave it to `master`; the account's files are there all the same.
+            None => match master {
+                "" => kube::Config::incluster(),
+                _ => kube::Config::incluster_dns(),
+            }
+            .map_err(|e| failure("cannot find a Kubernetes API", e))?,
         };
         if !master.is_empty() {
             config.cluster_url =

@@ -51,6 +51,8 @@ pub struct Seen {
     pub advertise: Vec<String>,
     /// Nodes that have one of the addresses.
     pub hosts: Vec<String>,
+    /// The API's URL where the cluster has edge nodes only, as that of kedge itself: nothing there tells pods where it is.
+    pub api: Option<String>,
 }
 
 /// What the preflight is about.
@@ -107,24 +109,30 @@ impl SetupDesk {
             findings.push(if !purpose.advertise.is_empty() {
                 finding(purpose.advertise.join(", "))
             } else {
-                match review::choose_addresses(&machines, purpose.ha) {
-                    Ok(chosen) => {
+                match (review::choose_addresses(&machines, purpose.ha), review::advertised(kube).await) {
+                    // Machines that came since do not make it another cloud.
+                    (Err(_), Some(chosen)) | (Ok(chosen), _) => {
                         advertise = chosen;
                         finding(advertise.join(", "))
                     }
-                    Err(possible) => finding("none given".to_owned()).fails(
+                    (Err(possible), None) => finding("none given".to_owned()).fails(
                         format!("nodes need an address of the cloud; the cluster's machines have {possible:?}"),
                         "name the cloud's address, or that of a load balancer before it: --advertise-address IP",
                     ),
                 }
             });
         }
+        if purpose.mode == Mode::Cluster && purpose.ha {
+            findings.push(review::room(&machines));
+        }
         let meant = if advertise.is_empty() { purpose.advertise } else { &advertise };
         let hosts = machines.iter().filter(|it| it.addresses.iter().any(|address| meant.contains(address)));
         let hosts = hosts.map(|it| it.host.clone()).collect();
+        let edge_only = purpose.mode == Mode::Cluster && machines.iter().any(|it| it.edge);
+        let api = edge_only.then(|| self.origin.server.clone());
         let neighbours = review::neighbours(kube).await;
         findings.push(review::about_neighbours(&neighbours, purpose.keep_off));
-        Seen { findings, neighbours: neighbours.unwrap_or_default(), advertise, hosts }
+        Seen { findings, neighbours: neighbours.unwrap_or_default(), advertise, hosts, api }
     }
 
     /// Applies one object as this field manager. Fields that somebody else owns are taken over only by `force`.

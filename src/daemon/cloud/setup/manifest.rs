@@ -27,11 +27,13 @@ pub struct Wanted {
     pub config: CloudConfig,
     /// Nodes that have an advertised address; the cloud has to run there. Empty for addresses of a load balancer.
     pub hosts: Vec<String>,
+    /// The cluster has no other machines than edge nodes.
+    pub edge_only: bool,
 }
 
 const CONFIG_DIR: &str = "/etc/kubeedge/config";
 const USER: u32 = 65532;
-const REPLICAS: u32 = 3;
+pub(super) const REPLICAS: u32 = 3;
 pub(super) const EDGE_ROLE: &str = "node-role.kubernetes.io/edge";
 
 /// Everything but Secrets and definitions, in the order in which it is applied.
@@ -184,8 +186,11 @@ fn container(wanted: &Wanted) -> Value {
 }
 
 fn affinity(wanted: &Wanted) -> Value {
-    let mut place = vec![json!({"key": EDGE_ROLE, "operator": "DoesNotExist"})];
-    if !wanted.hosts.is_empty() {
+    let edge = if wanted.edge_only { "Exists" } else { "DoesNotExist" };
+    let mut place = vec![json!({"key": EDGE_ROLE, "operator": edge})];
+    // Replicas that keep apart need as many machines; on fewer, some would wait for ever.
+    let room = if wanted.ha { REPLICAS as usize } else { 1 };
+    if wanted.hosts.len() >= room {
         place.push(json!({"key": "kubernetes.io/hostname", "operator": "In", "values": wanted.hosts}));
     }
     let mut affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
@@ -225,8 +230,16 @@ pub(super) mod tests {
 
     pub(in super::super) fn wanted(mode: Mode, ha: bool) -> Wanted {
         let advertise = ["192.0.2.10".to_owned()];
-        let (document, config) = document(mode, &advertise, &Value::Null).unwrap();
-        Wanted { mode, image: super::super::default_image(), ha, document, config, hosts: Vec::new() }
+        let (document, config) = document(mode, &advertise, None, &Value::Null).unwrap();
+        Wanted {
+            mode,
+            image: super::super::default_image(),
+            ha,
+            document,
+            config,
+            hosts: Vec::new(),
+            edge_only: false,
+        }
     }
 
     /// `KEDGE_WRITE_MANIFESTS=1` writes it anew.
@@ -263,6 +276,11 @@ pub(super) mod tests {
     fn the_cloud_is_bound_to_the_machines_that_are_advertised() {
         let wanted = Wanted { hosts: vec!["cp-1".to_owned()], ..wanted(Mode::Cluster, false) };
         assert!(affinity(&wanted).to_string().contains("\"values\":[\"cp-1\"]"));
+        assert!(affinity(&wanted).to_string().contains("\"operator\":\"DoesNotExist\""));
+        let apart = Wanted { ha: true, ..wanted.clone() };
+        assert!(!affinity(&apart).to_string().contains("cp-1"), "three replicas do not fit onto one machine");
+        let nowhere_else = Wanted { edge_only: true, ..wanted };
+        assert!(!affinity(&nowhere_else).to_string().contains("DoesNotExist"));
     }
 
     #[test]

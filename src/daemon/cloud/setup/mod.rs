@@ -41,8 +41,13 @@ pub fn default_image() -> String {
 }
 
 /// cloudcore.yaml for a new cloud: the short form, these addresses, and what `--set` says over it. Addresses that are
-/// names go into the certificate as names.
-pub fn document(mode: Mode, advertise: &[String], settings: &Value) -> Result<(Value, CloudConfig), Failure> {
+/// names go into the certificate as names. `api` is the API's URL where pods are not told it.
+pub fn document(
+    mode: Mode,
+    advertise: &[String],
+    api: Option<&str>,
+    settings: &Value,
+) -> Result<(Value, CloudConfig), Failure> {
     let mut document: Value = serde_yaml::from_str(MIN_CONFIG).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
             .because(error)
@@ -59,6 +64,9 @@ pub fn document(mode: Mode, advertise: &[String], settings: &Value) -> Result<(V
     });
     if mode == Mode::Host {
         ours["kubeAPIConfig"] = json!({"kubeConfig": HOST_KUBECONFIG});
+    }
+    if let Some(url) = api {
+        ours["kubeAPIConfig"] = json!({"master": url});
     }
     lay_over(&mut document, &ours);
     if settings.is_object() {
@@ -85,13 +93,13 @@ mod tests {
     fn settings_lie_over_what_init_wants() {
         let advertise = ["10.0.0.5".to_owned(), "cloud.example".to_owned()];
         let settings = json!({"modules": {"cloudHub": {"websocket": {"port": 20000}}}});
-        let (document, config) = document(Mode::Host, &advertise, &settings).unwrap();
+        let (document, config) = document(Mode::Host, &advertise, None, &settings).unwrap();
         assert_eq!(config.hub.advertise, ["10.0.0.5"]);
         assert_eq!(config.hub.dns_names, ["cloud.example"]);
         assert_eq!(config.hub.websocket.port(), 20000);
         assert!(config.stream.enabled && config.stream.from_cluster);
         assert_eq!(document["kubeAPIConfig"]["kubeConfig"], HOST_KUBECONFIG);
         let wrong = json!({"modules": {"cloudHub": {"tokenRefreshDuration": 0}}});
-        assert_eq!(super::document(Mode::Cluster, &[], &wrong).unwrap_err().exit, Exit::Configuration);
+        assert_eq!(super::document(Mode::Cluster, &[], None, &wrong).unwrap_err().exit, Exit::Configuration);
     }
 }

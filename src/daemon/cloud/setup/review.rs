@@ -2,7 +2,7 @@
 //! already, addresses, neighbours. Every check is made, whatever the others say; nothing is changed.
 
 use super::super::kubernetes::{Kube, Resource, meta};
-use super::manifest::{EDGE_ROLE, Mode};
+use super::manifest::{EDGE_ROLE, Mode, REPLICAS};
 use super::neighbours::{self, Neighbour};
 use super::rights::{self, LOCAL, Right, rights_of};
 use super::{LABEL_MANAGED, MANAGER, NAME, NAMESPACE};
@@ -196,23 +196,21 @@ fn label<'a>(object: &'a Value, name: &str) -> &'a str {
     labels.and_then(|labels| labels.get(name)).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A machine of the cluster that is no edge node.
+/// A machine that can run the cloud.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Machine {
     pub host: String,
     pub addresses: Vec<String>,
     pub internal: Vec<String>,
     pub control_plane: bool,
+    pub edge: bool,
 }
 
-/// The cluster's own machines.
+/// The cluster's own machines; where it has edge nodes only, those.
 pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
     let mut found = Vec::new();
     kube.list(Resource::NODE, None, "", |node| {
         let labels = node.pointer("/metadata/labels").cloned().unwrap_or_default();
-        if labels.get(EDGE_ROLE).is_some() {
-            return;
-        }
         let all = node.pointer("/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
         let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
         let internal = all.iter().filter(|it| it["type"] == "InternalIP");
@@ -222,10 +220,18 @@ pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
             addresses: all.iter().map(|it| text(it, "address")).collect(),
             internal: internal.map(|it| text(it, "address")).collect(),
             control_plane: labels.get("node-role.kubernetes.io/control-plane").is_some(),
+            edge: labels.get(EDGE_ROLE).is_some(),
         });
     })
     .await?;
-    Ok(found)
+    Ok(able(found))
+}
+
+fn able(mut machines: Vec<Machine>) -> Vec<Machine> {
+    if machines.iter().any(|it| !it.edge) {
+        machines.retain(|it| !it.edge);
+    }
+    machines
 }
 
 /// The addresses of a cloud in the cluster when nobody names any: those of its only machine, or of the machines of its
@@ -240,6 +246,30 @@ pub(super) fn choose_addresses(machines: &[Machine], ha: bool) -> Result<Vec<Str
         (false, _, 1) | (true, _, 3) => Ok(planes),
         _ => Err(every),
     }
+}
+
+/// The addresses of the cloud that is there, as it was set up.
+pub(super) async fn advertised(kube: &Kube) -> Option<Vec<String>> {
+    let map = kube.get(Resource::CONFIG_MAP, Some(NAMESPACE), NAME).await.ok()?;
+    let text = map.pointer("/data").and_then(|data| data.get("cloudcore.yaml"))?.as_str()?;
+    let document: Value = serde_yaml::from_str(text).ok()?;
+    let hub = document.pointer("/modules/cloudHub")?;
+    let both = ["advertiseAddress", "dnsNames"].map(|key| hub[key].as_array());
+    let texts = both.into_iter().flatten().flatten().filter_map(|it| it.as_str().map(str::to_owned));
+    let found: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+/// Whether each replica finds a machine of its own.
+pub(super) fn room(machines: &[Machine]) -> Finding {
+    let finding = finding("KE-INIT-013", "machines for the replicas", machines.len().to_string());
+    if machines.len() >= REPLICAS as usize {
+        return finding;
+    }
+    finding.warns(
+        format!("{REPLICAS} replicas keep apart from each other; those without a machine of their own wait"),
+        "add machines to the cluster, or init without --ha",
+    )
 }
 
 /// DaemonSets of the cluster's network that would land on edge nodes.
@@ -297,6 +327,7 @@ mod tests {
             addresses: vec![ip.to_owned()],
             internal: vec![ip.to_owned()],
             control_plane,
+            edge: false,
         };
         let (one, two) = (machine("10.0.0.1", true), machine("10.0.0.2", false));
         assert_eq!(choose_addresses(std::slice::from_ref(&two), false), Ok(vec!["10.0.0.2".to_owned()]));
@@ -305,6 +336,22 @@ mod tests {
         assert!(choose_addresses(std::slice::from_ref(&one), true).is_err());
         assert_eq!(choose_addresses(&[one.clone(), one.clone(), one], true).map(|it| it.len()), Ok(3));
         assert!(choose_addresses(&[], false).is_err());
+        let machines = |count| vec![machine("10.0.0.3", true); count];
+        assert_eq!((room(&machines(2)).state, room(&machines(3)).state), (State::Warning, State::Fine));
+    }
+
+    #[test]
+    fn edge_nodes_run_the_cloud_only_where_there_is_nothing_else() {
+        let machine = |host: &str, edge| Machine {
+            host: host.to_owned(),
+            addresses: Vec::new(),
+            internal: Vec::new(),
+            control_plane: false,
+            edge,
+        };
+        let hosts = |machines| able(machines).into_iter().map(|it| it.host).collect::<Vec<_>>();
+        assert_eq!(hosts(vec![machine("a", true), machine("b", false)]), ["b"]);
+        assert_eq!(hosts(vec![machine("a", true), machine("b", true)]), ["a", "b"]);
     }
 
     #[test]
