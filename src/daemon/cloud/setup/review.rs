@@ -320,15 +320,29 @@ mod tests {
         }
     }
 
-    #[test]
-    fn addresses_are_chosen_only_where_there_is_no_choice() {
-        let machine = |ip: &str, control_plane| Machine {
+    fn machine(ip: &str, control_plane: bool) -> Machine {
+        Machine {
             host: ip.to_owned(),
             addresses: vec![ip.to_owned()],
             internal: vec![ip.to_owned()],
             control_plane,
             edge: false,
-        };
+        }
+    }
+
+    #[test]
+    fn replicas_that_find_no_machine_of_their_own_are_told() {
+        let machines: Vec<Machine> =
+            (0..REPLICAS).map(|number| machine(&format!("10.0.0.{number}"), false)).collect();
+        let enough = room(&machines);
+        assert_eq!((&*enough.code, enough.state), ("KE-INIT-013", State::Fine));
+        let few = room(&machines[1..]);
+        assert_eq!(few.state, State::Warning);
+        assert!(few.why.contains("wait") && few.fix.contains("--ha"), "{few:?}");
+    }
+
+    #[test]
+    fn addresses_are_chosen_only_where_there_is_no_choice() {
         let (one, two) = (machine("10.0.0.1", true), machine("10.0.0.2", false));
         assert_eq!(choose_addresses(std::slice::from_ref(&two), false), Ok(vec!["10.0.0.2".to_owned()]));
         assert_eq!(choose_addresses(&[one.clone(), two.clone()], false), Ok(vec!["10.0.0.1".to_owned()]));
