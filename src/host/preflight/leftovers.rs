@@ -36,7 +36,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
                 let rules = output_within("iptables", &["-w", "1", "-t", "nat", "-S"], limit).await;
                 let rules = rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
                 let interfaces = network.names("/sys/class/net");
-                vec![judge_network(&interfaces, &rules.unwrap_or_default())]
+                vec![judge_network(&interfaces, &rules.unwrap_or_default(), &pod_networks(&network))]
             })
             .cost(Cost::Medium)
             .root(),
@@ -181,10 +181,29 @@ fn judge_files(mounts: &[String], files: &[String], own: bool) -> Finding {
     Finding::fine(code, name, seen)
 }
 
-fn judge_network(interfaces: &[String], rules: &str) -> Finding {
+/// The configurations of pod networks that the runtime reads.
+fn pod_networks(here: &Machine) -> String {
+    let dir = Path::new("/etc/cni/net.d");
+    here.names(dir).into_iter().map(|name| here.text(dir.join(name))).collect()
+}
+
+/// Whether a configured pod network makes this interface: it is no remains then, and pods may hang on it.
+fn is_of(interface: &str, networks: &str) -> bool {
+    let words: &[&str] = match interface {
+        "cni0" => &["\"cni0\"", "flannel"],
+        "flannel.1" => &["flannel"],
+        "weave" => &["weave"],
+        "cilium_host" => &["cilium"],
+        "vxlan.calico" | "tunl0" => &["calico"],
+        _ => &[],
+    };
+    words.iter().any(|word| networks.contains(word))
+}
+
+fn judge_network(interfaces: &[String], rules: &str, networks: &str) -> Finding {
     let (code, name) = ("KE-KUBELET-003", "remains of pod networks");
-    let left: Vec<&str> =
-        INTERFACES.into_iter().filter(|wanted| interfaces.iter().any(|i| i == wanted)).collect();
+    let is_left = |wanted: &&str| interfaces.iter().any(|i| i == wanted) && !is_of(wanted, networks);
+    let left: Vec<&str> = INTERFACES.into_iter().filter(is_left).collect();
     // KubeEdge bends kube-apiserver's traffic to nodes with this chain; it outlives a reset.
     let tunnel = rules.lines().filter(|line| line.contains("TUNNEL-PORT")).count();
     // A kubelet's canaries catch nothing.
@@ -387,14 +406,19 @@ mod tests {
     #[test]
     fn rules_and_interfaces_are_told_with_their_command() {
         let rules = "-P PREROUTING ACCEPT\n-N TUNNEL-PORT\n-A OUTPUT -p tcp -j TUNNEL-PORT\n";
-        assert_eq!(judge_network(&[], rules).seen, "2 rules of the chain TUNNEL-PORT");
+        assert_eq!(judge_network(&[], rules, "").seen, "2 rules of the chain TUNNEL-PORT");
         assert_eq!(
-            judge_network(&[], "-N KUBE-SERVICES\n-N KUBE-KUBELET-CANARY\n-N CNI-HOSTPORT-DNAT\n").seen,
+            judge_network(&[], "-N KUBE-SERVICES\n-N KUBE-KUBELET-CANARY\n-N CNI-HOSTPORT-DNAT\n", "").seen,
             "1 chains of kube-proxy"
         );
         let interfaces = ["lo".to_owned(), "cni0".to_owned()];
-        assert_eq!(judge_network(&interfaces, "").fix, "ip link delete cni0");
-        assert_eq!(judge_network(&["lo".to_owned()], "-P OUTPUT ACCEPT").state, State::Fine);
+        assert_eq!(judge_network(&interfaces, "", "").fix, "ip link delete cni0");
+        // Pods of an edgecore that gives its place hang on it.
+        let network = r#"{"plugins": [{"type": "bridge", "bridge": "cni0"}]}"#;
+        assert_eq!(judge_network(&["cni0".to_owned()], "", network).state, State::Fine);
+        let left = judge_network(&["cni0".to_owned(), "tunl0".to_owned()], "", network);
+        assert_eq!(left.fix, "ip link delete tunl0");
+        assert_eq!(judge_network(&["lo".to_owned()], "-P OUTPUT ACCEPT", "").state, State::Fine);
     }
 
     #[test]
