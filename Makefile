@@ -13,12 +13,15 @@ build:
 	cargo build --release --locked
 
 # One file that asks a machine for no library: its C library is in it. This is what is given to machines and what the image
-# holds. Relocations are packed, which the loader in it understands whatever the machine's does.
+# holds. Relocations are packed, which the loader in it understands whatever the machine's does. Random numbers come from
+# the kernel's call, not from /dev/urandom: there may be no /dev.
 STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
+STATIC_FLAGS := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
+	--cfg getrandom_backend="linux_getrandom"
 STATIC := target/$(STATIC_TARGET)/dist/kedge
 
 static:
-	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" \
+	RUSTFLAGS='$(STATIC_FLAGS)' \
 	cargo build --profile dist --locked --target $(STATIC_TARGET)
 	@! readelf --dynamic $(STATIC) | grep NEEDED
 	@ls -l $(STATIC)
