@@ -132,6 +132,15 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
     outcomes(&init(&world, &["--ha", "--force", "-o", "json"]));
     assert_eq!(world.get(&["deployment", "kedge-cloud", "-n", "kubeedge"])["spec"]["replicas"], 3);
 
+    // Back to one replica: nothing is left that would hold its machine.
+    let one = init(&world, &[]);
+    one.assert_status(0);
+    assert!(
+        one.stderr.contains("PodDisruptionBudget kubeedge/kedge-cloud was for several replicas"),
+        "{one:?}"
+    );
+    outcomes(&init(&world, &["--ha", "-o", "json"]));
+
     take_out(&world);
 }
 

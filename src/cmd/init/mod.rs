@@ -245,6 +245,11 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     }
     let wanted = plan(&args, &settings, &seen)?;
     let (applied, authority) = apply(&args, &desk, &wanted, &mut steps).await?;
+    if !(wanted.ha && wanted.mode == Mode::Cluster) {
+        for gone in desk.without_replicas().await {
+            term.say(&format!("  {gone} was for several replicas and is gone"));
+        }
+    }
     for neighbour in seen.neighbours.iter().filter(|_| args.keep_daemonsets_off_edge) {
         desk.keep_off(neighbour).await?;
         term.say(&format!(

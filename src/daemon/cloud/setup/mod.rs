@@ -62,8 +62,10 @@ pub fn document(
         },
         "kedge": {"streamFromCluster": true},
     });
-    if mode == Mode::Host {
-        ours["kubeAPIConfig"] = json!({"kubeConfig": HOST_KUBECONFIG});
+    match mode {
+        Mode::Host => ours["kubeAPIConfig"] = json!({"kubeConfig": HOST_KUBECONFIG}),
+        // Nobody shares a socket inside the pod.
+        Mode::Cluster => ours["modules"]["cloudHub"]["unixsocket"] = json!({"enable": false}),
     }
     if let Some(url) = api {
         ours["kubeAPIConfig"] = json!({"master": url});

@@ -61,6 +61,14 @@ impl SetupDesk {
         removed
     }
 
+    /// Removes what only several replicas need, as a cloud that had them leaves it: one replica would never let its machine be
+    /// drained. Who may not do that hears nothing; all else is applied.
+    pub async fn without_replicas(&self) -> Vec<String> {
+        let mut removed = Removed::default();
+        self.remove_labelled(Resource::POD_DISRUPTION_BUDGET, false, &mut removed).await;
+        removed.done
+    }
+
     async fn release_neighbours(&self, dry: bool, removed: &mut Removed) {
         let mut sets = Vec::new();
         let listed = self.kube.list(Resource::DAEMON_SET, None, "", |set| {
