@@ -92,6 +92,10 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
     let again = init(&world, &["--ha", "--keep-daemonsets-off-edge", "-o", "json"]);
     let outcomes_of_ha = outcomes(&again);
     assert!(
+        again.stderr.contains("warn  machines for the replicas: 0") && again.stderr.contains("KE-INIT-013"),
+        "{again:?}"
+    );
+    assert!(
         outcomes_of_ha.contains(&"PodDisruptionBudget kedge-cloud created".to_owned()),
         "{outcomes_of_ha:?}"
     );
