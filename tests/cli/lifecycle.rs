@@ -369,3 +369,19 @@ fn two_daemons_of_one_name_are_told_with_both_addresses() {
     let status = cloud.house.kedge(&["status", "-o", "json"]).stdout;
     assert!(status.contains("\"rivals\""), "{status}");
 }
+
+#[test]
+fn where_no_program_may_run_the_join_says_so_and_is_taken_back() {
+    let world = World::new("life-noexec");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let house = &machine.house;
+    house.run("mkdir", &["/var/lib/kedge"]).assert_status(0);
+    house.run("mount", &["-t", "tmpfs", "-o", "noexec", "tmpfs", "/var/lib/kedge"]).assert_status(0);
+    let run = machine.join(&cloud, &cloud.token(&[]), &[]);
+    assert!(run.status == 14 && run.stderr.contains("KE-JOIN-017"), "{run:?}");
+    assert!(run.stderr.contains("noexec"), "{run:?}");
+    house.run("umount", &["/var/lib/kedge"]).assert_status(0);
+    house.run("rmdir", &["/var/lib/kedge"]).assert_status(0);
+    machine.is_as_before(&run);
+}
