@@ -201,6 +201,30 @@ impl Runtime {
         self.call("ContainerStatus", "/runtime.v1.RuntimeService/ContainerStatus", request, QUICK).await
     }
 
+    /// What running containers that carry all these labels use.
+    pub async fn list_container_stats(
+        &self,
+        label_selector: Labels,
+    ) -> Result<Vec<ContainerStats>, CallError> {
+        let request = ListContainerStatsRequest { filter: Some(ContainerStatsFilter { label_selector }) };
+        let path = "/runtime.v1.RuntimeService/ListContainerStats";
+        let answer: ListContainerStatsResponse =
+            self.call("ListContainerStats", path, request, QUICK).await?;
+        Ok(answer.stats)
+    }
+
+    /// What sandboxes that carry all these labels use; older runtimes do not know the question.
+    pub async fn list_pod_sandbox_stats(
+        &self,
+        label_selector: Labels,
+    ) -> Result<Vec<PodSandboxStats>, CallError> {
+        let request = ListPodSandboxStatsRequest { filter: Some(PodSandboxStatsFilter { label_selector }) };
+        let path = "/runtime.v1.RuntimeService/ListPodSandboxStats";
+        let answer: ListPodSandboxStatsResponse =
+            self.call("ListPodSandboxStats", path, request, QUICK).await?;
+        Ok(answer.stats)
+    }
+
     /// Runs a command in a container and waits for it, at most `limit`.
     pub async fn exec_sync(
         &self,

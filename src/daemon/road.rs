@@ -3,7 +3,7 @@
 use super::apiserver::local::{Collection, Local};
 use super::apiserver::{self, ApiServer};
 use super::cloud::{self, TokenDesk};
-use super::edge::stream::{self, LogLines, LogRequest, SessionRequest};
+use super::edge::stream::{self, LogLines, LogRequest, MetricRequest, SessionRequest};
 use super::edge::uplink::{self, Files, Inbound, Link, ReportKey, Uplink};
 use crate::base::{BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::config::cloud::{CloudConfig, CloudPorts};
@@ -534,8 +534,19 @@ async fn logs_and_sessions_come_through_the_tunnel() {
         key_file: road.file("n1", "node.key"),
     };
     let (stop, mut crew) = (Stop::new(), Crew::new());
-    let sources = stream::Sources { logs: Arc::new(source), sessions: Arc::new(echoing_session) };
-    run(&mut crew, &stop, stream::new(config, sources));
+    let metrics = |request: MetricRequest| -> BoxFuture<'static, Result<Bytes, String>> {
+        Box::pin(async move {
+            let more_than_a_window = Bytes::from("x 1\n".repeat(700_000));
+            if request.query == "all" { Ok(more_than_a_window) } else { Err("it is not measured".to_owned()) }
+        })
+    };
+    let sources = stream::Sources {
+        logs: Arc::new(source),
+        sessions: Arc::new(echoing_session),
+        metrics: Arc::new(metrics),
+    };
+    let observed = stream::Observed::default();
+    run(&mut crew, &stop, stream::new(config, sources, observed.clone()));
     let read = async |path: &str| -> Result<(u16, Vec<u8>), Failure> {
         let access = cloud::kubelet_access(&road.config)?;
         let tls = crate::pki::client_config(&access.ca_pem, Some(&access.identity))?;
@@ -561,6 +572,22 @@ async fn logs_and_sessions_come_through_the_tunnel() {
         (code, String::from_utf8_lossy(&body).into_owned()),
         (200, "container other is not here\n".to_owned())
     );
+    // Of metrics nothing is given or all, and the node's own words where there are none.
+    let of_node = async |path: &str| {
+        let access = cloud::kubelet_access(&road.config).unwrap();
+        let tls = crate::pki::client_config(&access.ca_pem, Some(&access.identity)).unwrap();
+        let endpoint = Endpoint::parse(&road.config.stream.stream.to_string(), 0).unwrap();
+        let forwarded = format!("/api/v1/nodes/n1/proxy{path}");
+        let request = http::Request::get(path).header("X-Forwarded-Uri", forwarded);
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        crate::link::fetch(&endpoint, tls, request, 64 << 20, PATIENCE).await.unwrap()
+    };
+    let (code, body) = of_node("/metrics/resource?all").await;
+    assert_eq!((code.as_u16(), body.len()), (200, 2_800_000));
+    let (code, body) = of_node("/metrics/resource").await;
+    assert_eq!(code.as_u16(), 502);
+    assert!(String::from_utf8_lossy(&body).contains("it is not measured"), "{body:?}");
+    assert_eq!(read("/metrics/resource").await.unwrap().0, 503, "no node has the name 127.0.0.1");
     for path in ["/exec/default/p/c", "/portForward/default/p"] {
         assert_eq!(read(path).await.unwrap().0, 400, "{path}: an upgrade is expected");
     }
@@ -576,6 +603,11 @@ async fn logs_and_sessions_come_through_the_tunnel() {
     });
     sent.unwrap();
     assert_eq!(heard, said);
+    let tunnel = observed.now();
+    assert!(
+        tunnel.open && tunnel.since > 0 && tunnel.requests >= 5 && tunnel.last_request.is_some(),
+        "{tunnel:?}"
+    );
     edge.leave().await;
     stop.raise();
 }

@@ -17,6 +17,7 @@ pub mod preflight;
 mod process;
 mod programs;
 pub mod service;
+pub mod usage;
 pub mod versions;
 
 pub use descriptor::raise_open_files_limit;

@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(60);
 const ACCOUNT: &str = "kedge-cloud";
 
 /// Flags that put the control plane of a world's API where the world's own cloud serves already.
-fn flags(world: &World) -> Vec<String> {
+pub(crate) fn flags(world: &World) -> Vec<String> {
     let p = world.ports;
     let ports = format!(
         "modules.cloudHub.websocket.port={},modules.cloudHub.https.port={},modules.cloudStream.streamPort={},modules.cloudStream.tunnelPort={}",
@@ -551,7 +551,8 @@ fn logs(world: &World, held: &Held) {
         Ok((200, text)) if text.contains("said hello") => Ok(()),
         other => Err(other),
     });
-    assert!(held.log(None, path).is_err(), "nobody without a certificate of the cluster");
+    let (status, text) = held.log(None, path).unwrap();
+    assert_eq!(status, 401, "nobody without a certificate or a token of the cluster: {text}");
     // A user of the cluster whom nobody lets reach nodes; the API's own authority signs him.
     let pki = world.data_dir().join("api/pki");
     let authority = kedge::pki::Authority::load_or_create(&pki, "ca", "x").unwrap();

@@ -24,6 +24,7 @@ mod join;
 mod kubectl;
 mod lifecycle;
 mod manual;
+mod metrics;
 mod mqtt_external;
 mod offline;
 mod pods;

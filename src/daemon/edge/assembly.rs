@@ -3,9 +3,10 @@
 
 use super::FoundRuntime;
 use super::meta::Meta;
+use super::metrics::Metrics;
 use super::mqtt::Broker;
 use super::pod::{LogOptions, PodHandle, Session};
-use super::stream::{LogLines, LogRequest, SessionRequest};
+use super::stream::{LogLines, LogRequest, MetricRequest, SessionRequest};
 use super::uplink::Uplink;
 use super::{device, jobs, mqtt, node, pod, servicebus, stream, uplink};
 use crate::base::{BoxFuture, Exit, Failure, Module, Stop, Supervisor, now};
@@ -13,6 +14,7 @@ use crate::config::edge::{Containerd, EdgeConfig, MqttConfig, MqttMode};
 use crate::cri;
 use crate::host::{cni::Network, containerd, facts as machine};
 use crate::store::Store;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -227,7 +229,7 @@ impl Rooms<'_> {
         handle
     }
 
-    pub(super) fn stream(&self, pods: PodHandle) -> impl Module + use<> {
+    pub(super) fn stream(&self, pods: PodHandle, observed: stream::Observed) -> impl Module + use<> {
         let wanted = &self.config.stream;
         let agent = stream::Config {
             server: wanted.server.clone(),
@@ -238,11 +240,15 @@ impl Rooms<'_> {
             key_file: wanted.key_file.clone(),
         };
         let sessions = pods.clone();
+        let edged = &self.config.edged;
+        let metrics =
+            Arc::new(Metrics::new(self.config.node.to_string(), edged.root_dir.clone(), pods.clone()));
         let sources = stream::Sources {
             logs: Arc::new(move |request| open_log(pods.clone(), request)),
             sessions: Arc::new(move |request| open_session(sessions.clone(), request)),
+            metrics: Arc::new(move |request| measure(metrics.clone(), request)),
         };
-        stream::new(agent, sources)
+        stream::new(agent, sources, observed)
     }
 }
 
@@ -254,6 +260,11 @@ fn open_session(pods: PodHandle, request: SessionRequest) -> BoxFuture<'static, 
         let url = pods.session(&namespace, &pod, &container, session).await;
         url.map_err(|failure| failure.to_string())
     })
+}
+
+/// The metrics room's answer to a request.
+fn measure(metrics: Arc<Metrics>, request: MetricRequest) -> BoxFuture<'static, Result<Bytes, String>> {
+    Box::pin(async move { metrics.answer(&request.path, &request.query).await.map(Bytes::from) })
 }
 
 /// The pod room's logs in the form that the stream agent sends.

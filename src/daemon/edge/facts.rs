@@ -3,6 +3,7 @@
 use super::mqtt::Broker;
 use super::node::{KUBELET_VERSION, NodeHandle};
 use super::pod::PodHandle;
+use super::stream::Observed;
 use super::uplink::Uplink;
 use crate::base::{SupervisorHandle, now_ms, read_limited, recent_problems};
 use crate::daemon::status::Facts;
@@ -27,6 +28,8 @@ pub(super) struct Sources {
     pub runtime: String,
     /// `None` when this node runs no pods.
     pub pods: Option<PodHandle>,
+    /// `None` when logs and sessions are switched off.
+    pub tunnel: Option<Observed>,
     pub modules: SupervisorHandle,
 }
 
@@ -52,6 +55,7 @@ async fn collect(from: &Sources) -> Value {
         "runtime": {"state": node.runtime, "version": from.runtime},
         "cloudAddresses": {"hub": from.cloud.0, "https": from.cloud.1},
         "link": link(&from.uplink),
+        "tunnel": from.tunnel.as_ref().map(Observed::now),
         "recentProblems": recent_problems(),
         "modules": from.modules.modules(),
         "pods": from.pods.as_ref().map(PodHandle::summaries).unwrap_or_default(),

@@ -10,6 +10,7 @@ pub mod eventbus;
 mod facts;
 pub mod jobs;
 pub mod meta;
+mod metrics;
 pub mod mqtt;
 pub mod node;
 pub mod pod;
@@ -114,8 +115,11 @@ impl Edge {
         if config.hub.enabled {
             supervisor.add(uplink_module);
         }
+        let mut tunnel = None;
         if let (true, Some(pods)) = (config.stream.enabled, &pods) {
-            supervisor.add(rooms.stream(pods.clone()));
+            let observed = stream::Observed::default();
+            supervisor.add(rooms.stream(pods.clone(), observed.clone()));
+            tunnel = Some(observed);
         }
         let store_closed = Box::pin(store.closed());
         let facts = facts::of(facts::Sources {
@@ -128,6 +132,7 @@ impl Edge {
             node,
             runtime: found.as_ref().map(|found| found.version.clone()).unwrap_or_default(),
             pods,
+            tunnel,
             modules: supervisor.handle(),
         });
         if let Some(path) = config.status_socket {

@@ -9,6 +9,7 @@ mod documents;
 mod logs;
 mod path;
 mod protobuf;
+mod proxy;
 mod read;
 mod reply;
 mod reviews;
@@ -50,6 +51,8 @@ struct Asked {
     method: Method,
     path: String,
     query: Query,
+    /// As it was sent.
+    raw_query: Option<String>,
     headers: HeaderMap,
     user: User,
 }
@@ -146,11 +149,15 @@ impl Api {
         let query = Query::parse(parts.uri.query().unwrap_or(""))
             .ok_or_else(|| errors::bad_request("the query is not valid"))?;
         let path = parts.uri.path().to_owned();
-        let asked = Asked { method: parts.method, path, query, headers: parts.headers, user };
+        let raw_query = parts.uri.query().map(str::to_owned);
+        let asked = Asked { method: parts.method, path, query, raw_query, headers: parts.headers, user };
         match path::resource(&asked.path) {
             Some(resource) => {
                 self.authorize(&asked, &resource)?;
                 let target = self.target(&resource)?;
+                if let Some(beyond) = &resource.beyond {
+                    return self.node_proxy(&asked, &target, beyond).await;
+                }
                 if session::is_session(&target) {
                     return self.session(&asked, &target, upgrade).await;
                 }
@@ -418,7 +425,9 @@ fn unserved(target: &Target, subresource: &str) -> Option<Status> {
     let plural = target.resource.plural.as_str();
     let core = target.resource.group.is_empty();
     let what = match (plural, subresource) {
-        ("pods" | "services" | "nodes", "proxy") => "the proxy to pods, services and nodes",
+        ("pods" | "services" | "nodes", "proxy") => {
+            "the proxy to pods and services, and to a node without a path behind it,"
+        }
         _ => return None,
     };
     let message = format!("{what} is not supported by kedge's embedded Kubernetes API");

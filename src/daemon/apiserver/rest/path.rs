@@ -12,10 +12,22 @@ pub struct ResourcePath {
     pub plural: String,
     pub name: Option<String>,
     pub subresource: Option<String>,
+    /// What stands behind `proxy`, as it was sent.
+    pub beyond: Option<String>,
 }
 
 /// Reads a resource path; `None` for anything else, such as discovery.
 pub fn resource(path: &str) -> Option<ResourcePath> {
+    // Behind the proxy begins a path of somebody else's.
+    if let Some((node, beyond)) =
+        path.strip_prefix("/api/v1/nodes/").and_then(|rest| rest.split_once("/proxy/"))
+    {
+        if node.contains('/') {
+            return None;
+        }
+        let found = resource(&format!("/api/v1/nodes/{node}/proxy"))?;
+        return Some(ResourcePath { beyond: Some(format!("/{beyond}")), ..found });
+    }
     let mut parts: Vec<String> = Vec::new();
     for part in path.strip_prefix('/')?.split('/') {
         let part = decode(part, false)?;
@@ -46,7 +58,15 @@ pub fn resource(path: &str) -> Option<ResourcePath> {
         [name, subresource] => (own(name), own(subresource)),
         _ => return None,
     };
-    Some(ResourcePath { group, version, namespace, plural: plural.to_owned(), name, subresource })
+    Some(ResourcePath {
+        group,
+        version,
+        namespace,
+        plural: plural.to_owned(),
+        name,
+        subresource,
+        beyond: None,
+    })
 }
 
 fn decode(text: &str, form: bool) -> Option<String> {

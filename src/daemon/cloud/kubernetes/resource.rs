@@ -66,6 +66,7 @@ impl Resource {
     pub const CLUSTER_ROLE_BINDING: Resource = of(RBAC, "ClusterRoleBinding", "clusterrolebindings", false);
     pub const SELF_SUBJECT_ACCESS_REVIEW: Resource =
         of("authorization.k8s.io", "SelfSubjectAccessReview", "selfsubjectaccessreviews", false);
+    pub const TOKEN_REVIEW: Resource = of("authentication.k8s.io", "TokenReview", "tokenreviews", false);
     pub const SUBJECT_ACCESS_REVIEW: Resource =
         of("authorization.k8s.io", "SubjectAccessReview", "subjectaccessreviews", false);
     pub const DEVICE: Resource = device("Device", "devices");

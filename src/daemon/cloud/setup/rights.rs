@@ -31,7 +31,8 @@ pub(super) fn everywhere() -> Value {
         rule("", &["serviceaccounts/token"], &["create"]),
         rule("", &["events"], &["create", "patch"]),
         rule("certificates.k8s.io", &["certificatesigningrequests"], &["create", "get"]),
-        // Whether a caller of the kubelet API may reach nodes.
+        // Who a caller of the kubelet API is, and whether it may reach nodes.
+        rule("authentication.k8s.io", &["tokenreviews"], &["create"]),
         rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"]),
         rule("devices.kubeedge.io", &["devices"], &["get", "list", "watch", "update"]),
         rule("devices.kubeedge.io", &["devicemodels"], &READ),

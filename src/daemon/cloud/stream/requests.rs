@@ -1,8 +1,9 @@
-//! The part of the kubelet API that is served: container logs, exec, attach and port-forward. Everything else is answered
-//! with a clear `Status`.
+//! The part of the kubelet API that is served: container logs, exec, attach, port-forward, and what nodes and pods use.
+//! Everything else is answered with a clear `Status`.
 
 use super::super::control::PodIndex;
 use super::exec::{self, Pipe};
+use super::metrics;
 use super::tunnels::Tunnels;
 use crate::link::http::{Body, full, stream};
 use crate::model::{NodeName, Status};
@@ -38,6 +39,8 @@ enum Asked<'a> {
         namespace: &'a str,
         pod: &'a str,
     },
+    /// What a node and its pods use.
+    Metrics,
     NotServed(&'a str),
     Unknown,
 }
@@ -57,6 +60,13 @@ fn parse(path: &str) -> Asked<'_> {
         // No frame of its own: the node tells it from exec by the path.
         ["portForward", namespace, pod, rest @ ..] if rest.len() < 2 && !parts.contains(&"") => {
             Asked::Exec { kind: FrameKind::ExecConnect, namespace, pod }
+        }
+        // As far as cloudcore passes them on; what of it is there the node knows.
+        ["metrics"] | ["metrics", "resource" | "cadvisor" | "probes"] => Asked::Metrics,
+        ["stats"] | ["stats", "summary" | "container"] | ["stats", _, _] | ["stats", _, _, _, _]
+            if !parts.contains(&"") =>
+        {
+            Asked::Metrics
         }
         [verb @ ("stats" | "metrics" | "cp" | "run" | "checkpoint"), ..] => Asked::NotServed(verb),
         _ => Asked::Unknown,
@@ -83,6 +93,10 @@ impl Requests {
                     None => no_tunnel(&node),
                 }
             }
+            Asked::Metrics if request.method() == Method::GET => {
+                metrics::answer(&self.tunnels, &request).await
+            }
+            Asked::Metrics => refuse(405, "MethodNotAllowed", "metrics are read with GET"),
             Asked::Logs { .. } => refuse(405, "MethodNotAllowed", "logs are read with GET"),
             Asked::NotServed(verb) => {
                 refuse(501, "NotImplemented", format!("{verb} is not served on edge nodes of this version"))
@@ -126,7 +140,7 @@ fn host(request: &Request<Incoming>) -> Option<NodeName> {
     NodeName::new(name).ok()
 }
 
-fn no_tunnel(node: &NodeName) -> Response<Body> {
+pub(super) fn no_tunnel(node: &NodeName) -> Response<Body> {
     refuse(503, "ServiceUnavailable", format!("node {node} has no stream tunnel to the cloud"))
 }
 
@@ -153,7 +167,11 @@ mod tests {
         assert_eq!((parse("/exec/d/p/c"), parse("/exec/d/p/uid/c")), (exec.clone(), exec));
         assert_eq!(parse("/attach/d/p"), Asked::Unknown);
         assert!(matches!(parse("/portForward/d/p"), Asked::Exec { pod: "p", .. }));
-        assert_eq!(parse("/stats/summary"), Asked::NotServed("stats"));
+        for path in ["/stats/summary", "/stats", "/stats/d/p/uid/c", "/metrics", "/metrics/resource"] {
+            assert_eq!(parse(path), Asked::Metrics, "{path}");
+        }
+        assert_eq!(parse("/metrics/other"), Asked::NotServed("metrics"));
+        assert_eq!(parse("/stats/a//b/c"), Asked::NotServed("stats"));
         assert_eq!(parse("/"), Asked::Unknown);
     }
 }

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -28,16 +29,22 @@ const FRAMES: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENCE: Duration = Duration::from_secs(70);
 
+/// How the node ended a request: empty when all is said, else why there is no answer.
+type End = Arc<OnceLock<Bytes>>;
+
 /// The far end of one request.
 #[derive(Clone)]
 struct Far {
     frames: mpsc::Sender<Bytes>,
+    end: End,
     /// Whether a kedge edge is told how much it may send.
     windowed: bool,
 }
 
 struct Tunnel {
     serial: u64,
+    /// The node's own address, as it says.
+    address: Option<IpAddr>,
     outgoing: mpsc::Sender<Frame>,
     requests: HashMap<u64, Far>,
     /// Raised when another tunnel of the node takes its place.
@@ -54,6 +61,7 @@ pub(super) struct Tunnels {
 /// A tunnel whose upgrade was granted.
 pub(super) struct Entered {
     node: NodeName,
+    address: Option<IpAddr>,
     pending: Pending,
     has_window: bool,
 }
@@ -65,6 +73,7 @@ pub(super) struct Running {
     connection: u64,
     outgoing: mpsc::Sender<Frame>,
     frames: mpsc::Receiver<Bytes>,
+    end: End,
     consumed: u8,
     windowed: bool,
 }
@@ -79,6 +88,31 @@ impl Tunnels {
         let mut connect = Connect::new(0, path, query);
         connect.header.insert(WINDOW_HEADER.to_owned(), vec![WINDOW.to_string()]);
         self.start(node, FrameKind::LogsConnect, connect, true).await
+    }
+
+    /// Starts a request for metrics; `None` when the node has no tunnel.
+    pub(super) async fn metrics(
+        self: &Arc<Self>,
+        node: &NodeName,
+        path: &str,
+        query: &str,
+    ) -> Option<Running> {
+        let mut connect = Connect::new(0, path, query);
+        connect.header.insert(WINDOW_HEADER.to_owned(), vec![WINDOW.to_string()]);
+        self.start(node, FrameKind::MetricConnect, connect, true).await
+    }
+
+    /// The nodes that are meant by a name or by the address that they tell: several may tell one address.
+    pub(super) fn meant_by(&self, host: &str) -> Vec<NodeName> {
+        let tunnels = self.locked();
+        if let Some(node) = NodeName::new(host).ok().filter(|node| tunnels.contains_key(node)) {
+            return vec![node];
+        }
+        let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() else { return Vec::new() };
+        let there = tunnels.iter().filter(|(_, tunnel)| tunnel.address == Some(address));
+        let mut nodes: Vec<NodeName> = there.map(|(node, _)| node.clone()).collect();
+        nodes.sort();
+        nodes
     }
 
     /// Starts a request that becomes a connection both ways; `None` when the node has no tunnel. What is sent on it is
@@ -102,10 +136,11 @@ impl Tunnels {
         let connection = self.serial.fetch_add(1, Ordering::Relaxed) + 1;
         connect.connection = connection;
         let (sender, frames) = mpsc::channel(WINDOW + 1);
+        let end = End::default();
         let outgoing = {
             let mut tunnels = self.locked();
             let tunnel = tunnels.get_mut(node)?;
-            tunnel.requests.insert(connection, Far { frames: sender, windowed });
+            tunnel.requests.insert(connection, Far { frames: sender, end: end.clone(), windowed });
             tunnel.outgoing.clone()
         };
         let running = Running {
@@ -114,6 +149,7 @@ impl Tunnels {
             connection,
             outgoing: outgoing.clone(),
             frames,
+            end,
             consumed: 0,
             windowed,
         };
@@ -133,6 +169,12 @@ impl Tunnels {
 }
 
 impl Running {
+    /// How the node ended it, once there are no more pieces: empty when all is said, else why there is no answer. `None`
+    /// when the tunnel broke or the asker was too slow.
+    pub(super) fn end(&self) -> Option<Bytes> {
+        self.end.get().cloned()
+    }
+
     /// The next piece of the answer; `None` at its end.
     pub(super) async fn next(&mut self) -> Option<Bytes> {
         let piece = self.frames.recv().await?;
@@ -192,6 +234,7 @@ pub(super) async fn enter(
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let claimed = header("SessionHostNameOverride").unwrap_or_default().to_owned();
     let has_window = header(WINDOW_HEADER).is_some();
+    let address = header("SessionInternalIP").and_then(|address| address.parse().ok());
     let shown = caller.peer.as_ref().map_or("", |peer| peer.common_name.as_str());
     let refuse = |status, why| {
         // Counted for whom the certificate names: the header may say anything.
@@ -205,7 +248,7 @@ pub(super) async fn enter(
         return refuse(StatusCode::FORBIDDEN, "the certificate belongs to another node");
     }
     match ws::upgrade(&mut request) {
-        Ok((response, pending)) => match sessions.try_send(Entered { node, pending, has_window }) {
+        Ok((response, pending)) => match sessions.try_send(Entered { node, address, pending, has_window }) {
             Ok(()) => response,
             Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "too many tunnels at once"),
         },
@@ -223,13 +266,13 @@ pub(super) async fn serve_sessions(tunnels: Arc<Tunnels>, mut waiting: mpsc::Rec
 }
 
 async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
-    let Entered { node, pending, has_window } = entered;
+    let Entered { node, address, pending, has_window } = entered;
     let Ok((writer, reader)) = pending.accept(FRAME_LIMIT).await else { return };
     let serial = tunnels.serial.fetch_add(1, Ordering::Relaxed);
     let (outgoing, queue) = mpsc::channel(FRAMES);
     let replaced = Stop::new();
     let requests = HashMap::new();
-    let tunnel = Tunnel { serial, outgoing: outgoing.clone(), requests, replaced: replaced.clone() };
+    let tunnel = Tunnel { serial, address, outgoing: outgoing.clone(), requests, replaced: replaced.clone() };
     // Requests of a replaced tunnel end with it.
     if let Some(former) = tunnels.locked().insert(node.clone(), tunnel) {
         former.replaced.raise();
@@ -302,6 +345,9 @@ async fn read(
                 }
             }
             FrameKind::RemoveConnect => {
+                if let Some(far) = tunnels.far(node, serial, frame.connection) {
+                    drop(far.end.set(frame.data));
+                }
                 tunnels.finish(node, frame.connection);
             }
             FrameKind::CloseConnect => return "the node closed it",

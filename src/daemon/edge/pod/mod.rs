@@ -29,6 +29,7 @@ mod status;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod vigil;
 mod volume;
 mod worker;
@@ -38,6 +39,7 @@ pub use logs::{LogOptions, read as read_log};
 pub use sandbox::NODE_LABEL;
 pub use sources::Sources;
 pub use summary::{ContainerSummary, Summary};
+pub use usage::{ContainerUse, CpuTime, Layer, MemoryUse, PodUse, Traffic};
 
 use crate::base::{Failure, Module};
 use crate::cri::Runtime;

@@ -1,7 +1,7 @@
 //! The tunnel's connection and the requests in it. Tries for ever with back-off; certificates may come later, from enrolment.
 
 use super::request::{self, WINDOW_HEADER};
-use super::{Config, LogLines, LogSource, Sources, session};
+use super::{Config, LogLines, LogSource, MetricSource, Observed, Sources, session};
 use crate::base::{Backoff, BoxFuture, Crew, Failure, Module, Ready, Stop, read_limited};
 use crate::link::Endpoint;
 use crate::link::ws::{self, Outgoing, Reader, Received, Writer};
@@ -22,18 +22,18 @@ const PIECE: usize = 16 << 10;
 const FRAMES: usize = 32;
 const REQUESTS: usize = 64;
 const SLOW_SESSION: Duration = Duration::from_secs(10);
-const NOT_SERVED: &str = "HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 const FILE_LIMIT: u64 = 256 << 10;
 
 pub struct StreamAgent {
     config: Config,
     sources: Sources,
+    observed: Observed,
 }
 
 /// Makes the module that keeps the tunnel.
-pub fn new(config: Config, sources: Sources) -> impl Module {
-    StreamAgent { config, sources }
+pub fn new(config: Config, sources: Sources, observed: Observed) -> impl Module {
+    StreamAgent { config, sources, observed }
 }
 
 impl Module for StreamAgent {
@@ -52,10 +52,15 @@ impl Module for StreamAgent {
                     Some(Ok((writer, reader))) => {
                         backoff.reset();
                         tracing::info!("the stream tunnel is open");
-                        serve(&self.sources, writer, reader, &stop).await;
+                        self.observed.opened();
+                        serve((&self.sources, &self.observed), writer, reader, &stop).await;
+                        self.observed.closed("the connection ended");
                         tracing::info!("the stream tunnel is closed");
                     }
-                    Some(Err(why)) => tracing::debug!(error = why, "the stream tunnel cannot be opened"),
+                    Some(Err(why)) => {
+                        tracing::debug!(error = why, "the stream tunnel cannot be opened");
+                        self.observed.closed(&why);
+                    }
                 }
                 if stop.or(tokio::time::sleep(backoff.next_wait())).await.is_none() {
                     break;
@@ -94,7 +99,12 @@ struct Running {
     input: Option<mpsc::Sender<Bytes>>,
 }
 
-async fn serve(sources: &Sources, mut writer: Writer, mut reader: Reader, stop: &Stop) {
+async fn serve(
+    (sources, observed): (&Sources, &Observed),
+    mut writer: Writer,
+    mut reader: Reader,
+    stop: &Stop,
+) {
     let (outgoing, mut queue) = mpsc::channel::<Outgoing>(FRAMES);
     let mut crew = Crew::new();
     let mut running: HashMap<u64, Running> = HashMap::new();
@@ -125,6 +135,9 @@ async fn serve(sources: &Sources, mut writer: Writer, mut reader: Reader, stop: 
                 }
             };
             running.retain(|_, request| !request.stop.is_raised());
+            if !matches!(frame.kind, FrameKind::Data | FrameKind::RemoveConnect | FrameKind::CloseConnect) {
+                observed.asked();
+            }
             if !take(sources, frame, &mut running, &mut crew, &outgoing).await {
                 return;
             }
@@ -170,19 +183,28 @@ async fn take(
                 }
             }
         }
-        FrameKind::LogsConnect => {
+        kind @ (FrameKind::LogsConnect | FrameKind::MetricConnect) => {
             let Some(connect) = Connect::decode(&frame.data) else { return true };
             let window = request::window(&connect);
             let room = Arc::new(Semaphore::new(window.unwrap_or(Semaphore::MAX_PERMITS >> 1)));
             let stop = Stop::new();
             let answer =
                 Answer { connection: frame.connection, outgoing: outgoing.clone(), room: room.clone() };
+            let for_logs = kind == FrameKind::LogsConnect;
             if running.len() >= REQUESTS {
-                crew.spawn(answer.refuse("too many requests at once on this node\n"));
+                if for_logs {
+                    crew.spawn(answer.refuse("too many requests at once on this node\n"));
+                } else {
+                    crew.spawn(answer.end_because("too many requests at once on this node"));
+                }
                 return true;
             }
             running.insert(frame.connection, Running { stop: stop.clone(), room, input: None });
-            crew.spawn(logs(sources.logs.clone(), connect, answer, stop));
+            if for_logs {
+                crew.spawn(logs(sources.logs.clone(), connect, answer, stop));
+            } else {
+                crew.spawn(metrics(sources.metrics.clone(), connect, answer, stop));
+            }
         }
         FrameKind::ExecConnect | FrameKind::AttachConnect => {
             let Some(connect) = Connect::decode(&frame.data) else { return true };
@@ -195,9 +217,6 @@ async fn take(
             let (input, taken) = mpsc::channel(FRAMES);
             running.insert(frame.connection, Running { stop: stop.clone(), room, input: Some(input) });
             crew.spawn(session::run(sources.sessions.clone(), connect, answer, taken, stop));
-        }
-        FrameKind::MetricConnect => {
-            crew.spawn(Answer::unbounded(frame.connection, outgoing).refuse(NOT_SERVED));
         }
     }
     true
@@ -238,6 +257,11 @@ impl Answer {
         self.send(FrameKind::RemoveConnect, Bytes::new()).await;
     }
 
+    /// Ends without an answer. A kedge cloud tells the asker why; others take the frame as any other end.
+    async fn end_because(self, why: impl Into<Bytes>) {
+        self.send(FrameKind::RemoveConnect, why.into()).await;
+    }
+
     async fn refuse(self, why: &'static str) {
         self.data(Bytes::from_static(why.as_bytes())).await;
         self.end().await;
@@ -258,6 +282,24 @@ async fn logs(source: Arc<dyn LogSource>, connect: Connect, answer: Answer, stop
     });
     if sent.await.is_some() {
         answer.end().await;
+    }
+    stop.raise();
+}
+
+async fn metrics(source: MetricSource, connect: Connect, answer: Answer, stop: Stop) {
+    let sent = stop.or(async {
+        match source(request::metrics(connect)).await {
+            Ok(text) => {
+                answer.data(text).await;
+                None
+            }
+            Err(why) => Some(why),
+        }
+    });
+    match sent.await {
+        Some(None) => answer.end().await,
+        Some(Some(why)) => answer.end_because(why).await,
+        None => {}
     }
     stop.raise();
 }

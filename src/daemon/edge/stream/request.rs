@@ -56,6 +56,17 @@ pub(super) fn logs(connect: &Connect) -> Option<LogRequest> {
     Some(request)
 }
 
+/// A request for what the node and its pods use, as metrics-server and Prometheus make it. Who answers knows the paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricRequest {
+    pub path: String,
+    pub query: String,
+}
+
+pub(super) fn metrics(connect: Connect) -> MetricRequest {
+    MetricRequest { path: connect.url.path, query: connect.url.raw_query }
+}
+
 /// A session with a container or a pod, as `kubectl exec`, `attach` and `port-forward` ask for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionRequest {
