@@ -10,7 +10,7 @@ use super::road::{free_port, run, soon};
 use crate::base::{Crew, Failure, Stop};
 use crate::config::cloud::{CloudConfig, CloudPorts};
 use crate::link::{Endpoint, fetch};
-use crate::pki::{Authority, Identity, Token, client_config, names_of, unverified_client_config};
+use crate::pki::{Authority, Grant, Identity, Token, client_config, names_of, unverified_client_config};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::Full;
@@ -190,6 +190,34 @@ async fn replicas_that_start_at_once_share_one_authority() {
         (1..=4).all(|number| names.contains(&format!("10.0.0.{number}")))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_together_admit_no_more_machines_than_a_token_allows() {
+    let api = Api::open().await;
+    let configs = [api.replica(1), api.replica(2)];
+    let _clouds: Vec<Running> = futures_util::future::join_all(configs.iter().map(start)).await;
+    let desk = TokenDesk::open(&api.dir.path().join("kubeconfig")).await.unwrap();
+    let grant = Grant { uses: Some(3), ..Grant::default() };
+    let token = desk.create(PATIENCE * 10, grant).await.unwrap();
+    let enrol = |number: usize, replica: usize| {
+        let wanted = api.edge(&format!("n{number}"), &configs[replica], Some(token.clone())).enrolment();
+        async move { uplink::enrol(&wanted).await }
+    };
+    let all = futures_util::future::join_all((0..9).map(|number| enrol(number, number % 2))).await;
+    let admitted: Vec<usize> = (0..9).filter(|number| all[*number].is_ok()).collect();
+    assert_eq!(admitted.len(), 3, "{all:?}");
+    assert!(all.iter().filter_map(|one| one.as_ref().err()).all(|refused| refused.code == "KE-TOKEN-003"));
+    // Who lost what it got asks again, wherever it likes, and takes nobody's place.
+    for number in admitted {
+        let files = api.edge(&format!("n{number}"), &configs[0], None).files;
+        std::fs::remove_file(&files.cert).unwrap();
+        std::fs::remove_file(&files.key).unwrap();
+        enrol(number, (number + 1) % 2).await.unwrap();
+    }
+    assert_eq!(enrol(9, 0).await.unwrap_err().code, "KE-TOKEN-003");
+    let entry = desk.list().await.unwrap().into_values().next().unwrap();
+    assert_eq!((entry.uses, entry.holders.len()), (Some(0), 3));
 }
 
 /// The authority, server certificate and node certificate as KubeEdge 1.23 makes them: names as printable strings, SEC1

@@ -145,6 +145,12 @@ pub fn names_of(der: &[u8]) -> Vec<String> {
     names.value.general_names.iter().filter_map(host).collect()
 }
 
+/// The fingerprint of the public key in a signing request; empty when it cannot be read.
+pub fn csr_key(der: &[u8]) -> String {
+    let Ok((_, request)) = X509CertificationRequest::from_der(der) else { return String::new() };
+    super::fingerprint(request.certification_request_info.subject_pki.raw)
+}
+
 /// The host names and addresses that a signing request asks for.
 pub fn csr_names(der: &[u8]) -> Vec<String> {
     let Ok((_, request)) = X509CertificationRequest::from_der(der) else { return Vec::new() };

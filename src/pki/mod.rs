@@ -12,7 +12,7 @@ mod token;
 pub use authority::{Authority, Request, Usages};
 pub use der::pem_certificate;
 pub use identity::{
-    Facts, Identity, Peer, certificates_of, csr_names, csr_peer, facts_of, names_of, not_text, peer_of,
+    Facts, Identity, Peer, certificates_of, csr_key, csr_names, csr_peer, facts_of, names_of, not_text, peer_of,
     serves_hosts,
 };
 pub use signature::{SignatureError, VerifyingKey, read_signature};
@@ -20,4 +20,7 @@ pub use tls::{
     Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
     unverified_client_config, verify_client,
 };
-pub use token::{Grant, Minted, TOKEN_LIMIT, Token, TokenBook, TokenEntry, TokenError, fingerprint, mint};
+pub use token::{
+    Accepted, Grant, Minted, TOKEN_LIMIT, Token, TokenBook, TokenEntry, TokenError, accept, fingerprint,
+    holder, mint,
+};

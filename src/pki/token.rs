@@ -202,6 +202,48 @@ pub struct TokenEntry {
     /// Whether another machine may take its node's name with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub takeover: bool,
+    /// Who was counted, by [`holder`]: they may ask again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<String>,
+}
+
+/// Tells who uses a token: a node on one machine, or with one key where it does not say on which machine it is.
+pub fn holder(node: &str, mark: &str) -> String {
+    // Half of the digest is more than nobody can find another name for.
+    sha256_hex(format!("{node}\n{mark}").as_bytes()).chars().take(32).collect()
+}
+
+impl TokenEntry {
+    /// Counts a use, and answers whether that changed anything: whoever was counted once is not counted again. So a
+    /// certificate that got lost on its way costs no second use.
+    pub fn admit(&mut self, holder: &str) -> Result<bool, TokenError> {
+        let Some(left) = &mut self.uses else { return Ok(false) };
+        if self.holders.iter().any(|known| known == holder) {
+            return Ok(false);
+        }
+        *left = left.checked_sub(1).ok_or(TokenError::UsedUp)?;
+        self.holders.push(holder.to_owned());
+        Ok(true)
+    }
+}
+
+/// A token whose signature, time and node are right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Under which the list of tokens has it; KubeEdge's own token stands in no list.
+    pub id: Option<String>,
+    /// Whether its uses are counted.
+    pub counted: bool,
+}
+
+/// Checks a token (or its JWT alone) for a node, as far as the token itself tells.
+pub fn accept(authority: &Authority, text: &str, node: &str) -> Result<Accepted, TokenError> {
+    let claims = check(authority, text)?;
+    let Some(id) = claims.jti else { return Ok(Accepted { id: None, counted: false }) };
+    if claims.node.is_some_and(|only| only != node) {
+        return Err(TokenError::OtherNode);
+    }
+    Ok(Accepted { id: Some(id), counted: claims.uses.is_some() })
 }
 
 /// What a token that is asked for allows.
@@ -225,7 +267,7 @@ pub struct Minted {
 /// Makes a token that allows this; it is good once a book lists it.
 pub fn mint(authority: &Authority, ttl: Duration, grant: Grant) -> Minted {
     let Grant { uses, node, takeover } = grant;
-    let entry = TokenEntry { expires: deadline(ttl), node, uses, takeover };
+    let entry = TokenEntry { expires: deadline(ttl), node, uses, takeover, holders: Vec::new() };
     let id = random_suffix(10);
     let claims =
         Claims { exp: entry.expires, jti: Some(id.clone()), node: entry.node.clone(), uses, takeover };
@@ -270,27 +312,15 @@ impl TokenBook {
         Ok(claims.takeover && claims.jti.is_some() && claims.node.is_some_and(|only| only == node))
     }
 
-    /// Accepts a token (or its JWT alone) for this node and counts the use. Does blocking file work.
-    pub fn verify(&self, authority: &Authority, text: &str, node: &str) -> Result<(), TokenError> {
-        let claims = check(authority, text)?;
-        let Some(jti) = claims.jti else { return Ok(()) };
-        if claims.node.is_some_and(|only| only != node) {
-            return Err(TokenError::OtherNode);
-        }
-        self.change(|book| {
-            let entry = book.get_mut(&jti).ok_or(TokenError::UsedUp)?;
-            match &mut entry.uses {
-                Some(0) => return Err(TokenError::UsedUp),
-                Some(left) => *left -= 1,
-                None => {}
-            }
-            Ok(())
-        })
-        .map_err(|failure| {
-            // Who shows a token learns that it was not judged; what is wrong is this side's business.
-            tracing::error!(code = failure.code, error = %failure, fix = failure.fix, "no token can be judged");
-            TokenError::BookUnreadable
-        })?
+    /// Whether a token is in the book, that is given out and not withdrawn. Does blocking file work.
+    pub fn has(&self, id: &str) -> Result<bool, TokenError> {
+        self.read().map(|book| book.contains_key(id)).map_err(unreadable)
+    }
+
+    /// Counts a use of a token. Does blocking file work.
+    pub fn count(&self, id: &str, holder: &str) -> Result<(), TokenError> {
+        let counted = self.change(|book| book.get_mut(id).ok_or(TokenError::UsedUp)?.admit(holder).map(drop));
+        counted.map_err(unreadable)?
     }
 
     /// All tokens that have not expired, by id.
@@ -303,15 +333,9 @@ impl TokenBook {
         self.change(|book| book.remove(id).is_some())
     }
 
-    /// Makes the book list what was published elsewhere: new tokens are taken over, withdrawn ones dropped. Uses already
-    /// counted here stay counted.
+    /// Makes the book list what was published elsewhere, with the uses that were counted there.
     pub fn follow(&self, published: &BTreeMap<String, TokenEntry>) -> Result<(), Failure> {
-        self.change(|book| {
-            book.retain(|id, _| published.contains_key(id));
-            for (id, entry) in published {
-                book.entry(id.clone()).or_insert_with(|| entry.clone());
-            }
-        })
+        self.change(|book| book.clone_from(published))
     }
 
     fn read(&self) -> Result<BTreeMap<String, TokenEntry>, Failure> {
@@ -340,6 +364,12 @@ impl TokenBook {
         write_atomic(&self.path, &content, 0o600)?;
         Ok(outcome)
     }
+}
+
+/// Who shows a token learns that it was not judged; what is wrong is this side's business.
+fn unreadable(failure: Failure) -> TokenError {
+    tracing::error!(code = failure.code, error = %failure, fix = failure.fix, "no token can be judged");
+    TokenError::BookUnreadable
 }
 
 /// Held until dropped; the kernel releases it with the file.
@@ -371,27 +401,56 @@ mod tests {
         (Authority::generate("KubeEdge").unwrap(), book, dir)
     }
 
+    /// What the cloud does with a token.
+    fn verify(book: &TokenBook, authority: &Authority, text: &str, node: &str) -> Result<(), TokenError> {
+        match accept(authority, text, node)? {
+            Accepted { id: Some(id), counted: true } => book.count(&id, &holder(node, "m")),
+            Accepted { id: Some(id), counted: false } => {
+                if book.has(&id)? {
+                    Ok(())
+                } else {
+                    Err(TokenError::UsedUp)
+                }
+            }
+            Accepted { id: None, .. } => Ok(()),
+        }
+    }
+
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_kubeedge_token_is_accepted_until_it_expires() {
         let (authority, book, _dir) = book();
         let token = Token::create(&authority, HOUR);
-        assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
+        assert_eq!(verify(&book, &authority, &token, "n1"), Ok(()));
         let read = Token::parse(&token).unwrap();
         assert!(read.fits(authority.cert_der()) && !read.has_expired());
-        assert_eq!(book.verify(&authority, &read.bearer, "n2"), Ok(()));
+        assert_eq!(verify(&book, &authority, &read.bearer, "n2"), Ok(()));
         let old = Token::create(&authority, Duration::ZERO);
-        assert_eq!(book.verify(&authority, &old, "n1"), Err(TokenError::Expired));
+        assert_eq!(verify(&book, &authority, &old, "n1"), Err(TokenError::Expired));
     }
 
     #[test]
     fn a_single_use_token_works_once_for_its_node() {
         let (authority, book, _dir) = book();
         let token = book.create(&authority, HOUR, Some(1), Some("n1")).unwrap();
-        assert_eq!(book.verify(&authority, &token, "n2"), Err(TokenError::OtherNode));
-        assert_eq!(book.verify(&authority, &token, "n1"), Ok(()));
-        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+        assert_eq!(verify(&book, &authority, &token, "n2"), Err(TokenError::OtherNode));
+        assert_eq!(verify(&book, &authority, &token, "n1"), Ok(()));
+        let id = accept(&authority, &token, "n1").unwrap().id.unwrap();
+        assert_eq!(book.count(&id, &holder("n1", "another machine")), Err(TokenError::UsedUp));
+    }
+
+    #[test]
+    fn whoever_was_counted_asks_again_for_nothing() {
+        let (authority, book, _dir) = book();
+        let token = book.create(&authority, HOUR, Some(2), None).unwrap();
+        for node in ["n1", "n1", "n2", "n1", "n2"] {
+            assert_eq!(verify(&book, &authority, &token, node), Ok(()));
+        }
+        assert_eq!(verify(&book, &authority, &token, "n3"), Err(TokenError::UsedUp));
+        let entry = book.list().unwrap().into_values().next().unwrap();
+        assert_eq!((entry.uses, entry.holders.len()), (Some(0), 2));
+        assert_ne!(holder("n1", "m"), holder("n1", "n"));
     }
 
     #[test]
@@ -420,14 +479,14 @@ mod tests {
     }
 
     #[test]
-    fn a_book_follows_what_is_published_and_keeps_its_counts() {
+    fn a_book_follows_what_is_published() {
         let (authority, published, _one) = book();
         let (_, ours, _two) = book();
         let token = published.create(&authority, HOUR, Some(1), None).unwrap();
         ours.follow(&published.list().unwrap()).unwrap();
-        assert_eq!(ours.verify(&authority, &token, "n1"), Ok(()));
+        assert_eq!(verify(&published, &authority, &token, "n1"), Ok(()));
         ours.follow(&published.list().unwrap()).unwrap();
-        assert_eq!(ours.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+        assert_eq!(verify(&ours, &authority, &token, "n2"), Err(TokenError::UsedUp));
         ours.follow(&BTreeMap::new()).unwrap();
         assert!(ours.list().unwrap().is_empty());
     }
@@ -441,9 +500,9 @@ mod tests {
         assert_eq!(failure.code, "KE-TOKEN-010");
         assert!(failure.what.contains("tokens.json") && failure.why.contains("EOF"), "{failure}");
         assert!(failure.fix.contains("remove the file"), "{failure:?}");
-        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::BookUnreadable));
+        assert_eq!(verify(&book, &authority, &token, "n1"), Err(TokenError::BookUnreadable));
         std::fs::remove_file(dir.path().join("tokens.json")).unwrap();
-        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+        assert_eq!(verify(&book, &authority, &token, "n1"), Err(TokenError::UsedUp));
     }
 
     #[test]
@@ -452,16 +511,16 @@ mod tests {
         let token = book.create(&authority, HOUR, None, None).unwrap();
         let id = book.list().unwrap().keys().next().unwrap().clone();
         assert!(book.revoke(&id).unwrap());
-        assert_eq!(book.verify(&authority, &token, "n1"), Err(TokenError::UsedUp));
+        assert_eq!(verify(&book, &authority, &token, "n1"), Err(TokenError::UsedUp));
     }
 
     #[test]
     fn tokens_of_another_cloud_are_told_apart() {
         let (authority, book, _dir) = book();
         let other = Token::create(&Authority::generate("KubeEdge").unwrap(), HOUR);
-        assert_eq!(book.verify(&authority, &other, "n1"), Err(TokenError::WrongAuthority));
+        assert_eq!(verify(&book, &authority, &other, "n1"), Err(TokenError::WrongAuthority));
         let bearer = Token::parse(&other).unwrap().bearer;
-        assert_eq!(book.verify(&authority, &bearer, "n1"), Err(TokenError::WrongSignature));
+        assert_eq!(verify(&book, &authority, &bearer, "n1"), Err(TokenError::WrongSignature));
     }
 
     #[test]
@@ -469,14 +528,14 @@ mod tests {
         let (authority, book, _dir) = book();
         let encode = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let forged = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(r#"{"exp":99999999999}"#));
-        assert_eq!(book.verify(&authority, &forged, "n1"), Err(TokenError::WrongSignature));
+        assert_eq!(verify(&book, &authority, &forged, "n1"), Err(TokenError::WrongSignature));
     }
 
     proptest! {
         #[test]
         fn nonsense_never_panics(text in ".{0,80}") {
             let (authority, book, _dir) = book();
-            prop_assert!(book.verify(&authority, &text, "n1").is_err());
+            prop_assert!(verify(&book, &authority, &text, "n1").is_err());
             drop(Token::parse(&text));
         }
     }

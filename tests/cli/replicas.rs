@@ -4,9 +4,13 @@
 use crate::support::edgecore::{Edgecore, Times, Version, enrol, join};
 use crate::support::eventually;
 use crate::support::letter::text;
+use crate::support::machine::signal;
 use crate::support::relay::Relay;
 use crate::support::replica::{EdgeFile, Replica};
 use crate::support::world::{Daemon, World};
+use kedge::base::Failure;
+use kedge::daemon::edge::uplink::{Enrolled, Enrolment, Files, enrol as enrol_edge};
+use kedge::model::NodeName;
 use kedge::pki::{install_crypto_provider, unverified_client_config};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -17,7 +21,7 @@ const SOON: Duration = Duration::from_secs(40);
 /// Two clouds that run, beside the one that serves the API.
 struct Pair {
     clouds: [Replica; 2],
-    _running: [Daemon; 3],
+    running: [Daemon; 3],
     token: String,
     world: World,
 }
@@ -35,7 +39,7 @@ impl Pair {
         }
         let [first, second] = running;
         let token = world.kedge(&["gettoken"]).stdout.trim().to_owned();
-        Pair { clouds, _running: [api, first, second], token, world }
+        Pair { clouds, running: [api, first, second], token, world }
     }
 
     fn pod(&self, node: &str, name: &str) {
@@ -243,4 +247,52 @@ fn a_kedge_edge_that_moves_between_replicas_gets_everything_once() {
     let mut since = mended(&pair.world, "first").split_off(before.len());
     since.retain(|object| object != "default/pod/five");
     assert_eq!(since, Vec::<String>::new());
+}
+
+/// Gets a certificate for a node of this machine.
+fn enrolled(world: &World, node: &str, cert: u16, token: &str) -> Result<Enrolled, Failure> {
+    let at = |name: &str| world.dir.join(node).join(name);
+    let wanted = Enrolment {
+        node: NodeName::new(node).unwrap(),
+        https: format!("https://127.0.0.1:{cert}"),
+        token: Some(token.to_owned()),
+        files: Files { ca: at("ca.crt"), cert: at("node.crt"), key: at("node.key") },
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(enrol_edge(&wanted))
+}
+
+/// Whom the cluster has counted for the only token that is listed.
+fn counted(world: &World) -> usize {
+    let listed = world.kedge(&["token", "list", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
+    let entry = listed["tokens"].as_object().and_then(|all| all.values().next());
+    entry.and_then(|entry| entry["holders"].as_array()).map_or(0, Vec::len)
+}
+
+#[test]
+fn a_one_use_token_outlives_a_cloud_that_is_killed_while_it_counts() {
+    let mut pair = Pair::new("replicas-token");
+    let [first, second] = [pair.clouds[0].cert, pair.clouds[1].cert];
+    let made = pair.world.kedge(&["token", "create", "--uses", "1"]);
+    made.assert_status(0);
+    let token = made.stdout.trim().to_owned();
+    std::thread::scope(|scope| {
+        // Whether its answer comes in time or not: the machine loses power before it has written it.
+        let asking = scope.spawn(|| drop(enrolled(&pair.world, "edge-1", first, &token)));
+        eventually("the use is counted", SOON, || {
+            let count = counted(&pair.world);
+            if count == 1 { Ok(()) } else { Err(count) }
+        });
+        signal(pair.running[1].pid(), "KILL");
+        asking.join().unwrap();
+    });
+    pair.running[1].wait_end(SOON);
+    drop(std::fs::remove_dir_all(pair.world.dir.join("edge-1")));
+    assert_eq!(enrolled(&pair.world, "edge-1", second, &token), Ok(Enrolled::Issued));
+    assert_eq!(counted(&pair.world), 1);
+    // It is still good for one machine only, and the cloud that comes back knows that too.
+    assert_eq!(enrolled(&pair.world, "edge-2", second, &token).unwrap_err().code, "KE-TOKEN-003");
+    let _again = pair.clouds[0].start(&pair.world);
+    assert_eq!(enrolled(&pair.world, "edge-3", first, &token).unwrap_err().code, "KE-TOKEN-003");
 }

@@ -72,7 +72,7 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     if !config.hub.authorize {
         tracing::warn!("authorization is off: nodes may read and change what is not theirs");
     }
-    let (hub, arriving, hub_module) = hub::new(hub_config(&config, &trust, book.clone(), &indexes))?;
+    let (hub, arriving, hub_module) = hub::new(hub_config(&config, &kube, (&trust, book.clone()), &indexes))?;
     let advertised = config.hub.advertise.first().cloned();
     let router = config
         .router
@@ -107,8 +107,8 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
 
 fn hub_config(
     config: &CloudConfig,
-    trust: &watch::Receiver<Trust>,
-    book: TokenBook,
+    kube: &Kube,
+    (trust, book): (&watch::Receiver<Trust>, TokenBook),
     indexes: &Indexes,
 ) -> hub::Config {
     let nodes = indexes.nodes.clone();
@@ -124,6 +124,7 @@ fn hub_config(
         known_node: Arc::new(move |name| {
             nodes.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
         }),
+        count: Some(tokens::counting(kube.clone())),
         ..hub::Config::new(trust.clone(), book)
     }
 }

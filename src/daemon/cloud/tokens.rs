@@ -2,24 +2,30 @@
 //! Secret `kedge-tokens`, which `kedge token` writes. The functions at the end serve those commands.
 
 use super::control::watch_ended;
-use super::hub::Trust;
+use super::hub::{Counting, Trust};
 use super::kubernetes::{Event, Kube, Resource, Scope, follow, meta};
 use super::trust::{self, NAMESPACE, blocking};
 use crate::base::{Backoff, BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
 use crate::config::Loaded;
 use crate::config::cloud::CloudConfig;
 use crate::model::Status;
-use crate::pki::{Grant, TokenBook, TokenEntry, mint};
+use crate::pki::{Grant, TokenBook, TokenEntry, TokenError, mint};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 const SECRET: &str = "kedge-tokens";
 const KEY: &str = "tokens.json";
 const SELECTOR: &str = "fieldSelector=metadata.name%3Dkedge-tokens";
 const CONFLICTS: usize = 10;
+/// Replicas that count uses at the same time get in each other's way; a pause that differs lets one go first.
+const COUNTS: usize = 40;
+const PAUSE: Duration = Duration::from_millis(5);
+/// A node waits half a minute for its certificate.
+const COUNT_LIMIT: Duration = Duration::from_secs(20);
 
 type Entries = BTreeMap<String, TokenEntry>;
 
@@ -89,6 +95,19 @@ impl Tokens {
         let book = self.book.clone();
         blocking(move || book.follow(&entries)).await
     }
+}
+
+/// Counts uses in the Secret itself, which every replica reads and only the first of them can write. Needs the API: a
+/// token with a number of uses is worth nothing while nobody can say how many are left.
+pub(super) fn counting(kube: Kube) -> Counting {
+    let desk = Arc::new(Mutex::new(TokenDesk { kube }));
+    Arc::new(move |id, holder| {
+        let desk = desk.clone();
+        Box::pin(async move {
+            let counted = async { desk.lock().await.count(&id, &holder).await };
+            tokio::time::timeout(COUNT_LIMIT, counted).await.unwrap_or(Err(TokenError::BookUnreadable))
+        })
+    })
 }
 
 fn entries_of(secret: &Value) -> Entries {
@@ -196,6 +215,28 @@ impl TokenDesk {
     /// Makes a token unusable; `false` when there is none with this id.
     pub async fn revoke(&self, id: &str) -> Result<bool, Failure> {
         self.change(|entries| entries.remove(id).is_some()).await
+    }
+
+    /// Counts one use by this holder; whoever has been counted is not counted again.
+    async fn count(&self, id: &str, holder: &str) -> Result<(), TokenError> {
+        let unreadable = |failure: Failure| {
+            tracing::warn!(code = failure.code, error = %failure, "the use of a token cannot be counted");
+            TokenError::BookUnreadable
+        };
+        for _ in 0..COUNTS {
+            let (secret, mut entries) = self.read().await.map_err(unreadable)?;
+            if !entries.get_mut(id).ok_or(TokenError::UsedUp)?.admit(holder)? {
+                return Ok(());
+            }
+            let data = [(KEY, serde_json::to_vec(&entries).unwrap_or_default())];
+            let written = trust::write(&self.kube, SECRET, secret, &data).await;
+            if written.map_err(|status| unreadable(refused(&status)))? {
+                return Ok(());
+            }
+            let jitter = u32::from(crate::base::random_bytes::<1>().first().copied().unwrap_or(1) % 16) + 1;
+            tokio::time::sleep(PAUSE * jitter).await;
+        }
+        Err(TokenError::BookUnreadable)
     }
 
     async fn read(&self) -> Result<(Option<Value>, Entries), Failure> {

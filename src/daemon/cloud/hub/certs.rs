@@ -7,7 +7,7 @@ use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
 use crate::model::NodeName;
 use crate::model::machine::MACHINE_HEADER;
-use crate::pki::{TokenError, Usages, csr_names, csr_peer};
+use crate::pki::{TokenError, Usages, accept, csr_key, csr_names, csr_peer, holder};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -86,7 +86,16 @@ async fn certificate(
         }
     };
     let csr = body.to_bytes();
-    let issued = tokio::task::spawn_blocking(move || issue(&config, &parts.headers, &csr, &caller)).await;
+    let (desk, counting) = (config.clone(), config.clone());
+    let issued = tokio::task::spawn_blocking(move || issue(&desk, &parts.headers, &csr, &caller)).await;
+    let issued = match issued {
+        // Signed first, counted then, handed out last: what cannot be signed costs no use, and what is not handed out
+        // because somebody dies in between is issued again to the same machine.
+        Ok(Ok((certificate, Some(used)))) => Ok(count(&counting, used).await.map(|()| certificate)),
+        Ok(Ok((certificate, None))) => Ok(Ok(certificate)),
+        Ok(Err(refusal)) => Ok(Err(refusal)),
+        Err(error) => Err(error),
+    };
     match issued {
         Ok(Ok(certificate)) => der(certificate),
         Ok(Err(Refusal::Unauthorized { why, detail })) => {
@@ -116,7 +125,29 @@ enum Refusal {
     Failed(Failure),
 }
 
-fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> Result<Vec<u8>, Refusal> {
+/// The use of a token that is still to be counted.
+struct Used {
+    id: String,
+    holder: String,
+}
+
+async fn count(config: &Config, used: Used) -> Result<(), Refusal> {
+    let Used { id, holder } = used;
+    if let Some(count) = &config.count {
+        return count(id, holder).await.map_err(not_accepted);
+    }
+    let book = config.tokens.clone();
+    let counted = tokio::task::spawn_blocking(move || book.count(&id, &holder)).await;
+    counted.unwrap_or(Err(TokenError::BookUnreadable)).map_err(not_accepted)
+}
+
+/// The certificate, to be handed out once the use is counted.
+fn issue(
+    config: &Config,
+    headers: &HeaderMap,
+    csr: &Bytes,
+    caller: &Caller,
+) -> Result<(Vec<u8>, Option<Used>), Refusal> {
     let unauthorized = |why: &'static str| Refusal::Unauthorized { why, detail: why.to_owned() };
     let wanted = csr_peer(csr).ok_or_else(|| bad_request("it cannot be read"))?;
     let node = match headers.get("NodeName").map(|value| value.to_str()) {
@@ -128,6 +159,7 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
         return Err(unauthorized("the request must be for system:node:<NodeName> in system:nodes"));
     }
     let authority = config.trust.borrow().authority.clone();
+    let mut used = None;
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
         Some(peer) if authz::is_former(peer) => {
@@ -144,7 +176,15 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             if let (Some(why), false) = (taken(config, headers, &node), may_take) {
                 return Err(Refusal::Taken(why));
             }
-            config.tokens.verify(&authority, token, &node).map_err(not_accepted)?;
+            let accepted = accept(&authority, token, &node).map_err(not_accepted)?;
+            used = match accepted.id {
+                Some(id) if accepted.counted => Some(Used { id, holder: held_by(headers, csr, &node) }),
+                // Where there is nothing to count, the word of the last list that came holds without the API.
+                Some(id) if !config.tokens.has(&id).map_err(not_accepted)? => {
+                    return Err(not_accepted(TokenError::UsedUp));
+                }
+                Some(_) | None => None,
+            };
         }
     }
     let usages = usages(headers.get("ExtKeyUsages"))?;
@@ -153,7 +193,16 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
             "a node may be a server on this machine only: localhost, loopback, link-local",
         ));
     }
-    authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)
+    let signed = authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)?;
+    Ok((signed, used))
+}
+
+/// Who asks: the machine as it says, or its key where it says nothing, as an edgecore does.
+fn held_by(headers: &HeaderMap, csr: &Bytes, node: &str) -> String {
+    let machine = headers.get(MACHINE_HEADER).and_then(|value| value.to_str().ok());
+    let mark =
+        machine.map_or_else(|| format!("key {}", csr_key(csr)), |machine| format!("machine {machine}"));
+    holder(node, &mark)
 }
 
 fn not_accepted(error: TokenError) -> Refusal {

@@ -16,9 +16,9 @@ pub use authz::is_node;
 pub use refusals::Refusals;
 pub use releases::Releases;
 
-use crate::base::{Failure, Gone, Module};
+use crate::base::{BoxFuture, Failure, Gone, Module};
 use crate::model::{NodeName, ObjectKey, Revision, Status};
-use crate::pki::{Authority, Identity, TokenBook};
+use crate::pki::{Authority, Identity, TokenBook, TokenError};
 use crate::wire::{Down, Question};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -59,6 +59,9 @@ pub struct KnownNode {
 /// Finds the Node of a name; `None` when there is none.
 pub type NodeBook = Arc<dyn Fn(&str) -> Option<KnownNode> + Send + Sync>;
 
+/// Counts one use of a token, by its id and its holder.
+pub type Counting = Arc<dyn Fn(String, String) -> BoxFuture<'static, Result<(), TokenError>> + Send + Sync>;
+
 /// What the hub is told once.
 pub struct Config {
     /// Where edges connect; KubeEdge's port is 10000.
@@ -67,7 +70,10 @@ pub struct Config {
     pub https: SocketAddr,
     /// What the hub shows, signs with and accepts; a change holds from the next handshake on.
     pub trust: watch::Receiver<Trust>,
+    /// The tokens that were given out.
     pub tokens: TokenBook,
+    /// Counts the uses of tokens where every replica of the cloud sees them; `None`: in the book.
+    pub count: Option<Counting>,
     /// How long node certificates are valid.
     pub certificate_life: Duration,
     pub node_limit: usize,
@@ -90,6 +96,7 @@ impl Config {
             https: any(10002),
             trust,
             tokens,
+            count: None,
             certificate_life: Duration::from_secs(365 * 86_400),
             node_limit: 500,
             authorize: true,
