@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 /// The image that KubeEdge's own installation files come in, where a job names none.
 pub const INSTALLATION_IMAGE: &str = "kubeedge/installation-package";
 
+/// The label by which KubeEdge's older engine tells that a node is being upgraded: it reads it and sets it nowhere.
+pub const UPGRADING_LABEL: &str = "nodeupgradejob.operations.kubeedge.io/status";
+
 /// Headers of a release that the cloud hands out: its signature in base64, its digest as `sha256:` and hexadecimal digits.
 pub const RELEASE_HEADERS: (&str, &str) = ("kedge-signature", "kedge-digest");
 

@@ -77,8 +77,13 @@ pub(super) fn run(flags: &Flags, to: &str, dry_run: bool, term: &Term) -> Result
             return Ok(Exit::Interrupted);
         };
         let identity = identity(&to, &flags.choice());
-        let run =
-            Run { to, most: flags.max_unavailable, budget: flags.failure_budget, failed: BTreeMap::new() };
+        let run = Run {
+            to,
+            most: flags.max_unavailable,
+            budget: flags.failure_budget,
+            failed: BTreeMap::new(),
+            skipped: BTreeMap::new(),
+        };
         let mut rollout =
             Rollout { cluster: cluster?, flags, identity, run, term, stop, since: 0, told: BTreeMap::new() };
         if dry_run { rollout.show().await } else { rollout.drive().await }
@@ -138,7 +143,7 @@ impl Rollout<'_> {
         }
         let away = nodes.iter().filter(|node| !node.ready && node.runs.as_ref() != Some(&self.run.to));
         for node in away {
-            self.term.data(&format!("left: {} is not Ready", node.name));
+            self.term.data(&format!("skipped: {} is not Ready", node.name));
         }
         if number == 0 {
             self.term.say(&format!("no node is to be upgraded to {}", self.run.to));
@@ -246,6 +251,9 @@ impl Rollout<'_> {
                     let reason = if row.reason.is_empty() { "no reason was given" } else { &row.reason };
                     self.run.failed.insert(row.node.clone(), reason.to_owned());
                 }
+                "Skipped" => {
+                    self.run.skipped.insert(row.node.clone(), row.reason.clone());
+                }
                 _ => {}
             }
         }
@@ -274,8 +282,11 @@ impl Rollout<'_> {
                 let (state, reason) = match self.run.failed.get(&node.name) {
                     _ if done => ("upgraded", String::new()),
                     Some(why) => ("failed", why.clone()),
-                    None if !node.ready => ("left", "the node is not Ready".to_owned()),
-                    None => ("left", "no wave came to it".to_owned()),
+                    None => match self.run.skipped.get(&node.name) {
+                        Some(why) => ("skipped", why.clone()),
+                        None if !node.ready => ("skipped", "the node is not Ready".to_owned()),
+                        None => ("left", "no wave came to it".to_owned()),
+                    },
                 };
                 [node.name.clone(), state.to_owned(), reason]
             })

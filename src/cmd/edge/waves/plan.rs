@@ -82,6 +82,8 @@ pub(super) struct Run {
     /// Nodes that may fail before no more waves begin.
     pub budget: usize,
     pub failed: BTreeMap<String, String>,
+    /// Nodes that could not take part and were not touched; they cost no budget.
+    pub skipped: BTreeMap<String, String>,
 }
 
 impl Run {
@@ -91,6 +93,7 @@ impl Run {
             node.ready
                 && node.runs.as_ref() != Some(&self.to)
                 && !self.failed.contains_key(&node.name)
+                && !self.skipped.contains_key(&node.name)
                 && history.verdicts.get(&node.name) != Some(&Verdict::Done)
         });
         let (again, fresh): (Vec<&Node>, Vec<&Node>) =
@@ -149,7 +152,7 @@ mod tests {
     }
 
     fn run(most: Most, budget: usize) -> Run {
-        Run { to: release("1.1.0"), most, budget, failed: BTreeMap::new() }
+        Run { to: release("1.1.0"), most, budget, failed: BTreeMap::new(), skipped: BTreeMap::new() }
     }
 
     #[test]
@@ -185,6 +188,17 @@ mod tests {
         assert_eq!(run.next(&fleet, &history), Step::Spent);
         run.budget = 1;
         assert_eq!((run.next(&fleet, &history), run.waves(&fleet, &history)), (Step::Over, 0));
+    }
+
+    #[test]
+    fn who_was_skipped_costs_no_budget_and_is_not_asked_again() {
+        let mut run = run(Most::Nodes(1), 0);
+        let fleet = nodes(2);
+        run.skipped.insert("n0".to_owned(), "too old".to_owned());
+        let step = run.next(&fleet, &History::default());
+        assert_eq!(step, Step::Wave(vec!["n1".to_owned()]));
+        run.skipped.insert("n1".to_owned(), "away".to_owned());
+        assert_eq!(run.next(&fleet, &History::default()), Step::Over);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::Engine;
 use super::plan::Fitness;
 use super::wanted::{Nodes, Wanted, selects};
 use crate::model::{Release, Status};
+use crate::wire::upgrade::UPGRADING_LABEL;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,8 +28,12 @@ pub(super) async fn choose(
         let mut nodes = BTreeMap::new();
         kube.list(Resource::NODE, None, EDGE_NODES, |node| {
             let labels = node.pointer("/metadata/labels").cloned().unwrap_or_default();
-            let version = node.pointer("/status/nodeInfo/kubeletVersion").and_then(Value::as_str);
-            nodes.insert(meta(&node, "name").to_owned(), (labels, version.unwrap_or_default().to_owned()));
+            let info = |field: &str| {
+                let found = node.pointer("/status/nodeInfo").and_then(|info| info.get(field)?.as_str());
+                found.unwrap_or_default().to_owned()
+            };
+            let known = Known { labels, kubelet: info("kubeletVersion"), architecture: info("architecture") };
+            nodes.insert(meta(&node, "name").to_owned(), known);
         })
         .await?;
         Ok(nodes)
@@ -36,14 +41,19 @@ pub(super) async fn choose(
     Ok(fit(engine, wanted, &nodes.await?))
 }
 
-type Known = BTreeMap<String, (Value, String)>;
+/// What a Node says of itself.
+struct Known {
+    labels: Value,
+    kubelet: String,
+    architecture: String,
+}
 
-fn fit(engine: Engine, wanted: &Wanted, nodes: &Known) -> Vec<(String, Fitness)> {
-    let fitness = |version: &str| fitness(engine, wanted, version);
+fn fit(engine: Engine, wanted: &Wanted, nodes: &BTreeMap<String, Known>) -> Vec<(String, Fitness)> {
+    let fitness = |known: &Known| fitness(engine, wanted, known);
     match &wanted.nodes {
         Nodes::Selected(selector) => {
-            let chosen = nodes.iter().filter(|(_, (labels, _))| selects(selector, labels));
-            chosen.map(|(name, (_, version))| (name.clone(), fitness(version))).collect()
+            let chosen = nodes.iter().filter(|(_, known)| selects(selector, &known.labels));
+            chosen.map(|(name, known)| (name.clone(), fitness(known))).collect()
         }
         Nodes::Named(names) => {
             let mut chosen: Vec<(String, Fitness)> = Vec::new();
@@ -52,7 +62,7 @@ fn fit(engine: Engine, wanted: &Wanted, nodes: &Known) -> Vec<(String, Fitness)>
                     continue;
                 }
                 let none = || Fitness::Unfit("there is no edge node of this name".to_owned());
-                let one = nodes.get(name).map_or_else(none, |(_, version)| fitness(version));
+                let one = nodes.get(name).map_or_else(none, fitness);
                 chosen.push((name.clone(), one));
             }
             chosen
@@ -69,13 +79,24 @@ fn releases(kubelet: &str) -> (Option<Release>, Option<Release>) {
     }
 }
 
-fn fitness(engine: Engine, wanted: &Wanted, kubelet: &str) -> Fitness {
-    let (kubeedge, kedge) = releases(kubelet);
+fn fitness(engine: Engine, wanted: &Wanted, known: &Known) -> Fitness {
+    let (kubeedge, kedge) = releases(&known.kubelet);
     let runs = kedge.as_ref().or(kubeedge.as_ref());
     if let (Some(runs), Some(wanted)) = (runs, &wanted.version)
         && runs == wanted
     {
         return Fitness::Done(runs.to_string());
+    }
+    // KubeEdge's older engine leaves such nodes alone; who sets the label says so in this way.
+    if engine == Engine::Stages && wanted.version.is_some() && known.labels.get(UPGRADING_LABEL).is_some() {
+        return Fitness::Unfit(format!("it has the label {UPGRADING_LABEL}"));
+    }
+    let architecture = &known.architecture;
+    if !architecture.is_empty()
+        && !wanted.architectures.is_empty()
+        && !wanted.architectures.contains(architecture)
+    {
+        return Fitness::Unfit(format!("it is {architecture}, and no digest is named for that"));
     }
     let (since, hint) = match engine {
         Engine::Actions => {
@@ -99,14 +120,17 @@ mod tests {
 
     #[test]
     fn nodes_are_chosen_and_judged_by_what_they_run() {
-        let nodes: Known = [
+        let nodes: BTreeMap<String, Known> = [
             ("old", "v1.27.0-kubeedge-v1.20.0"),
             ("done", "v1.32.10-kubeedge-v1.23.1"),
             ("next", "v1.31.0-kubeedge-v1.22.1"),
             ("ours", "v1.36.0-kubeedge-v1.23.1-kedge-0.1.0"),
         ]
         .into_iter()
-        .map(|(name, version)| (name.to_owned(), (json!({"n": name}), version.to_owned())))
+        .map(|(name, version)| {
+            let architecture = if name == "next" { "arm64" } else { "amd64" }.to_owned();
+            (name.to_owned(), Known { labels: json!({"n": name}), kubelet: version.to_owned(), architecture })
+        })
         .collect();
         let read = |spec: Value| Wanted::read(JobKind::NodeUpgrade, &json!({"spec": spec}), 0.0).unwrap();
         let wanted =
@@ -121,10 +145,24 @@ mod tests {
         assert_eq!((&next.1, &ours.1), (&Fitness::Fit, &Fitness::Fit));
         assert!(matches!(&gone.1, Fitness::Unfit(why) if why.contains("no edge node")));
         assert_eq!(fit(Engine::Stages, &wanted, &nodes)[0].1, Fitness::Fit);
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        let wanted = read(json!({"version": "v1.23.1", "nodeNames": ["next", "ours"],
+            "imageDigestGatter": {"amd64": digest}}));
+        let chosen = fit(Engine::Actions, &wanted, &nodes);
+        assert!(matches!(&chosen[0].1, Fitness::Unfit(why) if why.contains("arm64")), "{chosen:?}");
+        assert_eq!(chosen[1].1, Fitness::Fit);
         let wanted = read(json!({"version": "0.1.0", "labelSelector": {"matchLabels": {"n": "ours"}}}));
         assert_eq!(
             fit(Engine::Actions, &wanted, &nodes),
             [("ours".to_owned(), Fitness::Done("v0.1.0".to_owned()))]
         );
+        let busy = Known {
+            labels: json!({UPGRADING_LABEL: ""}),
+            kubelet: "v1.31.0-kubeedge-v1.22.1".to_owned(),
+            architecture: "amd64".to_owned(),
+        };
+        let wanted = read(json!({"version": "v1.23.1", "nodeNames": ["busy"]}));
+        assert!(matches!(fitness(Engine::Stages, &wanted, &busy), Fitness::Unfit(_)));
+        assert_eq!(fitness(Engine::Actions, &wanted, &busy), Fitness::Fit);
     }
 }

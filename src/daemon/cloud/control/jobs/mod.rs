@@ -17,6 +17,7 @@ use crate::model::{NodeName, Status};
 use crate::wire::Down;
 use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
 use crate::wire::upgrade::INSTALLATION_IMAGE;
+use jiff::Timestamp;
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -278,7 +279,7 @@ impl Desk {
             }
             (Engine::Actions | Engine::Stages, _) => {
                 let due = plan::due(wanted, status, connected);
-                due.iter().for_each(|node| plan::start(status, node));
+                due.iter().for_each(|node| plan::start(status, node, &time));
                 for node in plan::pending(status).into_iter().filter(|node| !connected(node)) {
                     plan::note(status, &node, AWAY);
                 }
@@ -305,7 +306,11 @@ impl Desk {
             }
         };
         for node in running {
-            if self.waited(name, &node) > wanted.limit {
+            let since = match (self.engine, stages::task_of(name.0)) {
+                (Engine::Stages, Some(kind)) => stages::since(kind, status, &node),
+                (Engine::Actions | Engine::Stages, _) => plan::since(status, &node),
+            };
+            if self.waited(name, &node, since) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
                         let why = format!("the node did not report in {seconds} s");
@@ -319,11 +324,11 @@ impl Desk {
             let here = NodeName::new(node.clone()).is_ok_and(|node| self.shared.is_connected(&node));
             if here || !idle {
                 self.began.remove(&(name.clone(), node));
-            } else if self.waited(name, &node) > wanted.limit {
+            } else if self.waited(name, &node, None) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
                         let why = format!("the node was not connected for {seconds} s when its turn came");
-                        stages::give_up(kind, status, &node, &why, &rfc3339(now()));
+                        stages::pass_over(kind, status, &node, &why, &rfc3339(now()));
                     }
                     (Engine::Actions | Engine::Stages, _) => plan::pass_over(status, &node, seconds),
                 }
@@ -331,8 +336,16 @@ impl Desk {
         }
     }
 
-    fn waited(&mut self, name: &Name, node: &str) -> Duration {
-        self.began.entry((name.clone(), node.to_owned())).or_insert_with(Instant::now).elapsed()
+    /// How long a node's present step lasts. What an earlier run of this cloud has seen of it stands in the status, with
+    /// a node's own times; such as lie before the job or in the future count as now.
+    fn waited(&mut self, name: &Name, node: &str, since: Option<Timestamp>) -> Duration {
+        let created = self.jobs.get(name).and_then(|job| meta(job, "creationTimestamp").parse().ok());
+        let begin = || step_begin(created, since, now());
+        let began = self
+            .began
+            .entry((name.clone(), node.to_owned()))
+            .or_insert_with(|| Instant::now().checked_sub(begin()).unwrap_or_else(Instant::now));
+        began.elapsed()
     }
 
     /// Orders are not acknowledged. A kedge node that has said nothing since it was told, and has connected anew or was
@@ -471,6 +484,12 @@ fn complete(kind: JobKind, genuine: bool, spec: &mut Value) {
     }
 }
 
+/// How long ago a step began.
+fn step_begin(created: Option<Timestamp>, since: Option<Timestamp>, at: Timestamp) -> Duration {
+    let since = since.filter(|since| created.is_none_or(|created| created <= *since) && *since <= at);
+    since.and_then(|since| Duration::try_from(at.duration_since(since)).ok()).unwrap_or_default()
+}
+
 fn failed((kind, job): &Name, error: &Status) {
     tracing::debug!(
         kind = kind.as_str(),
@@ -484,6 +503,18 @@ fn failed((kind, job): &Name, error: &Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_goes_on_where_an_earlier_run_has_seen_it_begin() {
+        let time = |second: i64| Timestamp::from_second(1_700_000_000 + second).ok();
+        let ago = |created, since| step_begin(time(created), since, time(100).unwrap()).as_secs();
+        assert_eq!(ago(0, time(30)), 70);
+        assert_eq!(
+            (ago(0, None), ago(50, time(30)), ago(0, time(101))),
+            (0, 0, 0),
+            "unknown, or a wrong clock"
+        );
+    }
 
     #[test]
     fn genuine_nodes_get_an_image_and_all_a_version_with_its_letter() {

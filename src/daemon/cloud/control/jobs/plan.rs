@@ -3,6 +3,7 @@
 
 use super::wanted::Wanted;
 use crate::wire::task::{ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, StageFacts, UPGRADE};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const PENDING: &str = "Pending";
@@ -11,6 +12,10 @@ const SUCCESSFUL: &str = "Successful";
 const FAILURE: &str = "Failure";
 /// Nobody knows how it ended: the node has not said so in time.
 const UNKNOWN: &str = "Unknown";
+/// Nobody has asked anything of the node: KubeEdge has no word for it and calls it a failure.
+const SKIPPED: &str = "Skipped";
+/// Begins the reason of a node that was given its order and has said nothing yet; a time follows.
+const ORDERED: &str = "ordered at ";
 const COMPLETED: &str = "Completed";
 /// Actions that are kept per node; a flow has five.
 const ACTIONS: usize = 32;
@@ -47,7 +52,7 @@ pub(super) enum Fitness {
 pub(super) fn begun(nodes: &[(String, Fitness)]) -> Value {
     let row = |(node, fitness): &(String, Fitness)| match fitness {
         Fitness::Fit => json!({"nodeName": node, "phase": PENDING}),
-        Fitness::Unfit(why) => json!({"nodeName": node, "phase": FAILURE, "reason": why}),
+        Fitness::Unfit(why) => json!({"nodeName": node, "phase": SKIPPED, "reason": why}),
         Fitness::Done(version) => json!({"nodeName": node, "phase": SUCCESSFUL, "historicVersion": version,
             "currentVersion": version, "reason": "the node runs this version already"}),
     };
@@ -107,7 +112,16 @@ fn last_action(row: &Value) -> Option<(&str, bool)> {
     Some((last.get("action")?.as_str()?, last.get("status")?.as_str()? == "True"))
 }
 
-/// All nodes, and those that failed or are lost.
+/// Since when the present step of a node lasts, as the status tells: since its last word, or since its order.
+pub(super) fn since(status: &Value, node: &str) -> Option<Timestamp> {
+    let row = rows(status).find(|row| name(row) == node)?;
+    let last = row.get("actionFlow").and_then(Value::as_array).and_then(|flow| flow.last());
+    let ordered = || row.get("reason").and_then(Value::as_str)?.strip_prefix(ORDERED);
+    let said = last.and_then(|last| last.get("time")).and_then(Value::as_str);
+    said.or_else(ordered)?.parse().ok()
+}
+
+/// All nodes, and those that failed or are lost. Who was never asked has not failed.
 fn count(status: &Value) -> (u32, u32) {
     rows(status).fold((0, 0), |(all, failed), row| {
         (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN)))
@@ -143,9 +157,9 @@ fn set(status: &mut Value, node: &str, phase: &str, reason: &str) {
     }
 }
 
-/// The node begins.
-pub(super) fn start(status: &mut Value, node: &str) {
-    set(status, node, IN_PROGRESS, "");
+/// The node begins; the time stays until it says something, for a cloud that is started anew.
+pub(super) fn start(status: &mut Value, node: &str, now: &str) {
+    set(status, node, IN_PROGRESS, &format!("{ORDERED}{now}"));
 }
 
 /// Says why a node that waits does not begin, unless that is said already.
@@ -159,7 +173,7 @@ pub(super) fn note(status: &mut Value, node: &str, why: &str) {
 
 /// The node has not come in time for its turn.
 pub(super) fn pass_over(status: &mut Value, node: &str, seconds: u64) {
-    set(status, node, FAILURE, &format!("the node was not connected for {seconds} s when its turn came"));
+    set(status, node, SKIPPED, &format!("the node was not connected for {seconds} s when its turn came"));
 }
 
 /// The node is given up; what it said last stays in the reason.
@@ -256,9 +270,7 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
         (false, _) => FAILURE,
     };
     row["phase"] = json!(next);
-    if !facts.reason.is_empty() {
-        row["reason"] = json!(facts.reason.chars().take(REASON).collect::<String>());
-    }
+    row["reason"] = json!(facts.reason.chars().take(REASON).collect::<String>());
     if let Ok(Value::Array(images)) = serde_json::from_str::<Value>(&facts.external_message) {
         let word = |image: &Value| if image["state"] == SUCCESSFUL { "True" } else { "False" };
         let one = |image: &Value| {
@@ -274,9 +286,12 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
 pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
     let (all, failed) = count(status);
     let spent = is_spent(wanted.tolerate, (all, failed));
-    let waiting = pending(status);
+    let (waiting, skipped) = (pending(status), in_phase(status, SKIPPED).len());
     if all == 0 {
         return refused(status, "no edge node is chosen");
+    }
+    if usize::try_from(all) == Ok(skipped) {
+        return refused(status, "none of the chosen nodes can take part: each says why");
     }
     if !in_progress(status).is_empty() || (!waiting.is_empty() && !spent) {
         return;
@@ -287,6 +302,10 @@ pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
         if !waiting.is_empty() {
             reason += &format!("; {} were not begun", waiting.len());
         }
+    }
+    if skipped > 0 {
+        let told = if reason.is_empty() { String::new() } else { format!("{reason}; ") };
+        reason = format!("{told}{skipped} of {all} nodes were skipped");
     }
     for node in &waiting {
         set(status, node, PENDING, "not begun: too many nodes have failed before");
@@ -316,7 +335,15 @@ mod tests {
     fn wanted(concurrency: usize, tolerate: f64) -> Wanted {
         let nodes = Nodes::Named(Vec::new());
         let limit = Duration::from_secs(300);
-        Wanted { nodes, concurrency, tolerate, limit, confirm: false, version: None }
+        Wanted {
+            nodes,
+            concurrency,
+            tolerate,
+            limit,
+            confirm: false,
+            version: None,
+            architectures: Vec::new(),
+        }
     }
 
     fn fit(names: &[&str]) -> Value {
@@ -335,12 +362,13 @@ mod tests {
             ("b".to_owned(), Fitness::Fit),
             ("x".to_owned(), Fitness::Unfit("unknown".to_owned())),
         ]);
-        // One that cannot take part is one that failed: nothing begins.
-        assert_eq!(due(&job, &status, |_| true), [""; 0]);
-        let job = wanted(1, 0.5);
+        // One that cannot take part has not failed: the others begin.
+        assert_eq!(status["nodeStatus"][2]["phase"], SKIPPED);
         assert_eq!(due(&job, &status, |node| node == "b"), ["b"]);
         assert_eq!(due(&job, &status, |_| true), ["a"]);
-        start(&mut status, "a");
+        start(&mut status, "a", "2026-01-01T00:00:00Z");
+        assert_eq!(since(&status, "a"), "2026-01-01T00:00:00Z".parse().ok());
+        assert_eq!((since(&status, "b"), since(&status, "stranger")), (None, None));
         assert_eq!(silent(&status), ["a"]);
         assert_eq!(due(&job, &status, |_| true), [""; 0]);
         let kind = JobKind::ImagePrePull;
@@ -352,7 +380,7 @@ mod tests {
         assert_eq!(status["nodeStatus"][0]["actionFlow"].as_array().unwrap().len(), 2);
         conclude(&job, &mut status);
         assert_eq!(status["phase"], IN_PROGRESS);
-        start(&mut status, "b");
+        start(&mut status, "b", "now");
         give_up(kind, &mut status, "b", 9);
         assert_eq!(status["nodeStatus"][1]["phase"], UNKNOWN);
         assert!(status["nodeStatus"][1]["reason"].as_str().unwrap().contains("taskManager"));
@@ -361,14 +389,17 @@ mod tests {
         // A late report may still turn it.
         said(kind, &mut status, "b", &outcome("Pull", true, ""));
         conclude(&job, &mut status);
-        assert_eq!((&status["phase"], &status["reason"]), (&json!(COMPLETED), &json!("")));
+        assert_eq!(
+            (&status["phase"], &status["reason"]),
+            (&json!(COMPLETED), &json!("1 of 3 nodes were skipped"))
+        );
         assert_eq!(standing(&json!({"status": status})), Standing::Over);
     }
 
     #[test]
     fn what_was_undone_has_failed_and_both_reasons_are_told() {
         let mut status = fit(&["a"]);
-        start(&mut status, "a");
+        start(&mut status, "a", "now");
         said(JobKind::NodeUpgrade, &mut status, "a", &outcome("BackUp", true, "v1,v2"));
         assert_eq!(status["nodeStatus"][0]["currentVersion"], "v2");
         said(JobKind::NodeUpgrade, &mut status, "a", &outcome("Upgrade", false, ""));
@@ -402,7 +433,7 @@ mod tests {
     fn time_stands_still_while_somebody_is_waited_for() {
         let job = Wanted { confirm: true, ..wanted(1, 0.0) };
         let mut status = fit(&["a"]);
-        start(&mut status, "a");
+        start(&mut status, "a", "now");
         let kind = (JobKind::NodeUpgrade, true);
         record(kind, &mut status, "a", &outcome("Check", true, ""), "now");
         assert_eq!(running(&job, &status), ["a"]);
@@ -424,11 +455,25 @@ mod tests {
         note(&mut status, "a", "still away");
         assert_eq!(status["nodeStatus"][0]["reason"], "away");
         assert_eq!(due(&wanted(9, 0.0), &status, |_| true), ["a"]);
-        start(&mut status, "a");
-        assert_eq!(status["nodeStatus"][0]["reason"], "");
+        start(&mut status, "a", "now");
+        assert_eq!(status["nodeStatus"][0]["reason"], "ordered at now");
         let mut none = begun(&[]);
         conclude(&wanted(1, 0.0), &mut none);
         assert_eq!((&none["phase"], &none["reason"]), (&json!(FAILURE), &json!("no edge node is chosen")));
+        // Of many of whom none can take part nothing comes; one that stays away spends no budget of the others.
+        let mut nobody = begun(&[("x".to_owned(), Fitness::Unfit("unknown".to_owned()))]);
+        conclude(&wanted(1, 0.0), &mut nobody);
+        assert_eq!(nobody["phase"], FAILURE);
+        let mut status = fit(&["a", "b"]);
+        pass_over(&mut status, "a", 9);
+        assert_eq!(due(&wanted(1, 0.0), &status, |_| true), ["b"]);
+        start(&mut status, "b", "now");
+        said(JobKind::NodeUpgrade, &mut status, "b", &outcome("Upgrade", true, ""));
+        conclude(&wanted(1, 0.0), &mut status);
+        assert_eq!(
+            (&status["phase"], &status["nodeStatus"][0]["phase"]),
+            (&json!(COMPLETED), &json!(SKIPPED))
+        );
     }
 
     #[test]
@@ -470,7 +515,7 @@ mod tests {
                 });
                 prop_assert!(!spent || begins.is_empty());
                 for node in &begins {
-                    start(&mut status, node);
+                    start(&mut status, node, "now");
                 }
                 prop_assert!(in_progress(&status).len() <= concurrency);
                 // Only who is at work speaks; the hub holds nodes to their own names.
@@ -487,7 +532,7 @@ mod tests {
             // Everybody comes and everything works from now on.
             for _ in 0..=count {
                 for node in due(&job, &status, |_| true) {
-                    start(&mut status, &node);
+                    start(&mut status, &node, "now");
                 }
                 for node in in_progress(&status) {
                     said(JobKind::NodeUpgrade, &mut status, &node, &outcome("Upgrade", true, ""));

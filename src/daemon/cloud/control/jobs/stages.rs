@@ -6,6 +6,7 @@ use super::plan::{Fitness, Standing, is_spent};
 use super::wanted::{Wanted, spec};
 use crate::wire::task::{JobKind, StageFacts, StageKind};
 use crate::wire::upgrade::{INSTALLATION_IMAGE, UpgradeSpec};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const INIT: &str = "Init";
@@ -15,6 +16,8 @@ const UPGRADING: &str = "Upgrading";
 const PULLING: &str = "Pulling";
 const SUCCESSFUL: &str = "Successful";
 const FAILED: &str = "Failed";
+/// Nobody has asked anything of the node; KubeEdge leaves such nodes out of a job and says nothing.
+const SKIPPED: &str = "Skipped";
 const SUCCESS: &str = "Success";
 const FAILURE: &str = "Failure";
 const CONFIRMATION: &str = "Confirmation";
@@ -76,7 +79,7 @@ fn text<'a>(row: &'a Value, field: &str) -> &'a str {
 }
 
 fn is_finished(row: &Value) -> bool {
-    matches!(text(row, "state"), SUCCESSFUL | FAILED)
+    matches!(text(row, "state"), SUCCESSFUL | FAILED | SKIPPED)
 }
 
 /// An order was given and is not answered yet: its row has a time and no action.
@@ -102,7 +105,7 @@ pub(super) fn begun(kind: StageKind, nodes: &[(String, Fitness)], now: &str) -> 
         let row = match fitness {
             Fitness::Fit => json!({"nodeName": node, "state": INIT}),
             Fitness::Unfit(why) => {
-                json!({"nodeName": node, "state": FAILED, "event": INIT, "action": FAILURE,
+                json!({"nodeName": node, "state": SKIPPED, "event": INIT, "action": FAILURE,
                 "reason": why, "time": now})
             }
             Fitness::Done(_) => {
@@ -148,9 +151,16 @@ pub(super) fn running(kind: StageKind, status: &Value) -> Vec<String> {
     names(rows(kind, status).filter(|row| is_ordered(row)))
 }
 
+/// Nodes that take part, and those of them that failed.
 fn count(kind: StageKind, status: &Value) -> (u32, u32) {
-    rows(kind, status)
-        .fold((0, 0), |(all, failed), row| (all + 1, failed + u32::from(text(row, "state") == FAILED)))
+    let part = rows(kind, status).filter(|row| text(row, "state") != SKIPPED);
+    part.fold((0, 0), |(all, failed), row| (all + 1, failed + u32::from(text(row, "state") == FAILED)))
+}
+
+/// Since when the present step of a node lasts, as the status tells.
+pub(super) fn since(kind: StageKind, status: &Value, node: &str) -> Option<Timestamp> {
+    let row = rows(kind, status).find(|row| text(row, "nodeName") == node)?;
+    text(row, "time").parse().ok()
 }
 
 /// Nodes that begin the stage now.
@@ -187,6 +197,16 @@ pub(super) fn start(kind: StageKind, status: &mut Value, node: &str, now: &str) 
     set(kind, status, node, fields);
 }
 
+/// The node did not come for its turn: who was asked something before is given up, others have lost nothing.
+pub(super) fn pass_over(kind: StageKind, status: &mut Value, node: &str, why: &str, now: &str) {
+    if stage(status) != INIT {
+        return give_up(kind, status, node, why, now);
+    }
+    let fields =
+        [("state", SKIPPED), ("event", "TimeOut"), ("action", FAILURE), ("reason", why), ("time", now)];
+    set(kind, status, node, fields);
+}
+
 /// The node is given up.
 pub(super) fn give_up(kind: StageKind, status: &mut Value, node: &str, why: &str, now: &str) {
     let fields =
@@ -197,7 +217,7 @@ pub(super) fn give_up(kind: StageKind, status: &mut Value, node: &str, why: &str
 /// The state that follows a report; `None` when it means nothing in this state.
 fn transition(kind: StageKind, state: &str, event: &str, action: &str) -> Option<&'static str> {
     match (state, event, action) {
-        (SUCCESSFUL | FAILED, _, _) => None,
+        (SUCCESSFUL | FAILED | SKIPPED, _, _) => None,
         // What was rolled back has failed, however well that went.
         (_, "Rollback", _) | (_, _, FAILURE) => Some(FAILED),
         (INIT, "Init", SUCCESS) => Some(CHECKING),
@@ -236,8 +256,10 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
 /// Brings the job to its next stage or its end, when nobody is at work in this one.
 pub(super) fn conclude(kind: StageKind, wanted: &Wanted, status: &mut Value, now: &str) {
     let (all, failed) = count(kind, status);
+    let skipped = rows(kind, status).filter(|row| text(row, "state") == SKIPPED).count();
     if all == 0 {
-        return refused(status, "no edge node is chosen", now);
+        let none = "none of the chosen nodes can take part: each says why";
+        return refused(status, if skipped > 0 { none } else { "no edge node is chosen" }, now);
     }
     let spent = is_spent(wanted.tolerate, (all, failed));
     if !in_progress(kind, status).is_empty() || (!spent && !pending(kind, status).is_empty()) {
@@ -251,6 +273,10 @@ pub(super) fn conclude(kind: StageKind, wanted: &Wanted, status: &mut Value, now
             if open > 0 {
                 reason += &format!("; {open} were not changed");
             }
+        }
+        if skipped > 0 {
+            let told = if reason.is_empty() { String::new() } else { format!("{reason}; ") };
+            reason = format!("{told}{skipped} nodes were skipped");
         }
         status["state"] = json!(if spent { FAILED } else { SUCCESSFUL });
         status["action"] = json!(if spent { FAILURE } else { SUCCESS });
@@ -317,7 +343,15 @@ mod tests {
     fn wanted(concurrency: usize, tolerate: f64) -> Wanted {
         let nodes = Nodes::Named(Vec::new());
         let limit = Duration::from_secs(300);
-        Wanted { nodes, concurrency, tolerate, limit, confirm: false, version: None }
+        Wanted {
+            nodes,
+            concurrency,
+            tolerate,
+            limit,
+            confirm: false,
+            version: None,
+            architectures: Vec::new(),
+        }
     }
 
     fn fit(kind: StageKind, names: &[&str]) -> Value {
@@ -404,6 +438,26 @@ mod tests {
             (stage(&status), text(&status, "reason")),
             (FAILED, "1 of 2 nodes failed, failureTolerate is 0.1; 1 were not changed")
         );
+    }
+
+    #[test]
+    fn who_was_never_asked_spends_no_budget() {
+        let job = wanted(1, 0.0);
+        let unfit = ("x".to_owned(), Fitness::Unfit("too old".to_owned()));
+        let mut status =
+            begun(UP, &[("a".to_owned(), Fitness::Fit), ("b".to_owned(), Fitness::Fit), unfit], "t");
+        pass_over(UP, &mut status, "b", "away", "t");
+        for event in ["Init", "Check", "Backup", "Upgrade"] {
+            assert_eq!(round(UP, &job, &mut status, event), ["a"]);
+        }
+        assert_eq!((stage(&status), text(&status, "reason")), (SUCCESSFUL, "2 nodes were skipped"));
+        assert_eq!(status["nodeStatus"][1]["state"], SKIPPED);
+        // Once it has begun, who stays away has failed.
+        let mut status = fit(UP, &["a"]);
+        round(UP, &job, &mut status, "Init");
+        pass_over(UP, &mut status, "a", "away", "2026-01-01T00:00:00Z");
+        assert_eq!(status["nodeStatus"][0]["state"], FAILED);
+        assert_eq!(since(UP, &status, "a"), "2026-01-01T00:00:00Z".parse().ok());
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Wanted {
     pub confirm: bool,
     /// `None` unless it is an upgrade.
     pub version: Option<Release>,
+    /// The only architectures for which a digest is named; empty: any will do.
+    pub architectures: Vec<String>,
 }
 
 /// Which nodes a job is about.
@@ -76,9 +78,18 @@ impl Wanted {
                 whole(spec, "timeoutSeconds")?.filter(|seconds| *seconds > 0).unwrap_or(SECONDS),
             ),
             confirm: upgrade.as_ref().is_some_and(|upgrade| upgrade.confirm),
+            architectures: upgrade.as_ref().map(architectures).unwrap_or_default(),
             version: upgrade.map(|upgrade| upgrade.version),
         })
     }
+}
+
+/// A digest without an architecture is good for all.
+fn architectures(upgrade: &UpgradeSpec) -> Vec<String> {
+    if upgrade.digests.contains_key("") {
+        return Vec::new();
+    }
+    upgrade.digests.keys().cloned().collect()
 }
 
 fn nodes(spec: &Value) -> Result<Nodes, String> {
