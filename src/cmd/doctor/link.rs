@@ -2,7 +2,7 @@
 //! daemon tells it, the tunnel for logs. One connection is made and looked at by several checks.
 
 use super::place::{Place, papers};
-use crate::base::now;
+use crate::base::{now, now_ms};
 use crate::cmd::status::{RIVAL_FIX, rival};
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Finding, Group};
@@ -13,6 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http_body_util::Full;
 use jiff::Timestamp;
+use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -316,17 +317,50 @@ fn judge_rival(place: &Place) -> Option<Finding> {
     )
 }
 
-/// The API server's end of the tunnel is the cloud's; from here only the switch and the module can be seen.
+/// The API server's end of the tunnel is the cloud's, which reads a real byte there; from here the tunnel itself is seen.
 fn tunnel(place: &Place) -> Finding {
     let (code, title) = ("KE-STREAM-001", "logs through the tunnel");
     match &place.edge {
         Some(config) if !config.stream.enabled => Finding::warning(code, title, "switched off")
             .because("kubectl logs, exec and attach do not reach the pods of this node")
             .fix("kedge config set modules.edgeStream.enable=true"),
-        Some(_) => {
-            Finding::skipped(code, title, "asked from the cloud: kedge doctor --role cloud --only KE-STREAM")
-        }
+        Some(_) if place.daemon.is_none() => Finding::skipped(code, title, "because of KE-DAEMON-001"),
+        Some(_) => judge_tunnel(place.daemon.as_ref().and_then(|it| it.document.get("tunnel")), now_ms()),
         None => Finding::skipped(code, title, "because of KE-ETC-001"),
+    }
+}
+
+/// What the daemon says of its tunnel.
+fn judge_tunnel(tunnel: Option<&Value>, now: i64) -> Finding {
+    let (code, title) = ("KE-STREAM-001", "logs through the tunnel");
+    let Some(tunnel) = tunnel.filter(|tunnel| tunnel.is_object()) else {
+        return Finding::skipped(code, title, "the node runs no pods, or its daemon is of another version");
+    };
+    let number = |field: &str| tunnel.get(field).and_then(Value::as_i64).unwrap_or(0);
+    let since = number("since");
+    if tunnel.get("open") == Some(&Value::Bool(true)) {
+        let last = match number("lastRequest") {
+            0 => "no request yet".to_owned(),
+            at => format!("{} requests, the last {} ago", number("requests"), ago(now - at)),
+        };
+        return Finding::fine(code, title, format!("open for {}, {last}", ago(now - since)));
+    }
+    let seen = match (since, tunnel.get("error").and_then(Value::as_str).unwrap_or_default()) {
+        (0, _) => "not opened yet".to_owned(),
+        (since, "") => format!("closed for {}", ago(now - since)),
+        (since, error) => format!("closed for {}: {error}", ago(now - since)),
+    };
+    Finding::failed(code, title, seen)
+        .because("kubectl logs, exec and attach do not reach the pods of this node")
+        .fix("open TCP 10004 from this node to the cloud; modules.edgeStream.server says where it dials")
+}
+
+/// A time in its largest unit.
+fn ago(millis: i64) -> String {
+    match millis.max(0) / 1000 {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
     }
 }
 
@@ -349,6 +383,25 @@ fn versions(place: &Place) -> Finding {
 mod tests {
     use super::*;
     use crate::host::check::State;
+    use serde_json::json;
+
+    #[test]
+    fn a_tunnel_is_judged_by_what_the_daemon_says() {
+        let open = json!({"open": true, "since": 1_000, "requests": 2, "lastRequest": 61_000});
+        let finding = judge_tunnel(Some(&open), 600_000);
+        assert_eq!(
+            (finding.state, finding.seen.as_str()),
+            (State::Fine, "open for 9 min, 2 requests, the last 8 min ago")
+        );
+        let closed = json!({"open": false, "since": 1_000, "error": "connection refused", "requests": 0});
+        let finding = judge_tunnel(Some(&closed), 31_000);
+        assert_eq!(
+            (finding.state, finding.seen.as_str()),
+            (State::Failed, "closed for 30 s: connection refused")
+        );
+        assert_eq!(judge_tunnel(None, 1).state, State::Skipped);
+        assert_eq!(judge_tunnel(Some(&Value::Null), 1).state, State::Skipped);
+    }
 
     #[test]
     fn http_dates_are_read() {
