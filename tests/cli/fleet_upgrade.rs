@@ -18,7 +18,7 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 }
 
 /// Edgecores with these names that are Ready and do tasks so.
-fn edges(world: &World, names: &[(&str, Version)], tasks: &Tasks) -> Vec<Edgecore> {
+pub(crate) fn edges(world: &World, names: &[(&str, Version)], tasks: &Tasks) -> Vec<Edgecore> {
     let edges: Vec<Edgecore> =
         names.iter().map(|(name, version)| Edgecore::start(world, name, *version)).collect();
     for (edge, (name, _)) in edges.iter().zip(names) {

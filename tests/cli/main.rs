@@ -35,6 +35,7 @@ mod service;
 mod sessions;
 mod support;
 mod takeover;
+mod terminal;
 mod toolbox;
 mod up;
 mod upgrade;

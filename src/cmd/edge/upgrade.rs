@@ -183,9 +183,7 @@ fn agreed(manner: &Manner, question: &str) -> Result<bool, Failure> {
     if manner.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Ok(true);
     }
-    dialoguer::Confirm::new().with_prompt(question).default(false).interact().map_err(|error| {
-        Failure::new("KE-TERM-002", "the answer cannot be read").because(error).fix("repeat with --yes")
-    })
+    crate::cmd::ask::put(question)
 }
 
 fn digest(text: &str) -> Result<String, String> {

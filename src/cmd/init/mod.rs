@@ -221,9 +221,7 @@ fn agreed(args: &Args, desk: &SetupDesk, term: &Term) -> Result<bool, Failure> {
         return Ok(true);
     }
     let question = format!("Set up kedge in cluster {} at {}?", desk.cluster(), desk.server());
-    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
-    let agreed =
-        answer.map_err(|error| Failure::new("KE-TERM-002", "cannot ask").because(error).fix("use --yes"))?;
+    let agreed = crate::cmd::ask::put(&question)?;
     if !agreed {
         term.say("nothing was changed");
     }

@@ -48,7 +48,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
                 _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
                 _ = beat.tick() => {}
             }
-            if args.output == Output::Text && std::io::stdout().is_terminal() {
+            if args.output == Output::Text && !term.is_plain() && std::io::stdout().is_terminal() {
                 // Home, and everything below is cleared.
                 term.data("\x1b[H\x1b[2J");
             }
