@@ -1,7 +1,9 @@
 //! The embedded Kubernetes API with its controllers, put together for `kedge up` and `kedge cloud run --embedded`.
 //! It writes the kubeconfig that the cloud wing and `kubectl` use.
 
-use crate::base::{BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, write_atomic};
+use crate::base::{
+    BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, aside, write_atomic,
+};
 use crate::config::cloud::CloudConfig;
 use crate::daemon::apiserver::controllers::{self, ControllerOptions};
 use crate::daemon::apiserver::local::Local;
@@ -20,7 +22,7 @@ pub(super) struct Embedded {
 /// Opens the API's database, binds its port, and writes the kubeconfig that the configuration names.
 pub(super) async fn open(config: &CloudConfig) -> Result<Embedded, Failure> {
     let config = config.clone();
-    let opened = tokio::task::spawn_blocking(move || -> Result<ApiServer, Failure> {
+    let open = move || -> Result<ApiServer, Failure> {
         let access = cloud::kubelet_access(&config)?;
         let kubelet =
             KubeletEndpoint { address: access.address, identity: access.identity, ca_pem: access.ca_pem };
@@ -31,9 +33,8 @@ pub(super) async fn open(config: &CloudConfig) -> Result<Embedded, Failure> {
             write_atomic(kubeconfig, server.admin_kubeconfig().as_bytes(), 0o600)?;
         }
         Ok(server)
-    });
-    let server =
-        opened.await.map_err(|error| Failure::new("KE-RUN-003", "the API did not open").because(error))??;
+    };
+    let server = aside("open the API", open).await??;
     let (local, address) = (server.local(), server.address());
     let options = ControllerOptions { cluster_ca_pem: server.ca_pem().to_owned() };
     let mut supervisor = Supervisor::new();

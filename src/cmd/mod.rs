@@ -37,9 +37,10 @@ mod undo;
 mod up;
 mod version;
 
-use crate::base::{Exit, Failure, Stop, Term};
+use crate::base::{Exit, Failure, Stop, Term, listen, threads};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
+use tokio::signal::unix::SignalKind;
 
 /// Where `kedge up` keeps everything unless told otherwise.
 pub const DATA_DIR: &str = "/var/lib/kedge";
@@ -160,9 +161,7 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
 /// Runs a daemon or a client command on a runtime of its own.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     crate::host::raise_open_files_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime
-        .map_err(|error| Failure::new("KE-RUN-001", "cannot start the program's threads").because(error))?;
+    let runtime = threads(2)?;
     let outcome = runtime.block_on(work);
     // A blocked thread (a reader on a dead disk, say) must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
@@ -171,10 +170,8 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 
 /// Raises the stop on Ctrl-C or SIGTERM; a second one ends the process at once.
 pub fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let failure = |error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failure)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failure)?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "it belongs to the process, which it ends")]
     tokio::spawn(async move {

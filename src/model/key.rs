@@ -7,6 +7,11 @@ use std::fmt;
 pub struct NodeName(String);
 
 impl NodeName {
+    /// Stands for a node whose name nobody can tell.
+    pub fn unknown() -> NodeName {
+        NodeName("unknown".to_owned())
+    }
+
     /// Checks the name; the error says what is wrong with it.
     pub fn new(name: impl Into<String>) -> Result<Self, String> {
         let name = name.into();

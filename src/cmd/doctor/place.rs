@@ -149,9 +149,7 @@ impl Place {
             remote.as_deref().and_then(|remote| remote.rsplit_once(':')).unwrap_or(("127.0.0.1", "10000"));
         let up = UpEdge {
             data_dir: dir,
-            node: node
-                .map_or_else(|| NodeName::new("unknown"), Ok)
-                .map_err(|why| Failure::new("KE-RUN-004", "the node has no name").because(why))?,
+            node: node.unwrap_or_else(NodeName::unknown),
             cloud_host: host.to_owned(),
             websocket_port: port.parse().unwrap_or(10000),
             https_port: 10002,

@@ -1,7 +1,7 @@
 //! `kedge edge run`: the edge daemon in the foreground, until a signal ends it.
 
 use super::launch::relaunch;
-use crate::base::{Exit, Failure, Stop, Term};
+use crate::base::{Exit, Failure, Stop, Term, listen};
 use crate::cmd::run_flags::{LinkPorts, LogFlags};
 use crate::cmd::up::node_name;
 use crate::config::Loaded;
@@ -10,6 +10,7 @@ use crate::daemon::{edge, upgrade};
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::watch;
 
 /// Run the edge daemon in the foreground
@@ -97,12 +98,8 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
 /// Completes on SIGHUP when the launcher became this process: it is started again in the same place, as the service
 /// would. A daemon of a person's terminal ends with it as every program does.
 fn restart_signal() -> Result<impl Future<Output = ()>, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
     let launched = upgrade::own_launcher() == Some(std::process::id());
-    let mut hangup = launched
-        .then(|| signal(SignalKind::hangup()))
-        .transpose()
-        .map_err(|error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error))?;
+    let mut hangup = launched.then(|| listen(SignalKind::hangup())).transpose()?;
     Ok(async move {
         match &mut hangup {
             Some(hangup) => drop(hangup.recv().await),

@@ -1,7 +1,7 @@
 //! The slots of a node that joins: its binary becomes the first one and the service runs from there, so that the node can
 //! be upgraded and go back. Slots and backups lie in directories that the journal knows as kedge's own.
 
-use crate::base::Failure;
+use crate::base::{Failure, aside};
 use crate::daemon::upgrade::{Site, backup, own_version, seed};
 use crate::host::journal::{Change, Directory};
 use crate::host::versions;
@@ -29,10 +29,7 @@ pub(super) async fn fill(place: &Path) -> Result<String, Failure> {
     let place = place.to_owned();
     let binary = std::env::current_exe().ok().filter(|own| own.is_file());
     let binary = binary.unwrap_or_else(|| "/proc/self/exe".into());
-    let filled = tokio::task::spawn_blocking(move || seeded(&place, &binary)).await;
-    let version = filled.map_err(|error| {
-        Failure::new("KE-RUN-003", "the binary was not installed to its end").because(error)
-    })??;
+    let version = aside("install the binary", move || seeded(&place, &binary)).await??;
     let own = own_version();
     Ok(match version == own {
         true => format!("kedge {} runs from {}", version.bare(), versions::DIR),

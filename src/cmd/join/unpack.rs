@@ -3,7 +3,7 @@
 
 use super::plan::Runtime;
 use super::slots;
-use crate::base::{Failure, Module, Ready, Stop};
+use crate::base::{Failure, Module, Ready, Stop, aside};
 use crate::config::edge::EdgeConfig;
 use crate::cri;
 use crate::host::bundle::{Bundle, Name};
@@ -40,11 +40,7 @@ pub(super) async fn install(
     place: &Path,
 ) -> Result<String, Failure> {
     let (binary, place) = (bundle.clone(), place.to_owned());
-    let seeded = tokio::task::spawn_blocking(move || seeded(&binary, &place)).await;
-    let version = seeded.map_err(|error| {
-        Failure::new("KE-RUN-003", "the bundle was not unpacked to its end").because(error)
-    })?;
-    let version = version?;
+    let version = aside("unpack the bundle", move || seeded(&binary, &place)).await??;
     let count = load(bundle, config, runtime).await?;
     Ok(format!("kedge {version} and {count} archives of images of the bundle are in place"))
 }

@@ -2,7 +2,7 @@
 //! database, in it. Never leaves a daemon's memory and its database apart.
 
 use super::{Device, Property};
-use crate::base::{Exit, Failure, now_ms, uuid4};
+use crate::base::{Exit, Failure, aside, now_ms, uuid4};
 use crate::daemon::edge::{device, mqtt};
 use crate::model::DeviceId;
 use crate::model::twin::{TwinProperty, TwinValue};
@@ -56,10 +56,7 @@ impl Local {
 
     pub(super) async fn set(&self, id: &DeviceId, property: &str, value: &str) -> Result<(), Failure> {
         let path = self.database.clone();
-        let opened = tokio::task::spawn_blocking(move || Store::open(path)).await;
-        let opened = opened
-            .map_err(|error| Failure::new("KE-RUN-004", "the store cannot be opened").because(error))?;
-        match opened {
+        match aside("open the store", move || Store::open(path)).await? {
             Ok(store) => device::set_offline(&store, id, property, value).await,
             Err(failure) if failure.code == HELD => self.set_running(id, property, value).await,
             Err(failure) => Err(failure),
@@ -79,7 +76,11 @@ impl Local {
             let left = deadline.saturating_duration_since(tokio::time::Instant::now());
             let Some((_, payload)) = client.next_within(left).await? else {
                 return Err(Failure::new("KE-TWIN-005", format!("the daemon does not answer for {id}"))
-                    .fix("look at `kedge status`")
+                    .because(format!(
+                        "its broker took the change, and no answer came in {} s",
+                        ANSWER_LIMIT.as_secs()
+                    ))
+                    .fix("look at `kedge status`, and say it again when the daemon serves")
                     .exit(Exit::TimedOut));
             };
             let answer: Value = serde_json::from_slice(&payload).unwrap_or_default();

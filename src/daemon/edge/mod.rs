@@ -19,7 +19,7 @@ pub mod stream;
 mod switchboard;
 pub mod uplink;
 
-use crate::base::{BoxFuture, Failure, Stop, Supervisor, SupervisorHandle};
+use crate::base::{BoxFuture, Failure, Stop, Supervisor, SupervisorHandle, aside};
 use crate::config::edge::EdgeConfig;
 use crate::daemon::status::StatusSocket;
 use crate::store::Store;
@@ -78,9 +78,7 @@ impl Edge {
     /// socket is among them when the configuration names one.
     pub async fn open(config: EdgeConfig) -> Result<Edge, Failure> {
         let path = config.database.clone();
-        let store = tokio::task::spawn_blocking(move || Store::open(path)).await;
-        let store =
-            store.map_err(|error| Failure::new("KE-RUN-004", "the store did not open").because(error))??;
+        let store = aside("open the store", move || Store::open(path)).await??;
         jobs::config::begin(&store, config.file.as_deref()).await?;
         let restart = Stop::new();
         let mut supervisor = Supervisor::new();

@@ -5,7 +5,7 @@
 use super::hands::Hands;
 use super::running::LAUNCHED;
 use super::{Site, health, time};
-use crate::base::Failure;
+use crate::base::{Failure, listen, threads};
 use crate::config::edge::EdgeConfig;
 use crate::host::versions::{Action, Event, Link, Trial};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use tokio::signal::unix::{Signal as Listener, SignalKind};
 
 /// How long the new version has to be well without a break.
 const STEADY: Duration = Duration::from_secs(3);
@@ -98,19 +98,13 @@ enum Ended {
 
 impl Watch<'_> {
     fn run(self) -> Result<Then, Failure> {
-        let failure =
-            |error| Failure::new("KE-RUN-001", "the launcher cannot watch the new version").because(error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failure)?;
+        let runtime = threads(0)?;
         let then = runtime.block_on(self.watch());
         runtime.shutdown_background();
         then
     }
 
     async fn watch(self) -> Result<Then, Failure> {
-        let listen = |kind| {
-            signal(kind)
-                .map_err(|error| Failure::new("KE-RUN-002", "cannot listen for signals").because(error))
-        };
         let mut signals = Signals {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,

@@ -1,7 +1,7 @@
 //! Fetches a release from the node's cloud: the node's certificate opens the door, the answer goes to disk as it comes.
 //! What was fetched is trusted by its signature alone, which is checked elsewhere.
 
-use crate::base::{Exit, Failure, read_limited};
+use crate::base::{Exit, Failure, read_limited, threads};
 use crate::config::edge::EdgeConfig;
 use crate::host::facts::System;
 use crate::host::versions::BINARY_LIMIT;
@@ -36,13 +36,7 @@ pub(super) fn fetch(config: &EdgeConfig, version: &Release, to: &Path) -> Result
     let work = fetch_async(config, version, to);
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => runtime.block_on(work),
-        Err(_) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| {
-                Failure::new("KE-RUN-001", "cannot start the program's threads").because(error)
-            })?;
-            runtime.block_on(work)
-        }
+        Err(_) => threads(0)?.block_on(work),
     }
 }
 
