@@ -1,10 +1,10 @@
 //! `kedge cloud reset` (and `kedge reset cloud`): takes the control plane out of a cluster and its service off this machine.
 //! It needs the cluster's name typed, carries on past errors, and never touches what belongs to an edge.
 
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Term, aside};
+use crate::cmd::ask;
 use crate::daemon::cloud::setup::SetupDesk;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 /// Take the control plane out of a cluster and off this machine
@@ -71,9 +71,7 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         // First the service: it would make again what is removed.
         let manner = if args.force { Manner::Thorough } else { Manner::Careful };
         let journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
-        let undone = tokio::task::spawn_blocking(move || journal.undo(manner, of_cloud)).await;
-        let undone =
-            undone.map_err(|error| Failure::new("KE-RUN-003", "the undo broke off").because(error))?;
+        let undone = aside("undo the changes", move || journal.undo(manner, of_cloud)).await?;
         for done in &undone.done {
             term.say(&format!("undone: {done}"));
         }
@@ -133,16 +131,12 @@ async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<E
 fn meant(args: &Args, name: &str, server: Option<&str>) -> Result<(), Failure> {
     let typed = match &args.yes_i_mean {
         Some(typed) => typed.clone(),
-        None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+        None if ask::possible() => {
             let place = server.map(|server| format!(" at {server}")).unwrap_or_default();
             let question = format!(
                 "The control plane{place} goes, with its authority: every node has to join again. Type {name} to go on"
             );
-            let answer =
-                dialoguer::Input::<String>::new().with_prompt(question).allow_empty(true).interact_text();
-            answer.map_err(|error| {
-                Failure::new("KE-TERM-002", "cannot ask").because(error).fix("use --yes-i-mean")
-            })?
+            ask::text(&question, &format!("--yes-i-mean {name}"))?
         }
         None => String::new(),
     };

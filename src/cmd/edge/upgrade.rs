@@ -7,7 +7,6 @@ use crate::daemon::upgrade::{Checked, Demands, Site, Work, verdict};
 use crate::host::versions::{Deed, Entry};
 use crate::model::Release;
 use crate::model::image::is_digest;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,7 +143,8 @@ pub(super) fn change(
         term.say(&format!("kedge {} can take the place of {}; nothing was changed", to.bare(), from.bare()));
         return Ok(Exit::Done);
     }
-    if !agreed(manner, &format!("Let kedge {} take the place of {}?", to.bare(), from.bare()))? {
+    let question = format!("Let kedge {} take the place of {}?", to.bare(), from.bare());
+    if !crate::cmd::ask::offer(&question, manner.yes)? {
         term.say("nothing was changed");
         return Ok(Exit::Done);
     }
@@ -176,14 +176,6 @@ fn told(entry: &Entry) -> String {
         format!("; the daemon was interrupted for {:.2} s, pods were not", ms as f64 / 1000.0)
     });
     format!("kedge {to} runs{interrupted}")
-}
-
-/// Asks a person; without a terminal only `--yes` answers.
-fn agreed(manner: &Manner, question: &str) -> Result<bool, Failure> {
-    if manner.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(true);
-    }
-    crate::cmd::ask::put(question)
 }
 
 fn digest(text: &str) -> Result<String, String> {

@@ -4,7 +4,7 @@
 mod host;
 mod report;
 
-use crate::base::{Exit, Failure, Output, Steps, Term, write_atomic};
+use crate::base::{Exit, Failure, Output, Steps, Term, aside, write_atomic};
 use crate::config::cloud::{CloudConfig, DEFAULT_CONFIG};
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
 use crate::config::set::{assignments, lay_over};
@@ -15,7 +15,6 @@ use crate::host::check::{Finding, State};
 use crate::pki::{Authority, Grant};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -217,11 +216,8 @@ fn refused(findings: &[Finding]) -> Option<Failure> {
 
 /// Asks a person, where there is one.
 fn agreed(args: &Args, desk: &SetupDesk, term: &Term) -> Result<bool, Failure> {
-    if args.yes || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Ok(true);
-    }
     let question = format!("Set up kedge in cluster {} at {}?", desk.cluster(), desk.server());
-    let agreed = crate::cmd::ask::put(&question)?;
+    let agreed = super::ask::offer(&question, args.yes)?;
     if !agreed {
         term.say("nothing was changed");
     }
@@ -313,9 +309,7 @@ async fn apply(
             steps.begin("setting up the service");
             let access = desk.access().await?;
             let (owned, access) = (wanted.clone(), Hidden::new(access));
-            let installed = tokio::task::spawn_blocking(move || host::install(&owned, &access)).await;
-            let told = installed
-                .map_err(|error| Failure::new("KE-RUN-003", "the service was not set up").because(error))??;
+            let told = aside("set the service up", move || host::install(&owned, &access)).await??;
             steps.reached(&told);
         }
     }
