@@ -27,7 +27,7 @@ pub(super) struct Before {
 /// Looks at what former joins, and an edgecore, have left.
 pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
     let place = PathBuf::from(DEFAULT_PATH);
-    let note = Note::read()?;
+    let note = Note::read().map_err(|failure| failure.exit(Exit::Preflight))?;
     let present = if place.exists() { Some(read_yaml(&place)?) } else { None };
     let former = former()?;
     // Without a note it is not of a join, even if one was cut short before it had written anything.

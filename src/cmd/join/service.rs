@@ -1,7 +1,7 @@
 //! The edge daemon as a service of this machine: what a join installs through the journal, how it is stopped and started
 //! around that, and whether it keeps ending while somebody waits for it.
 
-use crate::base::Failure;
+use crate::base::{Failure, aside};
 use crate::host::journal::Change;
 use crate::host::service::{EDGE, Manager, Service};
 use crate::host::versions::{Link, Versions};
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 pub(in crate::cmd) const NAME: &str = EDGE;
 /// A daemon that was started so often will not stay.
 const STARTS: usize = 4;
+/// As is one that was not there when it was looked for so often.
+const ABSENCES: usize = 6;
 /// How often the service manager is asked.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -56,10 +58,7 @@ pub(super) async fn restart() -> Result<(), Failure> {
 }
 
 async fn blocking(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| {
-        Err(Failure::new("KE-JOIN-017", "the daemon cannot be started").because(error))
-    })
+    aside("ask the service manager", work).await?
 }
 
 /// Sees whether the daemon keeps ending.
@@ -69,24 +68,29 @@ pub(super) struct Vigil(Mutex<Seen>);
 #[derive(Default)]
 struct Seen {
     pids: BTreeSet<u32>,
+    absences: usize,
     asked: Option<Instant>,
 }
 
 impl Vigil {
-    /// The daemon's last words once it was started several times in vain.
+    /// The daemon's last words once it was started several times in vain, or keeps being away between its starts.
     pub(super) fn last_words(&self) -> Option<String> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.asked.is_some_and(|at| at.elapsed() < PACE) {
             return None;
         }
         seen.asked = Some(Instant::now());
-        let status = tokio::task::block_in_place(|| Manager::here().status(EDGE));
-        seen.pids.extend(status.ok().and_then(|status| status.pid));
-        (seen.pids.len() >= STARTS).then(words)
+        let manager = Manager::here();
+        let status = tokio::task::block_in_place(|| manager.status(EDGE)).ok()?;
+        // OpenRC does not tell the process of a daemon on every kernel.
+        let tells = manager != Manager::OpenRc || !status.running || !seen.pids.is_empty();
+        seen.absences += usize::from(status.pid.is_none() && tells);
+        seen.pids.extend(status.pid);
+        (seen.pids.len() >= STARTS || seen.absences >= ABSENCES).then(words)
     }
 }
 
-/// The last line that the daemon has written, or where its log is read.
+/// What the daemon has said last, or where its log is read.
 pub(super) fn words() -> String {
     let manager = Manager::here();
     let last = tokio::task::block_in_place(|| manager.last_words(EDGE));

@@ -183,12 +183,12 @@ impl Manager {
         }
     }
 
-    /// The last line of the service's log, for a person who waits for it.
+    /// What the service has said last of what it failed with, for a person who waits for it; else its log's last line.
     pub fn last_words(self, name: &str) -> Option<String> {
         match self {
             Manager::Systemd => systemd::last_words(name),
-            Manager::OpenRc => plain::last_line(&openrc::log(name)),
-            Manager::Plain => plain::last_line(&Places::usual(name).log),
+            Manager::OpenRc => plain::last_words(&openrc::log(name)),
+            Manager::Plain => plain::last_words(&Places::usual(name).log),
         }
     }
 

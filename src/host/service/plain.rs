@@ -142,7 +142,7 @@ pub(super) fn start(places: &Places) -> Result<(), Failure> {
         Ok(line) if line.trim() == STARTED => Ok(()),
         Ok(_) => {
             drop(keeper.wait());
-            Err(failure(last_line(&places.log).unwrap_or_else(|| "it ended at once".to_owned())))
+            Err(failure(last_words(&places.log).unwrap_or_else(|| "it ended at once".to_owned())))
         }
         Err(_) => {
             drop(keeper.kill());
@@ -200,14 +200,40 @@ pub(super) fn open_log(path: &Path) -> Result<fs::File, Failure> {
     OpenOptions::new().create(true).append(true).open(path).map_err(|error| unwritable(path, &error))
 }
 
-/// The last line of a log that says something.
-pub(super) fn last_line(log: &Path) -> Option<String> {
+/// What a log ends with that says something.
+pub(super) fn last_words(log: &Path) -> Option<String> {
     use std::io::{Read, Seek, SeekFrom};
     let mut file = fs::File::open(log).ok()?;
     let start = file.metadata().ok()?.len().saturating_sub(4 << 10);
     file.seek(SeekFrom::Start(start)).ok()?;
     let mut end = Vec::new();
     file.take(4 << 10).read_to_end(&mut end).ok()?;
-    let text = String::from_utf8_lossy(&end);
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    words_of(&String::from_utf8_lossy(&end))
+}
+
+/// The last failure that kedge has told in these lines, in one; else the last line. What a service manager says behind it
+/// of its own doings explains nothing.
+pub(super) fn words_of(text: &str) -> Option<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let told = lines.iter().rposition(|line| line.starts_with("error: ")).map(|at| {
+        let part = |beginning: &str| {
+            let block = lines.iter().skip(at + 1).take_while(|line| line.starts_with("  "));
+            block.filter_map(|line| line.trim().strip_prefix(beginning)).next()
+        };
+        let mut words =
+            lines.get(at).and_then(|line| line.strip_prefix("error: ")).unwrap_or_default().to_owned();
+        if let Some(why) = part("because: ") {
+            words += &format!(": {why}");
+        }
+        if let Some(code) = part("code: ") {
+            words += &format!(" [{code}]");
+        }
+        words
+    });
+    let of_keeper = |line: &str| line.split_once(' ').is_some_and(|(_, rest)| rest.starts_with("kedge: "));
+    let mut last = lines.iter().rev().map(|line| line.trim()).filter(|line| !line.is_empty());
+    told.or_else(|| {
+        let newest = last.clone().next();
+        last.find(|line| !of_keeper(line)).or(newest).map(str::to_owned)
+    })
 }

@@ -1,6 +1,7 @@
 //! systemd: the unit file and `systemctl`. `service` calls it; it never starts what it was not asked for.
 
 use super::call::{call, must};
+use super::plain::words_of;
 use super::{Reach, Service, Status, absent};
 use crate::base::Failure;
 use std::fmt::Write;
@@ -158,9 +159,8 @@ pub(super) fn remove(name: &str) -> Result<(), Failure> {
 }
 
 pub(super) fn last_words(name: &str) -> Option<String> {
-    let args = ["--unit", &unit(name), "--lines=1", "--output=cat", "--no-pager", "--quiet"];
-    let told = call("journalctl", &args, LIMIT).ok()?;
-    told.out.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    let args = ["--unit", &unit(name), "--lines=40", "--output=cat", "--no-pager", "--quiet"];
+    words_of(&call("journalctl", &args, LIMIT).ok()?.out)
 }
 
 pub(super) fn status(name: &str) -> Result<Status, Failure> {

@@ -95,3 +95,16 @@ fn one_that_is_not_installed_is_named() {
     Manager::Plain.stop("kedge-nowhere").unwrap();
     assert_eq!(Manager::Plain.status("kedge-nowhere").unwrap(), Status::default());
 }
+
+#[test]
+fn a_log_ends_with_what_the_daemon_failed_with() {
+    let keeper = "2026-01-01T00:00:00Z kedge: kedge-edge has ended; it is started again in 1.0 s";
+    let error = "error: the address is taken\n  because: by mosquitto\n  fix: stop it\n  code: KE-PORT-002";
+    let words = |text: &str| plain::words_of(text);
+    let told = words(&format!("INFO starting\n{error}\n{keeper}\n"));
+    assert_eq!(told.as_deref(), Some("the address is taken: by mosquitto [KE-PORT-002]"));
+    assert_eq!(words(&format!("killed by hand\n{keeper}\n")).as_deref(), Some("killed by hand"));
+    assert_eq!(words(&format!("{keeper}\n\n")).as_deref(), Some(keeper));
+    assert_eq!(words("error: \n").as_deref(), Some(""));
+    assert_eq!(words(" \n"), None);
+}
