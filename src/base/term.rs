@@ -42,14 +42,17 @@ impl Term {
 
     /// Prints a value as JSON or YAML; the caller prints its own text form.
     pub fn value<T: serde::Serialize>(&self, value: &T, output: Output) -> Result<(), Failure> {
-        let failure = |why: String| Failure::new("KE-TERM-001", "cannot print the result").because(why);
         let text = match output {
-            Output::Yaml => serde_yaml::to_string(value).map_err(|e| failure(e.to_string()))?,
-            Output::Json | Output::Text => {
-                serde_json::to_string_pretty(value).map_err(|e| failure(e.to_string()))?
-            }
+            Output::Yaml => serde_yaml::to_string(value).map_err(unprintable)?,
+            Output::Json | Output::Text => serde_json::to_string_pretty(value).map_err(unprintable)?,
         };
         self.data(text.trim_end());
+        Ok(())
+    }
+
+    /// Prints a value as one line of JSON.
+    pub fn line<T: serde::Serialize>(&self, value: &T) -> Result<(), Failure> {
+        self.data(&serde_json::to_string(value).map_err(unprintable)?);
         Ok(())
     }
 
@@ -91,6 +94,12 @@ impl Term {
     pub fn steps(&self, total: usize) -> Steps {
         Steps { term: self.clone(), total, done: 0, started: Instant::now(), bar: None }
     }
+}
+
+fn unprintable(error: impl std::fmt::Display) -> Failure {
+    Failure::new("KE-TERM-001", "cannot print the result")
+        .because(error)
+        .fix("try -o text, and send `kedge bugreport` to the developers")
 }
 
 /// How much of something is done, with lines of talk above.
@@ -161,5 +170,23 @@ impl Steps {
         self.done += 1;
         let elapsed = self.started.elapsed().as_secs_f64();
         self.term.say(&format!("[{}/{}] {elapsed:5.2}s  {text}", self.done, self.total));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn what_json_cannot_hold_is_not_printed_in_part() {
+        let term = Term::new(true, true);
+        // JSON's keys are texts.
+        let value = BTreeMap::from([((1, 2), 3)]);
+        for failure in [term.value(&value, Output::Json), term.line(&value)].map(Result::unwrap_err) {
+            assert_eq!(failure.code, "KE-TERM-001");
+            assert!(failure.why.contains("key must be a string"), "{failure}");
+            assert!(failure.fix.contains("-o text") && failure.fix.contains("kedge bugreport"), "{failure}");
+        }
     }
 }

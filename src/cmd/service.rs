@@ -162,7 +162,9 @@ fn install(
     term: &Term,
 ) -> Result<Exit, Failure> {
     let program = std::env::current_exe().map_err(|error| {
-        Failure::new("KE-SERVICE-009", "this program does not know its own file").because(error)
+        Failure::new("KE-SERVICE-009", "this program does not know its own file")
+            .because(error)
+            .fix("mount /proc, and run it from a file that stays, such as /usr/local/bin/kedge")
     })?;
     let or = |usual: &str| config.unwrap_or_else(|| Path::new(usual).to_owned());
     let service = match chosen.role {

@@ -185,6 +185,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
             })?;
             if !found {
                 return Err(Failure::new("KE-TOKEN-005", format!("there is no token {id}"))
+                    .because("it was never made, or was revoked already")
                     .fix("`kedge token list` shows the ids"));
             }
             let done = if dry_run { "can be revoked; nothing was changed" } else { "is revoked" };

@@ -197,6 +197,7 @@ async fn set(side: &Side, device: &str, assignment: &str, dry_run: bool, term: &
     let (property, value) =
         assignment.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
             Failure::new("KE-TWIN-003", format!("{assignment:?} does not say what to set"))
+                .because("a property and its value stand on two sides of =")
                 .fix("write PROPERTY=VALUE, for example target=23")
                 .exit(Exit::Usage)
         })?;
@@ -226,11 +227,7 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
             ));
             return Ok(());
         }
-        let line = serde_json::to_string(property);
-        term.data(
-            &line.map_err(|error| Failure::new("KE-TERM-001", "cannot print the result").because(error))?,
-        );
-        Ok(())
+        term.line(property)
     };
     let follow = async {
         match source {
@@ -247,6 +244,7 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
 pub(super) fn device_id(text: &str) -> Result<DeviceId, Failure> {
     DeviceId::parse(text).ok_or_else(|| {
         Failure::new("KE-TWIN-003", format!("{text:?} names no device"))
+            .because("a name has lower-case letters, digits, '-' and '.', and at most one / before it")
             .fix("write NAME or NAMESPACE/NAME")
             .exit(Exit::Usage)
     })
@@ -256,7 +254,8 @@ pub(super) fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Devic
     let name = id.to_string();
     devices.iter().find(|device| device.id == name).ok_or_else(|| {
         let known = devices.iter().map(|device| device.id.as_str());
-        let failure = Failure::new("KE-TWIN-001", format!("there is no device {name}"));
+        let failure = Failure::new("KE-TWIN-001", format!("there is no device {name}"))
+            .because(format!("of the {} devices here none has this name and namespace", devices.len()));
         hint(failure, &name, known, "list them with `kedge device list`")
     })
 }
@@ -264,7 +263,10 @@ pub(super) fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Devic
 fn find_property<'a>(device: &'a Device, name: &str) -> Result<&'a Property, Failure> {
     device.properties.iter().find(|property| property.property == name).ok_or_else(|| {
         let known = device.properties.iter().map(|property| property.property.as_str());
-        let failure = Failure::new("KE-TWIN-002", format!("{} has no property {name}", device.id));
+        let names: Vec<&str> = known.clone().take(8).collect();
+        let failure = Failure::new("KE-TWIN-002", format!("{} has no property {name}", device.id)).because(
+            format!("it has {}", if names.is_empty() { "none".to_owned() } else { names.join(", ") }),
+        );
         hint(failure, name, known, &format!("list them with `kedge twin get {}`", device.id))
     })
 }

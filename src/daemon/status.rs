@@ -129,4 +129,14 @@ mod tests {
         assert_eq!(ended, Ok(()));
         assert_eq!(document, Some(serde_json::json!({"link": "up"})));
     }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_opened_is_named() {
+        let facts: Facts = Arc::new(|| Box::pin(async { Value::Null }));
+        let mut socket = StatusSocket::new(PathBuf::from("/nonexistent/kedge.sock"), facts);
+        let failure = socket.run(Stop::new(), Ready::detached("status")).await.unwrap_err();
+        assert_eq!(failure.code, "KE-STATUS-002");
+        assert!(failure.what.contains("/nonexistent/kedge.sock"), "{failure}");
+        assert!(failure.why.contains("No such file") && failure.fix.contains("directory"), "{failure}");
+    }
 }

@@ -53,7 +53,12 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     }
     if !args.dry_run {
         // The archive is read by people: nobody else on this machine needs to.
-        write_atomic(&file, &archive(&stem, at.as_second(), &parts)?, 0o600)?;
+        let archive = archive(&stem, at.as_second(), &parts).map_err(|error| {
+            Failure::new("KE-FILE-001", format!("cannot write {}", file.display()))
+                .because(error)
+                .fix("name another file with -F")
+        })?;
+        write_atomic(&file, &archive, 0o600)?;
     }
     show(&file, &parts, args.dry_run, args.output, term)?;
     Ok(Exit::Done)
@@ -74,7 +79,7 @@ fn shortened(text: String) -> String {
     format!("(shortened: the first {start} bytes are left out)\n{}", text.get(start..).unwrap_or_default())
 }
 
-fn archive(stem: &str, at: i64, parts: &[Part]) -> Result<Vec<u8>, Failure> {
+fn archive(stem: &str, at: i64, parts: &[Part]) -> std::io::Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     let built = parts.iter().try_for_each(|part| {
         let mut header = tar::Header::new_gnu();
@@ -83,9 +88,7 @@ fn archive(stem: &str, at: i64, parts: &[Part]) -> Result<Vec<u8>, Failure> {
         header.set_mtime(u64::try_from(at).unwrap_or(0));
         builder.append_data(&mut header, format!("{stem}/{}", part.name), part.text.as_bytes())
     });
-    built
-        .and_then(|()| builder.into_inner())
-        .map_err(|error| Failure::new("KE-BUGREPORT-002", "the archive cannot be built").because(error))
+    built.and_then(|()| builder.into_inner())
 }
 
 fn show(file: &PathBuf, parts: &[Part], dry_run: bool, output: Output, term: &Term) -> Result<(), Failure> {

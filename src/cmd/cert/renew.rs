@@ -3,7 +3,6 @@
 
 use crate::base::{Exit, Failure, Term, read_limited};
 use crate::cmd::edge_place::EdgePlace;
-use crate::config::edge::EdgeConfig;
 use crate::daemon::{edge, status};
 use crate::pki;
 use serde_json::Value;
@@ -39,8 +38,7 @@ pub(super) fn run(
     crate::cmd::block_on(async {
         edge::uplink::request_renewal(&wanted).await?;
         if running.is_some() {
-            let adopted = tokio::time::timeout(ADOPTION_LIMIT, changed(&config, &before)).await;
-            return adopted.map_err(|_| not_adopted(&config));
+            return adopted(&config.hub.cert_file, &before, ADOPTION_LIMIT).await;
         }
         edge::uplink::adopt_renewal(&wanted).await
     })?;
@@ -62,18 +60,38 @@ fn fingerprint(path: &Path) -> Result<String, Failure> {
     Ok(certificates.first().map(|der| pki::fingerprint(der)).unwrap_or_default())
 }
 
-async fn changed(config: &EdgeConfig, before: &str) {
-    loop {
-        if fingerprint(&config.hub.cert_file).is_ok_and(|now| now != before) {
-            return;
+/// Waits until the daemon has put another certificate in the place of the one before.
+async fn adopted(file: &Path, before: &str, limit: Duration) -> Result<(), Failure> {
+    let changed = async {
+        while !fingerprint(file).is_ok_and(|now| now != before) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    };
+    tokio::time::timeout(limit, changed).await.map_err(|_| {
+        Failure::new("KE-CERT-013", "the daemon has not taken the renewed certificate yet")
+            .because(format!("{} is still the former one", file.display()))
+            .fix("look at the link in `kedge status`; the renewed one is tried at the next connection")
+            .exit(Exit::TimedOut)
+    })
 }
 
-fn not_adopted(config: &EdgeConfig) -> Failure {
-    Failure::new("KE-CERT-013", "the daemon has not taken the renewed certificate yet")
-        .because(format!("{} is still the former one", config.hub.cert_file.display()))
-        .fix("look at the link in `kedge status`; the renewed one is tried at the next connection")
-        .exit(Exit::TimedOut)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::Authority;
+
+    #[tokio::test]
+    async fn a_daemon_that_keeps_its_certificate_is_told_of_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::load_or_create(dir.path(), "ca", "x").unwrap();
+        let certificate = || authority.issue_client("edge-1", &["nodes"], 1).unwrap().cert_pem;
+        let file = dir.path().join("server.crt");
+        std::fs::write(&file, certificate()).unwrap();
+        let before = fingerprint(&file).unwrap();
+        let failure = adopted(&file, &before, Duration::from_millis(250)).await.unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-CERT-013", Exit::TimedOut));
+        assert!(failure.why.contains("server.crt") && failure.fix.contains("`kedge status`"), "{failure}");
+        std::fs::write(&file, certificate()).unwrap();
+        adopted(&file, &before, Duration::from_secs(9)).await.unwrap();
+    }
 }

@@ -241,6 +241,7 @@ fn judge_secrets(
             .because("keadm and `kedge gettoken` have nothing to give")
             .fix("kedge status: a running cloud makes one"),
         Some(Err(error)) => Finding::failed("KE-TOKEN-021", name, error.to_string())
+            .because("no node could join with it; a running cloud makes a new one where there is none")
             .fix("kubectl -n kubeedge delete secret tokensecret"),
         Some(Ok(token)) if token.expires <= now => Finding::failed("KE-TOKEN-021", name, "expired")
             .because("the cloud makes a new one twice a day; it has not for a while")
@@ -360,7 +361,7 @@ fn judge_skew(nodes: &[Node]) -> Finding {
         1 => Finding::fine(code, name, told.join(", ")),
         _ => Finding::warning(code, name, told.join(", "))
             .because("nodes of several versions work together; an upgrade may have stopped half-way")
-            .fix("kedge edge upgrade --selector …"),
+            .fix("kedge edge upgrade --to VERSION --selector node-role.kubernetes.io/edge"),
     }
 }
 

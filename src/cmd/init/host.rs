@@ -126,7 +126,9 @@ pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failur
     let own = std::env::current_exe().unwrap_or_default();
     if program != own {
         let content = std::fs::read(&own).map_err(|error| {
-            Failure::new("KE-INIT-012", format!("cannot read {}", own.display())).because(error)
+            Failure::new("KE-INIT-012", "the kedge binary for the service cannot be read")
+                .because(format!("{}: {error}", own.display()))
+                .fix("put kedge into /usr/local/bin/kedge and run the same command from there")
         })?;
         journal.apply(&Change::File { path: program.clone(), content, mode: 0o755 })?;
     }

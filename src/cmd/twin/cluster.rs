@@ -81,8 +81,11 @@ impl Cluster {
         let device = within(api.get(&id.name)).await?;
         let place = list(&device.data, "/spec/properties")
             .position(|held| held.get("name").and_then(Value::as_str) == Some(property));
-        let place =
-            place.ok_or_else(|| Failure::new("KE-TWIN-002", format!("{id} has no property {property}")))?;
+        let place = place.ok_or_else(|| {
+            Failure::new("KE-TWIN-002", format!("{id} has no property {property}"))
+                .because("its Device in the cluster names none of this name")
+                .fix(format!("list them with `kedge twin get {id}`"))
+        })?;
         // The test keeps the patch off a Device whose properties were reordered in between.
         let patch = json!([
             {"op": "test", "path": format!("/spec/properties/{place}/name"), "value": property},

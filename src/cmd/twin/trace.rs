@@ -84,6 +84,7 @@ fn look(data_dir: &Path, id: &DeviceId, property: Option<&str>) -> Result<Seen, 
     let reader = Reader::open(&path)?;
     let device = reader.device(id)?.ok_or_else(|| {
         Failure::new("KE-TWIN-001", format!("there is no device {id}"))
+            .because("the store of this node holds none of this name")
             .fix("list them with `kedge device list`")
     })?;
     let rows = reader.twins(id)?.into_iter().filter(|row| row.attr_type != "deleted");
@@ -93,6 +94,7 @@ fn look(data_dir: &Path, id: &DeviceId, property: Option<&str>) -> Result<Seen, 
         .collect();
     if let (Some(name), true) = (property, properties.is_empty()) {
         return Err(Failure::new("KE-TWIN-002", format!("{id} has no property {name}"))
+            .because("the store of this node holds none of this name")
             .fix(format!("list them with `kedge twin get {id}`")));
     }
     let text = id.to_string();

@@ -39,7 +39,9 @@ pub(super) async fn apply(local: &Local, node: &NodeName) -> Result<(), Failure>
 }
 
 fn refused(why: &str) -> Failure {
-    Failure::new("KE-UP-006", "the demo cannot be applied").because(why)
+    Failure::new("KE-UP-006", "the demo cannot be applied")
+        .because(why)
+        .fix("run `kedge up` without --demo, and apply what you want with kubectl")
 }
 
 /// Plays the thermometer until stopped, and shows its first values.
@@ -75,5 +77,17 @@ mod tests {
         let documents = serde_yaml::Deserializer::from_str(MANIFEST).map(Value::deserialize);
         let kinds: Vec<Value> = documents.map(|read| read.unwrap()["kind"].clone()).collect();
         assert_eq!(kinds, ["Deployment", "DeviceModel", "Device"]);
+    }
+
+    /// An API in which nothing runs has no namespace for it.
+    #[tokio::test]
+    async fn an_api_that_refuses_an_object_of_the_demo_is_told() {
+        let (_dir, local) = super::super::parts::tests::bare_api();
+        let failure = apply(&local, &NodeName::new("n").unwrap()).await.unwrap_err();
+        assert_eq!(failure.code, "KE-UP-006");
+        assert!(
+            failure.why.contains("\"default\" not found") && failure.fix.contains("without --demo"),
+            "{failure}"
+        );
     }
 }

@@ -43,7 +43,9 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
 
 fn absolute(dir: &Path) -> Result<std::path::PathBuf, Failure> {
     std::path::absolute(dir).map_err(|error| {
-        Failure::new("KE-UP-003", format!("cannot use the data directory {}", dir.display())).because(error)
+        Failure::new("KE-UP-003", format!("cannot use the data directory {}", dir.display()))
+            .because(format!("the directory in which kedge was started: {error}"))
+            .fix("name it with its whole path: --data-dir /var/lib/kedge")
     })
 }
 

@@ -22,6 +22,8 @@ const LEASES: Collection = Collection::of("coordination.k8s.io", "leases");
 /// What runs, in start order.
 pub(super) struct Parts {
     stop: Stop,
+    /// How long each milestone may take.
+    limit: Duration,
     running: Vec<(Stop, Crew)>,
     failed: mpsc::Sender<Failure>,
     failures: mpsc::Receiver<Failure>,
@@ -33,7 +35,7 @@ type Observer = watch::Sender<Option<SupervisorHandle>>;
 impl Parts {
     pub(super) fn new(stop: Stop) -> Self {
         let (failed, failures) = mpsc::channel(4);
-        Parts { stop, running: Vec::new(), failed, failures }
+        Parts { stop, limit: READY_LIMIT, running: Vec::new(), failed, failures }
     }
 
     /// Starts everything and waits until the node is Ready; `None` when it was interrupted before.
@@ -128,9 +130,9 @@ impl Parts {
             failure = self.failures.recv() => failure.map_or(Ok(None), Err),
             () = self.stop.raised() => Ok(None),
             got = wanted => Ok(Some(got)),
-            () = tokio::time::sleep(READY_LIMIT) => Err(
+            () = tokio::time::sleep(self.limit) => Err(
                 Failure::new("KE-UP-004", "not ready in time")
-                    .because(format!("the milestone that is pending took more than {} s", READY_LIMIT.as_secs()))
+                    .because(format!("the milestone that is pending took more than {} s", self.limit.as_secs()))
                     .fix("look at `kedge status` in another terminal, and run with KEDGE_LOG=info")
                     .exit(crate::base::Exit::TimedOut)
             ),
@@ -177,10 +179,11 @@ fn of_runtime(found: &edge::FoundRuntime) -> String {
 
 async fn edge_config(args: &Args, dir: &Path, node: &NodeName, local: &Local) -> Result<EdgeConfig, Failure> {
     let secrets = Collection::of("", "secrets");
-    let secret = local
-        .get(&secrets, Some("kubeedge"), "tokensecret")
-        .await
-        .map_err(|status| Failure::new("KE-UP-005", "the cloud has made no join token").because(status))?;
+    let secret = local.get(&secrets, Some("kubeedge"), "tokensecret").await.map_err(|status| {
+        Failure::new("KE-UP-005", "the cloud has made no join token")
+            .because(status)
+            .fix("start again with KEDGE_LOG=info and look at what the cloud says")
+    })?;
     let token = secret.pointer("/data/tokendata").and_then(Value::as_str).unwrap_or_default();
     let token = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, token).unwrap_or_default();
     let ports = args.cloud.ports();
@@ -236,5 +239,48 @@ async fn changes_until(
             Ok(_) => {}
             Err(_expired) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::base::Exit;
+    use crate::daemon::apiserver::{ApiServer, Config};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    /// An API in which no cloud has set itself up.
+    pub(in super::super) fn bare_api() -> (tempfile::TempDir, Local) {
+        crate::pki::install_crypto_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = ApiServer::open(Config::new(nowhere, dir.path().join("api"))).unwrap();
+        (dir, server.local())
+    }
+
+    #[tokio::test]
+    async fn an_edge_without_a_token_of_its_cloud_does_not_start() {
+        let (dir, local) = bare_api();
+        let line = Line::try_parse_from(["up"]).unwrap();
+        let node = NodeName::new("n").unwrap();
+        let failure = edge_config(&line.args, dir.path(), &node, &local).await.unwrap_err();
+        assert_eq!(failure.code, "KE-UP-005");
+        assert!(failure.why.contains("tokensecret") && failure.fix.contains("KEDGE_LOG=info"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_milestone_that_stays_pending_ends_the_wait() {
+        let mut parts = Parts::new(Stop::new());
+        parts.limit = Duration::from_millis(10);
+        let failure = parts.or_failure(std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-UP-004", Exit::TimedOut));
+        assert!(failure.fix.contains("`kedge status`"), "{failure}");
+        assert_eq!(parts.or_failure(async { 7 }).await, Ok(Some(7)));
     }
 }

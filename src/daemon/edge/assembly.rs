@@ -74,8 +74,11 @@ async fn own_address(address: &str) -> Result<SocketAddr, Failure> {
     let resolved =
         tokio::task::spawn_blocking(move || named.to_socket_addrs().map(Iterator::collect::<Vec<_>>));
     let resolved = resolved.await.map_err(std::io::Error::other).and_then(|found| found);
-    resolved.ok().and_then(|found| found.first().copied()).ok_or_else(|| {
+    let first =
+        resolved.and_then(|found| found.first().copied().ok_or_else(|| std::io::Error::other("no address")));
+    first.map_err(|error| {
         Failure::new("KE-CONFIG-021", format!("the MQTT address {address} cannot be used"))
+            .because(error)
             .fix("set modules.eventBus.mqttServerInternal to an address of this machine")
             .exit(Exit::Configuration)
     })

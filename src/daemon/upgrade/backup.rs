@@ -60,8 +60,9 @@ fn keep(dir: &Path, name: &str, version: &str, database: &Path, config: &Path) -
     create_private_dir(&place)?;
     let made = fill(&place, name, version, (database, config)).and_then(|backup| {
         let failed = |error: std::io::Error| {
-            Failure::new("KE-UPGRADE-018", format!("the backup in {} cannot be completed", dir.display()))
+            Failure::new("KE-FILE-001", format!("cannot write {}", dir.display()))
                 .because(error)
+                .fix("check that the disk is well and has free space")
         };
         fs::rename(&place, dir.join(&backup.name)).map_err(failed)?;
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
@@ -77,11 +78,12 @@ fn fill(place: &Path, name: &str, version: &str, of: (&Path, &Path)) -> Result<B
     let (database, config) = of;
     let mut files = Vec::new();
     let mut keep = |name: &str, path: &Path| {
-        let failed = |error: std::io::Error| {
-            Failure::new("KE-UPGRADE-018", format!("the backup of {} cannot be read again", path.display()))
-                .because(error)
-        };
         let copy = place.join(name);
+        let failed = |error: std::io::Error| {
+            Failure::new("KE-FILE-002", format!("cannot read {}, which was just written", copy.display()))
+                .because(error)
+                .fix("check that the disk is well")
+        };
         let bytes = fs::metadata(&copy).map_err(failed)?.len();
         let digest = digest(&copy).map_err(failed)?;
         files.push(Kept { name: name.to_owned(), path: path.to_owned(), bytes, digest });
@@ -96,8 +98,8 @@ fn fill(place: &Path, name: &str, version: &str, of: (&Path, &Path)) -> Result<B
     keep(CONFIG, config)?;
     let (name, version) = (name.to_owned(), version.to_owned());
     let backup = Backup { name, created: rfc3339(now()), version, files };
-    let text = serde_json::to_vec_pretty(&backup)
-        .map_err(|error| Failure::new("KE-UPGRADE-018", "the backup cannot be described").because(error))?;
+    // A struct of plain fields always serialises.
+    let text = serde_json::to_vec_pretty(&backup).unwrap_or_default();
     write_atomic(&place.join(NOTE), &text, 0o600)?;
     Ok(backup)
 }

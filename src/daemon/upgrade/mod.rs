@@ -65,9 +65,12 @@ impl Site {
 
     /// Waits until a change that was handed over has ended, one way or the other. One that nobody starts is given up.
     pub fn await_outcome(&self, id: &str, deadline: Duration) -> Result<Entry, Failure> {
-        let began = Instant::now();
         // Two daemons end and start, at worst each as slowly as they may.
-        let most = deadline + 2 * HANDOVER;
+        self.outcome_within(id, deadline + 2 * HANDOVER)
+    }
+
+    fn outcome_within(&self, id: &str, most: Duration) -> Result<Entry, Failure> {
+        let began = Instant::now();
         loop {
             let disk = self.versions.read()?;
             let trial = disk.state.trial.filter(|trial| trial.id == id);
@@ -122,4 +125,23 @@ pub fn verdict(entry: &Entry) -> Result<(), Failure> {
 
 fn time() -> i64 {
     now_ms()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_which_nothing_is_heard_is_still_being_tried() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = Site {
+            versions: Versions::at(dir.path()),
+            backups: dir.path().join("backups"),
+            keys: dir.path().join("keys"),
+            config: dir.path().join("edgecore.yaml"),
+        };
+        let failure = site.outcome_within("an-upgrade", Duration::from_millis(120)).unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-019", Exit::TimedOut));
+        assert!(failure.fix.ends_with("kedge edge history") && !failure.why.is_empty(), "{failure}");
+    }
 }

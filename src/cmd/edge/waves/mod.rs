@@ -229,9 +229,9 @@ impl Rollout<'_> {
                 }
             }
             if job.over && job.rows.is_empty() {
-                return Err(
-                    Failure::new("KE-FLEET-005", format!("the cloud refuses {name}")).because(job.reason)
-                );
+                return Err(Failure::new("KE-FLEET-005", format!("the cloud refuses {name}"))
+                    .because(job.reason)
+                    .fix(format!("mend that; `kubectl delete nodeupgradejob {name}`, then run this again")));
             }
             if job.over {
                 self.count(&job, bar);

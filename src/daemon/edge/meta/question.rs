@@ -141,3 +141,27 @@ pub(super) fn check_size(key: &ObjectKey, object: &Value) -> Result<(), MetaErro
     let size = data_size(object, key.kind == Kind::Secret);
     if size > DATA_LIMIT { Err(MetaError::TooLarge { of: key.to_string(), size }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_its_code_and_a_way_out() {
+        let of = || "default/configmap/app".to_owned();
+        let stored = Failure::new("KE-STORE-001", "the store is away").fix("mount it");
+        for (error, code, exit) in [
+            (MetaError::NotFound { of: of() }, "KE-META-001", Exit::Failed),
+            (MetaError::Offline { of: of() }, "KE-META-002", Exit::Unreachable),
+            (MetaError::TooLarge { of: of(), size: 1 << 21 }, "KE-META-003", Exit::Failed),
+            (MetaError::TimedOut { of: of() }, "KE-META-004", Exit::TimedOut),
+            (MetaError::Refused { of: of(), why: "no".to_owned() }, "KE-META-005", Exit::Failed),
+            (MetaError::Store(stored.clone()), "KE-STORE-001", Exit::Failed),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!((failure.code, failure.exit), (code, exit));
+            assert!(!failure.fix.is_empty(), "{failure}");
+            assert!(failure.what.contains(&of()) || failure == stored, "{failure}");
+        }
+    }
+}
