@@ -297,7 +297,7 @@ mod tests {
         let fine = judge_token(&text, &none(), today);
         assert!(fine.state == State::Fine && fine.seen.starts_with("valid for "), "{fine:?}");
         let late = judge_token(&text, &none(), today + 7200 + 8000);
-        assert_eq!(late.state, State::Failed);
+        assert_eq!((&*late.code, late.state), ("KE-TOKEN-020", State::Failed));
         assert!(late.seen.starts_with("expired 2 h 1"), "{late:?}");
         let strange = Authority::generate("KubeEdge").unwrap();
         let papers = Papers { ca_pem: Ok(strange.cert_pem()), ..none() };

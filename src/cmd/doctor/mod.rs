@@ -248,6 +248,7 @@ fn mend(args: &Args, place: &Arc<Place>, report: &Report, code: &str, term: &Ter
     }
     if !crate::host::capabilities::is_root() {
         return Err(Failure::new("KE-DOCTOR-004", "repairs change this machine and need root")
+            .because("they write files below /etc, settings of the kernel, and the install journal")
             .fix("run the same command with sudo, or add --dry-run")
             .exit(Exit::Unreachable));
     }

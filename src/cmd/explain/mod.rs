@@ -137,7 +137,6 @@ const PAGES: &[&str] = &[
     include_str!("pages/cri.md"),
     include_str!("pages/daemon.md"),
     include_str!("pages/db.md"),
-    include_str!("pages/device.md"),
     include_str!("pages/disk.md"),
     include_str!("pages/dns.md"),
     include_str!("pages/doctor.md"),
@@ -202,17 +201,15 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
     }
 
-    /// Every `"KE-AREA-NNN"` in the sources; TEST and areas of one letter are those of tests.
+    /// Every `"KE-AREA-NNN"` in the sources.
     fn codes(dir: &Path, found: &mut BTreeSet<String>) {
-        let code = regex::Regex::new(r#""(KE-([A-Z0-9]+)-[0-9]{3})""#).unwrap();
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 codes(&path, found);
             } else if path.extension().is_some_and(|end| end == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let of_product = |found: &regex::Captures| found[2].len() > 1 && &found[2] != "TEST";
-                found.extend(code.captures_iter(&text).filter(of_product).map(|found| found[1].to_owned()));
+                found.extend(named(&text, r#""(KE-([A-Z0-9]+)-[0-9]{3})""#));
             }
         }
     }
@@ -228,6 +225,59 @@ mod tests {
             untold.is_empty() && unused.is_empty(),
             "codes without a page in src/cmd/explain/pages: {untold:?}; pages without a code: {unused:?}"
         );
+    }
+
+    /// The codes that a pattern finds in a text; TEST and areas of one letter are those of tests.
+    fn named(text: &str, pattern: &str) -> Vec<String> {
+        let code = regex::Regex::new(pattern).unwrap();
+        let all = code.captures_iter(text).filter(|found| found[2].len() > 1 && &found[2] != "TEST");
+        all.map(|found| found[1].to_owned()).collect()
+    }
+
+    /// The modules that a source declares for tests alone.
+    fn test_modules(text: &str) -> Vec<String> {
+        let declared = regex::Regex::new(r"#\[cfg\(test\)\]\n(?:pub(?:\([a-z ]+\))? )?mod (\w+);").unwrap();
+        declared.captures_iter(text).map(|found| found[1].to_owned()).collect()
+    }
+
+    /// Codes that the sources below a directory raise, and those that its tests name.
+    fn raised_and_tested(
+        dir: &Path,
+        whole: bool,
+        raised: &mut BTreeSet<String>,
+        tested: &mut BTreeSet<String>,
+    ) {
+        let within = regex::Regex::new(r"#\[cfg\(test\)\]\n(?:pub(?:\([a-z ]+\))? )?mod \w+ \{").unwrap();
+        // A directory's modules are declared in it, or in the file of its name beside it.
+        let parent =
+            fs::read_to_string(dir.join("mod.rs")).or_else(|_| fs::read_to_string(dir.with_extension("rs")));
+        let parent = parent.unwrap_or_default();
+        let of_tests = test_modules(&parent);
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let whole =
+                whole || of_tests.iter().any(|name| path.file_stem().is_some_and(|stem| *stem == **name));
+            if path.is_dir() {
+                raised_and_tested(&path, whole, raised, tested);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let whole = whole || text.contains("\n#![cfg(test)]\n");
+                let start =
+                    if whole { 0 } else { within.find(&text).map_or(text.len(), |found| found.start()) };
+                let (product, tests) = text.split_at(start);
+                raised.extend(named(product, r#""(KE-([A-Z0-9]+)-[0-9]{3})""#));
+                tested.extend(named(tests, r"(KE-([A-Z0-9]+)-[0-9]{3})"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_named_by_a_test() {
+        let (mut raised, mut tested) = (BTreeSet::new(), BTreeSet::new());
+        raised_and_tested(&place("src"), false, &mut raised, &mut tested);
+        raised_and_tested(&place("tests"), true, &mut BTreeSet::new(), &mut tested);
+        let untested: Vec<_> = raised.difference(&tested).collect();
+        assert!(untested.is_empty(), "codes that no test names: {untested:?}");
     }
 
     #[test]

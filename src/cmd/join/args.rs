@@ -173,6 +173,7 @@ impl Args {
         let cloud = self.cloud(file.as_ref())?;
         if cloud.is_none() && !self.takeover {
             return Err(usage("KE-JOIN-001", "the cloud's address is missing")
+                .because("neither a flag nor a join file nor a bundle tells it")
                 .fix("say --cloudcore-ipport HOST:10000, --join-file FILE or --bundle FILE"));
         }
         let token = self.token.clone().map(Hidden::new);

@@ -3,7 +3,7 @@
 
 use super::plan::Runtime;
 use super::slots;
-use crate::base::{Failure, Module, Ready, Stop, aside};
+use crate::base::{Exit, Failure, Module, Ready, Stop, aside};
 use crate::config::edge::EdgeConfig;
 use crate::cri;
 use crate::host::bundle::{Bundle, Name};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Opens a bundle and checks all of it; a binary for other machines is refused. Blocking.
 pub(super) fn open(path: &Path) -> Result<Arc<Bundle>, Failure> {
     let bundle = Bundle::open(path)?;
-    bundle.fits_this_machine()?;
+    bundle.fits_this_machine().map_err(|failure| failure.exit(Exit::Preflight))?;
     Ok(Arc::new(bundle))
 }
 

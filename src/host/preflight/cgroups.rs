@@ -136,7 +136,8 @@ mod tests {
     fn versions_are_told_apart() {
         let (_dir, machine) = machine();
         assert_eq!(read(&machine).layout, Layout::Absent);
-        assert_eq!(judge_version(Layout::Absent).state, State::Failed);
+        let absent = judge_version(Layout::Absent);
+        assert_eq!((&*absent.code, absent.state), ("KE-CGROUP-001", State::Failed));
         machine.put("/sys/fs/cgroup/memory/tasks", "").put("/proc/cgroups", "#x\nmemory\t4\t12\t1\n");
         assert_eq!(read(&machine).layout, Layout::V1);
         assert!(read(&machine).memory);

@@ -180,7 +180,8 @@ mod tests {
         let path = Path::new("/x");
         let space = |available, inodes_free| Some(Space { available, inodes_free, inodes: 1_000_000 });
         assert_eq!(judge_space(path, space(5 * LOW, 500_000)).state, State::Fine);
-        assert_eq!(judge_space(path, space(LOW - 1, 500_000)).state, State::Warning);
+        let low = judge_space(path, space(LOW - 1, 500_000));
+        assert_eq!((&*low.code, low.state), ("KE-DISK-001", State::Warning));
         assert_eq!(judge_space(path, space(10 * MIB, 500_000)).seen, "10 MiB");
         assert_eq!(judge_space(path, space(10 * MIB, 500_000)).state, State::Failed);
         assert_eq!(judge_space(path, space(5 * LOW, 3)).seen, "5120 MiB, 3 inodes");

@@ -156,8 +156,10 @@ mod tests {
 
     #[test]
     fn what_is_absent_is_told_with_its_command() {
-        assert_eq!(judge_overlay(Presence::Absent).fix, "modprobe overlay");
-        assert_eq!(judge_bridge(Presence::Absent).state, State::Warning);
+        let overlay = judge_overlay(Presence::Absent);
+        assert_eq!((&*overlay.code, overlay.fix.as_str()), ("KE-KERNEL-001", "modprobe overlay"));
+        let bridge = judge_bridge(Presence::Absent);
+        assert_eq!((&*bridge.code, bridge.state), ("KE-KERNEL-002", State::Warning));
         assert_eq!(judge_bridge(Presence::Available).state, State::Fine);
         let absent = judge_nat(Err("it is not installed".to_owned()), Presence::Loaded);
         assert_eq!((absent.state, absent.fix.as_str()), (State::Warning, "apt-get install iptables"));

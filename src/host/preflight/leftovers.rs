@@ -425,7 +425,7 @@ mod tests {
     fn a_genuine_edgecore_is_told_unless_it_gives_its_place() {
         let running = [process("edgecore", Some("edgecore.service"))];
         let finding = judge_edgecore("edgecore", &running, None, false);
-        assert_eq!(finding.state, State::Failed);
+        assert_eq!((&*finding.code, finding.state), ("KE-EDGECORE-001", State::Failed));
         assert_eq!(finding.fix, "systemctl disable --now edgecore.service (or `kedge join --takeover`)");
         assert_eq!(judge_edgecore("edgecore", &running, None, true).state, State::Fine);
         let unit = Some("edgecore.service".to_owned());
@@ -444,7 +444,7 @@ mod tests {
         journal.apply(&journal::Change::File { path, content: Vec::new(), mode: 0o600 }).unwrap();
         let broken = judge_unfinished(&Journal::unfinished(&place));
         assert_eq!((broken.state, broken.seen.as_str()), (State::Warning, "join was broken off"));
-        assert!(broken.fix.contains("kedge reset edge"), "{broken:?}");
+        assert!(&*broken.code == "KE-ETC-002" && broken.fix.contains("kedge reset edge"), "{broken:?}");
         journal.finish().unwrap();
         assert_eq!(judge_unfinished(&Journal::unfinished(&place)).state, State::Fine);
         std::fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();

@@ -210,7 +210,7 @@ mod tests {
     fn a_proxy_is_told_without_its_password() {
         let set = [("HTTPS_PROXY", "http://user:s3cret@proxy.lan:3128".to_owned())];
         let finding = judge_proxies(&set, "localhost,.lan", Some("cloud.example"));
-        assert_eq!(finding.state, State::Warning);
+        assert_eq!((&*finding.code, finding.state), ("KE-PROXY-001", State::Warning));
         assert_eq!(finding.seen, "HTTPS_PROXY=http://proxy.lan:3128");
         for no_proxy in ["cloud.example", "*", "a, .example"] {
             assert_eq!(judge_proxies(&set, no_proxy, Some("cloud.example")).state, State::Fine, "{no_proxy}");

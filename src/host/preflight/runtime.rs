@@ -512,7 +512,8 @@ mod tests {
         assert_eq!(judged(asked.clone()).state, State::Warning);
         assert_eq!(judged(Asked { cni_conf_dir: Some("/etc/cni/net.d".into()), ..asked }).state, State::Fine);
         let asked = understand("/s", "c 1".into(), Ok(status(vec![condition("RuntimeReady", false)])), None);
-        assert_eq!(judged(asked).state, State::Failed);
+        let down = judged(asked);
+        assert_eq!((&*down.code, down.state), ("KE-CRI-004", State::Failed));
         let mute = understand("/s", "c 1".into(), Err(CallError::Unimplemented { call: "Status" }), None);
         assert_eq!(judged(mute).state, State::Failed);
     }
@@ -527,7 +528,7 @@ mod tests {
         };
         assert_eq!(judged(Some("systemd"), None).seen, "systemd");
         let differs = judged(Some("systemd"), Some("cgroupfs"));
-        assert_eq!(differs.state, State::Warning);
+        assert_eq!((&*differs.code, differs.state), ("KE-CGROUP-003", State::Warning));
         assert_eq!(differs.fix, "kedge config set modules.edged.tailoredKubeletConfig.cgroupDriver=systemd");
         assert_eq!(judged(None, Some("cgroupfs")).state, State::Fine);
         let status = Ok(StatusResponse::default());
@@ -545,14 +546,17 @@ mod tests {
         machine.put("/etc/cni/net.d/05-mine.conflist", r#"{"name": "mine"}"#);
         assert_eq!(judged().seen, "mine, from /etc/cni/net.d/05-mine.conflist");
         machine.put("/etc/cni/net.d/05-mine.conflist", "{");
-        assert_eq!((judged().state, judged().fix.contains(".broken")), (State::Failed, true));
+        let broken = judged();
+        assert_eq!((&*broken.code, broken.state), ("KE-CNI-010", State::Failed));
+        assert!(broken.fix.contains(".broken"), "{broken:?}");
     }
 
     #[test]
     fn programs_are_looked_for_where_the_runtime_looks() {
         let (_dir, machine) = nothing();
         let wanted = WantedRuntime { cni_bin_dir: Some("/opt/x".into()), ..wanted() };
-        assert_eq!(judge_programs(&machine, &wanted, &[]).state, State::Warning);
+        let none = judge_programs(&machine, &wanted, &[]);
+        assert_eq!((&*none.code, none.state), ("KE-CNI-011", State::Warning));
         for program in ["bridge", "host-local", "portmap", "loopback"] {
             machine.put(&format!("/opt/x/{program}"), "");
         }

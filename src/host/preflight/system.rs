@@ -114,13 +114,15 @@ mod tests {
         assert_eq!(state("arm", "armv7l", "6.1.21-v7+"), State::Fine);
         assert_eq!(state("x86", "x86_64", "6.1.0"), State::Warning);
         assert_eq!(state("x86_64", "x86_64", "3.10.0-1160.el7"), State::Failed);
+        assert_eq!(&*kernel("x86_64", "x86_64", "3.10.0-1160.el7", true).code, "KE-ARCH-001");
         assert_eq!(kernel("x86_64", "x86_64", "3.10.0", false).state, State::Fine);
     }
 
     #[test]
     fn a_clock_without_a_battery_is_told() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        assert_eq!(judge_clock(at("1970-01-01T00:03:00Z"), None).state, State::Failed);
+        let reset = judge_clock(at("1970-01-01T00:03:00Z"), None);
+        assert_eq!((&*reset.code, reset.state), ("KE-CLOCK-001", State::Failed));
         assert_eq!(judge_clock(at("2099-01-01T00:00:00Z"), None).state, State::Failed);
         assert_eq!(judge_clock(at("2026-11-21T00:00:00Z"), None).state, State::Fine);
         assert_eq!(judge_clock(at("2026-11-21T00:00:00Z"), Some(false)).state, State::Warning);

@@ -53,15 +53,20 @@ impl Module for Controllers {
             start_workloads(&mut crew, &world, &stop);
             self.start_cluster(&mut crew, &world, &stop);
             ready.set();
-            let ended = stop.or(crew.ended()).await;
-            crew.abort().await;
-            match ended {
-                Some(Some(Err(why))) => Err(Failure::new("KE-API-020", "a controller stopped")
-                    .because(why)
-                    .fix("nothing, it is started again; if it repeats, send `kedge bugreport` to the developers")),
-                _ => Ok(()),
-            }
+            attend(crew, &stop).await
         })
+    }
+}
+
+/// Lets the controllers work until the stop, or until one of them has ended.
+async fn attend(mut crew: Crew, stop: &Stop) -> Result<(), Failure> {
+    let ended = stop.or(crew.ended()).await;
+    crew.abort().await;
+    match ended {
+        Some(Some(Err(why))) => Err(Failure::new("KE-API-020", "a controller stopped")
+            .because(why)
+            .fix("nothing, it is started again; if it repeats, send `kedge bugreport` to the developers")),
+        _ => Ok(()),
     }
 }
 

@@ -289,3 +289,20 @@ async fn daemons_run_on_every_node_and_stateful_pods_in_order() {
     house.until(&STATEFUL_SETS, |all| all.iter().all(|s| s["status"]["availableReplicas"] == 2)).await;
     house.until(&PODS, |pods| pods.iter().any(|p| name(p) == "ss-1")).await;
 }
+
+#[tokio::test]
+async fn a_controller_that_panics_ends_the_others_with_a_reason() {
+    let with = |works: bool| {
+        let mut crew = Crew::new();
+        crew.spawn(std::future::pending());
+        crew.spawn(async move { assert!(works, "a fault of the test") });
+        crew
+    };
+    let failure = super::attend(with(false), &Stop::new()).await.unwrap_err();
+    assert_eq!(failure.code, "KE-API-020");
+    assert!(
+        failure.why.contains("a fault of the test") && failure.fix.contains("kedge bugreport"),
+        "{failure}"
+    );
+    assert_eq!(super::attend(with(true), &Stop::new()).await, Ok(()));
+}

@@ -180,7 +180,8 @@ impl Serving {
                 biased;
                 () = stop.raised() => return Ok(()),
                 Some((number, answer)) = self.confirmations.next() => self.confirmed(number, answer),
-                changed = self.changes.recv() => self.changed(changed).await?,
+                // It cannot be closed while the room holds the store.
+                changed @ (Ok(_) | Err(RecvError::Lagged(_))) = self.changes.recv() => self.changed(changed.ok()).await?,
                 Some(letter) = letters.recv() => self.told(letter).await?,
                 Ok(()) = link.changed() => self.room.online = *link.borrow_and_update() == Link::Up,
                 message = self.inbox.next() => self.heard(message).await?,
@@ -214,20 +215,17 @@ impl Serving {
         self.room.committed(committed, batch).await
     }
 
-    async fn changed(&mut self, changed: Result<ObjectKey, RecvError>) -> Result<(), Failure> {
+    /// `None` where changes were missed.
+    async fn changed(&mut self, changed: Option<ObjectKey>) -> Result<(), Failure> {
         match changed {
-            Ok(key) => match (key.kind, &key.namespace) {
+            Some(key) => match (key.kind, &key.namespace) {
                 (Kind::Device, Some(namespace)) => {
                     self.room.look_at(&DeviceId::new(namespace.clone(), key.name)).await
                 }
                 (Kind::DeviceModel, _) => self.room.look_at_model(&key).await,
                 _ => Ok(()),
             },
-            Err(RecvError::Lagged(_)) => self.room.look_at_all().await,
-            Err(RecvError::Closed) => {
-                Err(Failure::new("KE-DEVICE-001", "the store is closed")
-                    .fix("see the log lines before this one"))
-            }
+            None => self.room.look_at_all().await,
         }
     }
 
