@@ -2,6 +2,7 @@
 //! and with kedge running. Every fault is a real one.
 
 use crate::support::house::House;
+use crate::support::snapshot::assert_snapshot;
 use crate::support::world::World;
 use crate::support::{Run, eventually};
 use serde_json::{Value, json};
@@ -50,16 +51,6 @@ fn without_values(text: &str) -> String {
     patterns.iter().fold(text.to_owned(), |text, (pattern, by)| {
         regex::Regex::new(pattern).unwrap().replace_all(&text, *by).into_owned()
     })
-}
-
-#[track_caller]
-fn assert_snapshot(name: &str, text: &str) {
-    let file = format!("{}/tests/cli/snapshots/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(text == committed, "{name} differs; run with UPDATE_SNAPSHOTS=1 and look at the change:\n{text}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::support::edgecore::enrol::get;
 use crate::support::edgecore::{Edgecore, Tasks, Version, join};
 use crate::support::machine::free_ports;
 use crate::support::replica::EdgeFile;
-use crate::support::world::World;
+use crate::support::told::told;
+use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, fleet};
 use kedge::pki::client_config;
 use serde_json::{Value, json};
@@ -400,4 +401,19 @@ fn a_configuration_is_changed_on_a_node_and_the_daemon_begins_anew_with_it() {
         assert!(said.contains(why), "{name}: {said}");
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+
+    // Where its program is gone it cannot begin anew, and says so.
+    drop(edge);
+    let program = world.dir.join("kedge-that-goes");
+    std::fs::copy(crate::support::binary(), &program).unwrap();
+    let mut command = std::process::Command::new(&program);
+    command.args(["edge", "run", "--config", path.to_str().unwrap()]);
+    let mut edge = Daemon::start(&world.dir, "gone", &mut command);
+    std::fs::remove_file(&program).unwrap();
+    world.apply(&update("last", &json!({"modules.edgeHub.heartbeat": "8"})));
+    assert_eq!(edge.wait_end(limit), 1, "{}", world.log("gone.err"));
+    let said = told(&world.log("gone.err")).pop().unwrap();
+    assert_eq!(said.code, "KE-RUN-006");
+    assert!(said.why.contains("No such file") && said.fix.contains("start the service again"), "{said:?}");
+    assert!(std::fs::read_to_string(&path).unwrap().contains("heartbeat: 8"));
 }

@@ -2,6 +2,8 @@
 
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::machine::free_ports;
+use crate::support::snapshot::Errors;
+use crate::support::told::fails;
 use crate::support::world::World;
 use crate::support::{Run, eventually, kedge, run};
 use bytes::Bytes;
@@ -286,6 +288,18 @@ fn refused(run: &Run, status: i32, words: &[&str]) {
 fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     let world = World::new("init-refused");
     let _cloud = world.cloud();
+    let mut errors = Errors::default();
+    let mut refused = |run: &Run, status: i32, words: &[&str]| {
+        refused(run, status, words);
+        let named = words.iter().find(|word| word.starts_with("KE-"));
+        match status {
+            // What was typed wrongly is told by the parser.
+            2 => return,
+            10 => drop(fails(run, "KE-INIT-010", 10)),
+            _ => drop(fails(run, named.unwrap(), status)),
+        }
+        errors.keep(run);
+    };
     let absent = world.dir.join("absent");
     refused(&init_with(&absent, &[]), 3, &["KE-INIT-001", "--kube-config"]);
     let nonsense = world.dir.join("nonsense");
@@ -325,9 +339,24 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     refused(
         &init(&world, &["--set", "modules.cloudHub.tokenRefreshDuration=0"]),
         3,
-        &["tokenRefreshDuration"],
+        &["KE-CONFIG-002", "tokenRefreshDuration"],
     );
     refused(&init(&world, &["--advertise-address", "a:1"]), 2, &["without a port"]);
+
+    // Nobody says under which address nodes reach it, and the cluster has no machine that could tell.
+    let config = world.kubeconfig().display().to_string();
+    refused(
+        &kedge(&["init", "--yes", "--kube-config", &config]),
+        10,
+        &["KE-INIT-006", "--advertise-address"],
+    );
+    // All is applied, and where the cloud should serve nobody does.
+    let port = format!("modules.cloudHub.https.port={nobody}");
+    let flags = flags(&world);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let silent = kedge(&[&["init", "--yes", "--wait", "1s"], &flags[..], &["--set", &port]].concat());
+    let said = fails(&silent, "KE-INIT-008", 5);
+    assert!(said.what.ends_with(&format!("127.0.0.1:{nobody}")), "{said:?}");
 
     // Two clouds for the same nodes are one too many.
     world.apply("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cloudcore, namespace: kubeedge}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: \"kubeedge/cloudcore:v1.23.1\"}]}\n");
@@ -341,7 +370,11 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     let set = format!("modules.cloudHub.https.port={port}");
     let taken = init(&world, &["--mode", "host", "--dry-run", "--set", &set]);
     let pid = std::process::id().to_string();
-    refused(&taken, 10, &["FAIL  the certificate service's port", &pid, "KE-PORT-001"]);
+    crate::init::refused(&taken, 10, &["FAIL  the certificate service's port", &pid, "KE-PORT-001"]);
+    errors.are_as_committed(
+        "init-errors",
+        &[(world.dir.to_str().unwrap(), "DIR"), (&nobody.to_string(), "PORT")],
+    );
 }
 
 /// A cloud of its own with a service account's rights only.
@@ -588,6 +621,18 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
         "{dry:?}"
     );
     assert_eq!(house.changed_files(), before);
+
+    // Somebody who is not root, and a binary that is gone by the time it is to be installed.
+    house.write("/tmp/access", house.read(KUBECONFIG));
+    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/local/bin/kedge"];
+    let of_nobody = args.map(|arg| if arg == KUBECONFIG { "/tmp/access" } else { arg });
+    let refused = house.run("setpriv", &[&nobody[..], &of_nobody].concat());
+    let said = fails(&refused, "KE-INIT-010", 10);
+    assert!(said.why.contains("KE-INIT-011") && said.fix.contains("sudo"), "{said:?}");
+    let gone = "cp /usr/local/bin/kedge /tmp/kedge && exec 9< /tmp/kedge && rm /tmp/kedge && exec /proc/self/fd/9 \"$@\"";
+    let gone = house.run("sh", &[&["-c", gone, "sh"], &args[..]].concat());
+    let said = fails(&gone, "KE-INIT-012", 1);
+    assert!(said.why.contains("/tmp/kedge") && said.fix.contains("/usr/local/bin/kedge"), "{said:?}");
 
     let done = house.kedge(&args);
     done.assert_status(0);

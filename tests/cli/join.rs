@@ -4,6 +4,7 @@
 
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::machine::signal;
+use crate::support::snapshot::Errors;
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually};
 use std::collections::BTreeMap;
@@ -160,6 +161,11 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     let world = World::new("join-refused");
     let cloud = Cloud::new(&world);
     let machine = Machine::new(&world, "edge-7");
+    let mut errors = Errors::default();
+    let mut refused = |run: &Run, status: i32, code: &str, words: &str| {
+        refused(run, status, code, words);
+        errors.keep(run);
+    };
     let good = cloud.token(&[]);
     let old = cloud.token(&["--ttl", "1s"]);
     let of_another = cloud.token(&["--node", "edge-8"]);
@@ -196,6 +202,8 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     refused(&missing, 2, "KE-JOIN-001", "--cloudcore-ipport");
     let unknown = machine.join(&cloud, &good, &["--set", "modules.edgHub.heartbeat=3"]);
     refused(&unknown, 2, "KE-CONFIG-003", "did you mean edgeHub?");
+    let wrong = machine.join(&cloud, &good, &["--set", "modules.edgeHub.websocket.enable=false"]);
+    refused(&wrong, 3, "KE-CONFIG-002", "modules.edgeHub.websocket.enable");
     let runtime = machine.join(&cloud, &good, &["-p", "unix:///run/none.sock"]);
     refused(&runtime, 13, "KE-JOIN-011", "/run/none.sock");
     let plan = machine.join(&cloud, &good, &["--dry-run"]);
@@ -243,6 +251,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     let second = machine.join(&cloud, &good, &[]);
     refused(&second, 1, "KE-JOURNAL-001", "kill ");
     other.kill();
+    errors.are_as_committed("join-errors", &[(cloud.house.address(), "CLOUD")]);
 }
 
 #[test]
@@ -252,9 +261,12 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     let machine = Machine::new(&world, "edge-7");
     let token = cloud.token(&[]);
     let nowhere = format!("modules.edgeHub.websocket.server={}:9", cloud.house.address());
-    let run = machine.join(&cloud, &token, &["--set", &nowhere, "--timeout", "3s"]);
+    let run = machine.join(&cloud, &token, &["--set", &nowhere, "--timeout", "6s"]);
     refused(&run, 14, "KE-JOIN-014", "hub session is pending");
     machine.is_as_before(&run);
+    let mut errors = Errors::default();
+    errors.keep(&run);
+    errors.are_as_committed("join-rolled-back", &[(cloud.house.address(), "CLOUD")]);
 
     // Interrupted while it waits.
     let at = cloud.at();
@@ -265,6 +277,11 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
         if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }
     });
     assert_eq!(join.interrupt(), 130, "{}", world.log("interrupted.err"));
+    assert!(
+        world.log("interrupted.err").ends_with("\n  code: KE-JOIN-016"),
+        "{}",
+        world.log("interrupted.err")
+    );
     machine.is_as_before(&world.log("interrupted.err"));
 
     // A joined node that is told nonsense goes on as it was.
@@ -356,6 +373,9 @@ fn a_second_machine_does_not_get_the_name() {
     let named = ["--edgenode-name", "edge-7"];
     let run = second.join(&cloud, &cloud.token(&[]), &named);
     refused(&run, 12, "KE-DUP-001", "--takeover");
+    let mut errors = Errors::default();
+    errors.keep(&run);
+    errors.are_as_committed("join-name", &[]);
     let prints: Vec<&str> = run.stderr.split(' ').filter(|word| is_fingerprint(word)).collect();
     assert_eq!(prints.len(), 2, "both fingerprints: {run:?}");
     assert_ne!(prints[0], prints[1]);
@@ -404,6 +424,9 @@ fn an_edgecore_gives_its_place_and_gets_it_back() {
 
     let plain = house.kedge(&["join", "-e", &cloud.at(), "-t", "x"]);
     refused(&plain, 10, "KE-JOIN-007", "--takeover");
+    let mut errors = Errors::default();
+    errors.keep(&plain);
+    errors.are_as_committed("join-takeover", &[]);
     let asks = house.kedge(&["join", "--takeover"]);
     refused(&asks, 2, "KE-ASK-001", "--yes");
     assert_eq!(house.changed_files(), before);

@@ -8,6 +8,7 @@ mod bootstrap;
 mod cloudcore;
 mod cluster;
 mod codes;
+mod codes_join;
 mod devices;
 mod doctor;
 mod edgecore;

@@ -11,6 +11,8 @@ pub mod relay;
 pub mod releases;
 pub mod replica;
 pub mod service;
+pub mod snapshot;
+pub mod told;
 pub mod world;
 
 use std::fmt::Debug;
