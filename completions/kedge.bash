@@ -112,6 +112,9 @@ _kedge() {
             kedge__subcmd__cloud,config)
                 cmd="kedge__subcmd__cloud__subcmd__config"
                 ;;
+            kedge__subcmd__cloud,forward)
+                cmd="kedge__subcmd__cloud__subcmd__forward"
+                ;;
             kedge__subcmd__cloud,reset)
                 cmd="kedge__subcmd__cloud__subcmd__reset"
                 ;;
@@ -445,7 +448,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__cloud)
-            opts="-q -h --quiet --plain --help run config reset"
+            opts="-q -h --quiet --plain --help run config forward reset"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -465,6 +468,40 @@ _kedge() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kedge__subcmd__cloud__subcmd__forward)
+            opts="-q -h --kubeconfig --kube-config --forward-port --dry-run --log-format --log-level --quiet --plain --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kube-config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kubeconfig)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --forward-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-format)
+                    COMPREPLY=($(compgen -W "text json" -- "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

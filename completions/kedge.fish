@@ -112,12 +112,13 @@ complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s q -l quiet -d 'Print nothing but data and errors'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "run" -d 'Run the cloud daemon in the foreground'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "config" -d 'Print a cloudcore.yaml to start from'
-complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config reset" -f -a "reset" -d 'Take the control plane out of a cluster and off this machine'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -f -a "run" -d 'Run the cloud daemon in the foreground'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -f -a "config" -d 'Print a cloudcore.yaml to start from'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -f -a "forward" -d 'Lead this machine\'s API server to edge nodes, for `kubectl logs` and `exec`'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and not __fish_seen_subcommand_from run config forward reset" -f -a "reset" -d 'Take the control plane out of a cluster and off this machine'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l config -d 'The configuration file; without one and with --embedded, defaults are used' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from run" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
 json\t''"
@@ -138,6 +139,15 @@ complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config, then the pod\'s account]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l forward-port -d 'The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
+json\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l dry-run -d 'Show the rules that the record asks for and end'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -s q -l quiet -d 'Print nothing but data and errors'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l plain -d 'No colour and no spinner, even on a terminal'
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l yes-i-mean -l cluster-name -d 'The cluster\'s name, as the kubeconfig has it; without it, it is asked for' -r
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l purge -d 'Also remove definitions with the objects under them, and a namespace that others use'

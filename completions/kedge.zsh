@@ -179,6 +179,21 @@ _arguments "${_arguments_options[@]}" : \
 '--help[Print help]' \
 && ret=0
 ;;
+(forward)
+_arguments "${_arguments_options[@]}" : \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config, then the pod'\''s account\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config, then the pod'\''s account\]]:FILE:_files' \
+'--forward-port=[The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)]:PORT:_default' \
+'--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
+'--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
+'--dry-run[Show the rules that the record asks for and end]' \
+'-q[Print nothing but data and errors]' \
+'--quiet[Print nothing but data and errors]' \
+'--plain[No colour and no spinner, even on a terminal]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (reset)
 _arguments "${_arguments_options[@]}" : \
 '--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
@@ -1246,6 +1261,7 @@ _kedge__subcmd__cloud_commands() {
     local commands; commands=(
 'run:Run the cloud daemon in the foreground' \
 'config:Print a cloudcore.yaml to start from' \
+'forward:Lead this machine'\''s API server to edge nodes, for \`kubectl logs\` and \`exec\`' \
 'reset:Take the control plane out of a cluster and off this machine' \
     )
     _describe -t commands 'kedge cloud commands' commands "$@"
@@ -1254,6 +1270,11 @@ _kedge__subcmd__cloud_commands() {
 _kedge__subcmd__cloud__subcmd__config_commands() {
     local commands; commands=()
     _describe -t commands 'kedge cloud config commands' commands "$@"
+}
+(( $+functions[_kedge__subcmd__cloud__subcmd__forward_commands] )) ||
+_kedge__subcmd__cloud__subcmd__forward_commands() {
+    local commands; commands=()
+    _describe -t commands 'kedge cloud forward commands' commands "$@"
 }
 (( $+functions[_kedge__subcmd__cloud__subcmd__reset_commands] )) ||
 _kedge__subcmd__cloud__subcmd__reset_commands() {

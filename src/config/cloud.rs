@@ -80,6 +80,8 @@ pub struct StreamConfig {
     pub own_ca: bool,
     /// Where the files are missing, show the cloud's own certificate and let callers in as the cluster allows it.
     pub from_cluster: bool,
+    /// Keep rules on this machine that lead an API server's connections for nodes here.
+    pub lead: bool,
 }
 
 /// Rules between nodes and HTTP services.
@@ -165,6 +167,7 @@ impl CloudConfig {
             key_file: cloud.join("certs/stream.key"),
             own_ca: true,
             from_cluster: false,
+            lead: false,
         };
         Ok(config)
     }
@@ -274,6 +277,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
             key_file: stream.tls_stream_private_key_file,
             own_ca: kedge.own_stream_ca,
             from_cluster: kedge.stream_from_cluster,
+            lead: leads(&mut checker, &modules.iptables_manager),
         },
         router: RouterConfig {
             enabled: router.enable,
@@ -308,6 +312,14 @@ fn authorizes(checker: &mut Checker<'_>, raw: &RawAuthorization) -> bool {
         checker.wrong("modules.cloudHub.authorization.modes", raw.modes.len(), wrong);
     }
     raw.enable && !raw.debug
+}
+
+/// KubeEdge refuses another mode than these two, and so is it here.
+fn leads(checker: &mut Checker<'_>, raw: &RawIptables) -> bool {
+    if !matches!(raw.mode.as_str(), "internal" | "external") {
+        checker.wrong("modules.iptablesManager.mode", &raw.mode, "must be internal or external");
+    }
+    raw.enable && raw.mode == "internal"
 }
 
 /// The usual socket follows a data directory that is not the usual one.
@@ -362,6 +374,13 @@ struct RawModules {
     cloud_stream: RawStream,
     dynamic_controller: RawSwitch,
     router: RawRouter,
+    iptables_manager: RawIptables,
+}
+
+#[derive(Deserialize)]
+struct RawIptables {
+    enable: bool,
+    mode: String,
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ pub mod cni;
 pub mod containerd;
 mod descriptor;
 pub mod facts;
+pub mod forward;
 pub mod images;
 pub mod journal;
 pub mod names;

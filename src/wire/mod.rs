@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod task;
 pub mod topics;
 pub mod tunnel;
+pub mod tunnel_port;
 pub mod update;
 pub mod upgrade;
 pub mod user;

@@ -54,6 +54,16 @@ fn the_node_registers_and_a_pod_lives_its_whole_life() {
         let key = ("lease".to_owned(), "kube-node-lease".to_owned(), "edge-1".to_owned());
         (text(state.objects.get(&key)?, "/spec/holderIdentity") == "edge-1").then_some(())
     });
+    cloud.with_state(|state| {
+        let patches: Vec<&Value> = state
+            .heard
+            .iter()
+            .filter(|message| text(message, "/route/resource") == "null/nodepatch/edge-1")
+            .collect();
+        assert!(!patches.is_empty());
+        // cloudcore has put its tunnel port there.
+        assert!(!patches.iter().any(|patch| patch.to_string().contains("daemonEndpoints")), "{patches:?}");
+    });
     cloud.apply(pod("lives", sleeper(), json!([])));
     in_phase(&cloud, "lives", "Running");
     cloud.wait_object(["pod", "default", "lives"], "/status/containerStatuses/0/ready", &json!(true));

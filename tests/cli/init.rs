@@ -4,7 +4,7 @@ use crate::support::house::{House, KUBECONFIG};
 use crate::support::machine::free_ports;
 use crate::support::snapshot::Errors;
 use crate::support::told::fails;
-use crate::support::world::World;
+use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, kedge, run};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -411,6 +411,7 @@ impl Held {
                     "tlsStreamPrivateKeyFile": at("certs/stream.key")},
                 "taskManager": {"enable": true},
                 "router": {"enable": false},
+                "iptablesManager": {"mode": "external"},
             },
             "kedge": {"dataDir": at("data"), "streamFromCluster": true},
         });
@@ -560,6 +561,63 @@ fn a_cloud_does_all_its_work_with_the_rights_of_its_role_alone() {
         let args = [&["--kubeconfig", &config, "auth", "can-i"], wish].concat();
         assert!(run("kubectl", &args).stdout.starts_with("no"), "{wish:?}");
     }
+    way_to_nodes(&world, &held, cloud, &line);
+}
+
+/// The cloud's port stands in the cluster's record and in the Node; a cloud without the rights for that says so and
+/// serves all the same.
+fn way_to_nodes(world: &World, held: &Held, mut cloud: Daemon, line: &[String]) {
+    const RECORD: [&str; 4] = ["configmap", "tunnelport", "-n", "kubeedge"];
+    world.wait_value(
+        &["node", "edge-1"],
+        "/status/daemonEndpoints/kubeletEndpoint/Port",
+        &json!(10351),
+        SOON,
+    );
+    let record = world.get(&RECORD)["metadata"]["annotations"]["tunnelportrecord.kubeedge.io"].clone();
+    let record: Value = serde_json::from_str(record.as_str().unwrap()).unwrap();
+    let address = record["ipTunnelPort"].as_object().unwrap().keys().next().unwrap().clone();
+    assert_eq!(record, json!({"ipTunnelPort": {&address: 10351}, "port": {"10351": true}}));
+    let shown = |config: &Path| {
+        let (config, port) = (config.display().to_string(), held.stream.to_string());
+        kedge(&["cloud", "forward", "--kube-config", &config, "--forward-port", &port, "--dry-run"])
+    };
+    let rules = shown(&world.kubeconfig());
+    rules.assert_status(0);
+    let rule = format!(
+        "-A TUNNEL-PORT -p tcp -m tcp --dport 10351 -j DNAT --to-destination {address}:{}\n",
+        held.stream
+    );
+    assert_eq!(rules.stdout, rule);
+    let nobody = token(world, "default", "default");
+    let nobody = kubeconfig(world, "nobody.kubeconfig", |config| {
+        config["users"][0]["user"] = json!({"token": nobody})
+    });
+    let blind = shown(&nobody);
+    blind.assert_status(1);
+    assert!(blind.stderr.contains("KE-STREAM-012") && blind.stderr.contains("forbidden"), "{blind:?}");
+
+    let mut without = |rights: &[&str], code: &str| {
+        world.kubectl_ok(rights);
+        cloud = world.start("held", line);
+        cloud.wait_for("ready", SOON);
+        eventually(code, SOON, || {
+            let log = world.log("held.err");
+            if log.contains(code) { Ok(()) } else { Err(log) }
+        });
+    };
+    let role = world.get(&["clusterrole", ACCOUNT]);
+    let rules = role["rules"].as_array().unwrap();
+    let status = rules.iter().position(|rule| rule["resources"][0] == "nodes/status").unwrap();
+    let patch =
+        json!([{"op": "replace", "path": format!("/rules/{status}/resources"), "value": ["pods/status"]}]);
+    without(&["patch", "clusterrole", ACCOUNT, "--type", "json", "-p", &patch.to_string()], "KE-STREAM-011");
+    world.kubectl_ok(&[&["delete"], &RECORD[..]].concat());
+    let role = world.get(&["role", ACCOUNT, "-n", "kubeedge"]);
+    let rules = role["rules"].as_array().unwrap();
+    let create = rules.iter().position(|rule| rule["resources"][0] == "configmaps").unwrap();
+    let patch = json!([{"op": "remove", "path": format!("/rules/{create}")}]).to_string();
+    without(&["patch", "role", ACCOUNT, "-n", "kubeedge", "--type", "json", "-p", &patch], "KE-STREAM-010");
 }
 
 /// Whom the cluster's authority vouches for and who may reach nodes reads logs; nobody else does.
@@ -650,6 +708,17 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     let mode = house.run("stat", &["-c", "%a", "/etc/kubeedge/cloud.kubeconfig"]);
     assert_eq!(mode.stdout.trim(), "600");
 
+    // An API server that asks a node for a log is led to the cloud, whose certificate it sees.
+    let rules = || house.run("iptables", &["-t", "nat", "-S"]).stdout;
+    let lead = format!("--dport 10351 -j DNAT --to-destination {address}:24003");
+    eventually("the rules of the API server's way", SOON, || {
+        let rules = rules();
+        if rules.contains(&lead) { Ok(()) } else { Err(rules) }
+    });
+    let node = "https://198.51.100.7:10351/containerLogs/default/app/main";
+    let asked = house.run("curl", &["-k", "-s", "-S", "-v", "--max-time", "10", node]);
+    assert!(asked.stderr.contains("issuer: CN=KubeEdge"), "{asked:?}");
+
     // Again: the same service, and it reads what was changed.
     house.kedge(&args).assert_status(0);
     let moved = set.replace("24002", "24005");
@@ -665,6 +734,7 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     let left = house.processes();
     assert!(!left.iter().any(|line| line.contains("cloud run --config")), "{left:?}");
     assert!(!house.has("/etc/kubeedge/cloud.kubeconfig"));
+    assert!(!rules().contains("TUNNEL-PORT"), "{}", rules());
     assert_eq!(
         house.read("/etc/kubeedge/config/cloudcore.yaml").lines().count(),
         5,

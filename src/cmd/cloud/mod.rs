@@ -1,11 +1,13 @@
 //! `kedge cloud …`: the cloud daemon and its configuration.
 
 mod config;
+mod forward;
 pub(super) mod reset;
 mod run;
 
 use crate::base::{Exit, Failure, Term};
 use clap::Subcommand;
+use std::path::{Path, PathBuf};
 
 /// Run the cloud daemon or show its configuration
 #[derive(clap::Args)]
@@ -21,6 +23,7 @@ pub struct Args {
 enum Command {
     Run(run::Args),
     Config(config::Args),
+    Forward(forward::Args),
     Reset(reset::Args),
 }
 
@@ -28,6 +31,14 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.command {
         Command::Run(args) => run::run(args, term),
         Command::Config(args) => config::run(args, term),
+        Command::Forward(args) => forward::run(args, term),
         Command::Reset(args) => reset::run(args, term),
     }
+}
+
+/// The kubeconfig that is meant: the one given, `$KUBECONFIG`, or `~/.kube/config`; the file may not exist.
+pub(super) fn kubeconfig(given: Option<&Path>) -> Option<PathBuf> {
+    let from_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
+    let from_env = || std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
+    given.map(Path::to_owned).or_else(from_env).or_else(from_home)
 }

@@ -40,9 +40,8 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
 }
 
 fn kubeconfig(args: &Args) -> Option<PathBuf> {
-    let from_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
-    let from_env = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
-    args.kubeconfig.clone().or(from_env.or_else(from_home).filter(|path| path.is_file()))
+    let found = super::kubeconfig(args.kubeconfig.as_deref());
+    found.filter(|path| args.kubeconfig.is_some() || path.is_file())
 }
 
 async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {

@@ -15,7 +15,7 @@ use crate::host::check::{Finding, State};
 use crate::pki::{Authority, Grant};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,9 +103,7 @@ impl Args {
     }
 
     fn kubeconfig(&self) -> Result<PathBuf, Failure> {
-        let from_home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".kube/config"));
-        let from_env = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
-        let path = self.kubeconfig.clone().or(from_env).or_else(from_home).unwrap_or_default();
+        let path = crate::cmd::cloud::kubeconfig(self.kubeconfig.as_deref()).unwrap_or_default();
         if path.is_file() {
             return Ok(path);
         }

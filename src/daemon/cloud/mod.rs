@@ -33,6 +33,7 @@ use control::Indexes;
 use hub::{Hub, Trust};
 use kubernetes::Kube;
 use serde_json::json;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use switchboard::Switchboard;
@@ -40,6 +41,8 @@ use tokio::sync::watch;
 
 /// How long the API may take to answer at start.
 const API_LIMIT: Duration = Duration::from_secs(120);
+/// How long when somebody waits for an answer.
+const API_SOON: Duration = Duration::from_secs(10);
 
 /// Where the cloud listens and who is connected; the observer of [`run`] learns of the modules.
 pub type Observer = watch::Sender<Option<SupervisorHandle>>;
@@ -96,7 +99,16 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
     supervisor.add(Switchboard { control: controllers.control, volumes, arriving });
     if config.stream.enabled {
         let door = stream_door(&config.stream, &kube).await?;
-        supervisor.add(stream_module((config.stream, door), &trust, &indexes, &hub).await?);
+        let opened = Arc::new(stream::Opened::default());
+        // The embedded API knows the way; another API server finds it as at KubeEdge's clouds.
+        if !config.api.embedded {
+            let (kube, own) = (kube.clone(), stream::own_address(&config.hub.advertise));
+            supervisor.add(stream::Publishing { kube, own, opened: opened.clone() });
+        }
+        if !config.api.embedded && config.stream.lead {
+            supervisor.add(stream::Leading { kube: kube.clone(), stream: config.stream.stream.port() });
+        }
+        supervisor.add(stream_module((config.stream, door), opened, (&trust, &indexes, &hub)).await?);
     }
     // Nodes are let in last, when everybody who has to tell them something runs.
     supervisor.add(hub_module);
@@ -140,13 +152,30 @@ async fn stream_door(config: &StreamConfig, kube: &Kube) -> Result<Option<Arc<st
 
 async fn stream_module(
     (config, door): (StreamConfig, Option<Arc<stream::Door>>),
-    trust: &watch::Receiver<Trust>,
-    indexes: &Indexes,
-    hub: &Hub,
+    opened: Arc<stream::Opened>,
+    (trust, indexes, hub): (&watch::Receiver<Trust>, &Indexes, &Hub),
 ) -> Result<impl Module, Failure> {
     let (pods, refusals) = (indexes.pods.clone(), hub.refusals().clone());
-    let config = stream::Config { stream: config, door, trust: trust.clone(), pods, refusals };
+    let config = stream::Config { stream: config, door, trust: trust.clone(), pods, refusals, opened };
     trust::blocking(move || stream::new(config)).await
+}
+
+/// The rules that [`forward`] would make now, as arguments of `iptables -t nat`.
+pub async fn forward_rules(kubeconfig: Option<&Path>, stream: u16) -> Result<Vec<String>, Failure> {
+    let kube = Kube::connect(kubeconfig, "").await?;
+    kube.wait_until_reachable(API_SOON).await?;
+    stream::Leading { kube, stream }.rules().await
+}
+
+/// Leads connections of an API server on this machine to the clouds of its cluster until `stop` is raised, for machines
+/// where no cloud runs that does it itself.
+pub async fn forward(kubeconfig: Option<&Path>, stream: u16, stop: Stop) -> Result<(), Failure> {
+    let kube = Kube::connect(kubeconfig, "").await?;
+    let Some(reachable) = stop.or(kube.wait_until_reachable(API_LIMIT)).await else { return Ok(()) };
+    reachable?;
+    let mut supervisor = Supervisor::new();
+    supervisor.add(stream::Leading { kube, stream });
+    supervisor.run(stop).await
 }
 
 /// What `kedge status` shows of a cloud.

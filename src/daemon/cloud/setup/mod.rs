@@ -64,8 +64,11 @@ pub fn document(
     });
     match mode {
         Mode::Host => ours["kubeAPIConfig"] = json!({"kubeConfig": HOST_KUBECONFIG}),
-        // Nobody shares a socket inside the pod.
-        Mode::Cluster => ours["modules"]["cloudHub"]["unixsocket"] = json!({"enable": false}),
+        Mode::Cluster => {
+            // Nobody shares a socket inside the pod, and without rights on its machine it cannot lead connections there.
+            ours["modules"]["cloudHub"]["unixsocket"] = json!({"enable": false});
+            ours["modules"]["iptablesManager"] = json!({"mode": "external"});
+        }
     }
     if let Some(url) = api {
         ours["kubeAPIConfig"] = json!({"master": url});

@@ -1,6 +1,7 @@
 //! What `kedge cloud run` may do in a cluster, and no more: the rules of its ClusterRole and Roles. Pure; `manifest` puts
 //! them into objects and `review` asks whether whoever installs them may grant them. A test runs a cloud with these alone.
 
+use crate::wire::tunnel_port::CONFIG_MAP;
 use serde_json::{Value, json};
 
 /// Rights that hold in one namespace only.
@@ -63,6 +64,9 @@ pub(super) const LOCAL: [Local; 2] = [
             json!([
                 // The authority, the server's certificate and join tokens.
                 rule("", &["secrets"], &["create", "update"]),
+                // The record of the clouds' ports for the kubelet API; all are read above.
+                rule("", &["configmaps"], &["create"]),
+                {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [CONFIG_MAP], "verbs": ["patch"]},
                 {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [super::NAMESPACE], "verbs": ["get"]},
             ])
         },

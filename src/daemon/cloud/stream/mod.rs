@@ -10,6 +10,7 @@ mod identity;
 mod metrics;
 mod requests;
 mod tunnels;
+mod way;
 
 use super::control::PodIndex;
 use super::hub::{Refusals, Trust};
@@ -29,6 +30,7 @@ use tunnels::Tunnels;
 pub(super) use door::Door;
 pub use identity::KubeletAccess;
 pub(super) use identity::access;
+pub(super) use way::{Leading, Opened, Publishing, own_address};
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +46,8 @@ pub(super) struct Config {
     pub trust: watch::Receiver<Trust>,
     pub pods: Arc<Mutex<PodIndex>>,
     pub refusals: Refusals,
+    /// Is told of the nodes that have a tunnel.
+    pub opened: Arc<Opened>,
 }
 
 pub(super) struct StreamModule {
@@ -57,6 +61,7 @@ pub(super) struct StreamModule {
     tunnel_tls: (TlsSender, LiveTls),
     pods: Arc<Mutex<PodIndex>>,
     refusals: Refusals,
+    opened: Arc<Opened>,
 }
 
 fn bind(address: SocketAddr, what: &str) -> Result<TcpListener, Failure> {
@@ -82,6 +87,7 @@ pub(super) fn new(config: Config) -> Result<StreamModule, Failure> {
         tunnel_tls,
         pods: config.pods,
         refusals: config.refusals,
+        opened: config.opened,
     })
 }
 
@@ -128,7 +134,7 @@ impl Module for StreamModule {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let (stream, tunnel) = (listener(&self.stream)?, listener(&self.tunnel)?);
-            let tunnels = Arc::new(Tunnels::default());
+            let tunnels = Arc::new(Tunnels::new(self.opened.clone()));
             let mut crew = Crew::new();
             let (sessions, waiting) = tokio::sync::mpsc::channel(64);
             crew.spawn(tunnels::serve_sessions(tunnels.clone(), waiting, stop.clone()));

@@ -2,6 +2,7 @@
 //! says (KubeEdge trusts the header). A second tunnel of a node replaces the first.
 
 use super::super::hub::Refusals;
+use super::way::Opened;
 use crate::base::{Crew, Stop};
 use crate::link::http::{Body, Caller, text};
 use crate::link::ws::{self, Outgoing, Pending, Reader, Received, Writer, WsError};
@@ -54,6 +55,8 @@ struct Tunnel {
 /// All tunnels by node.
 #[derive(Default)]
 pub(super) struct Tunnels {
+    /// Told of nodes that come and go.
+    opened: Arc<Opened>,
     tunnels: Mutex<HashMap<NodeName, Tunnel>>,
     serial: AtomicU64,
 }
@@ -79,6 +82,10 @@ pub(super) struct Running {
 }
 
 impl Tunnels {
+    pub(super) fn new(opened: Arc<Opened>) -> Tunnels {
+        Tunnels { opened, ..Tunnels::default() }
+    }
+
     fn locked(&self) -> MutexGuard<'_, HashMap<NodeName, Tunnel>> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -277,6 +284,7 @@ async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
     if let Some(former) = tunnels.locked().insert(node.clone(), tunnel) {
         former.replaced.raise();
     }
+    tunnels.opened.note(&node);
     tracing::info!(%node, "a stream tunnel is open");
     let reason = tokio::select! {
         () = stop.raised() => "the cloud stops",
@@ -287,6 +295,7 @@ async fn session(tunnels: Arc<Tunnels>, entered: Entered, stop: Stop) {
     let mut open = tunnels.locked();
     if open.get(&node).is_some_and(|tunnel| tunnel.serial == serial) {
         open.remove(&node);
+        tunnels.opened.forget(&node);
     }
     drop(open);
     tracing::info!(%node, reason, "a stream tunnel is closed");

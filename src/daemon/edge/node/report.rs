@@ -224,7 +224,12 @@ impl Room {
 
     async fn report(&self, progress: &mut Progress) -> Result<(), StepError> {
         let status = progress.status.clone();
-        let patch = json!({"status": status}).to_string();
+        let mut told = status.clone();
+        if let Some(fields) = told.as_object_mut() {
+            // Where its kubelet is reached is the cloud's to say once the node is registered (protocol.md §8.5).
+            fields.remove("daemonEndpoints");
+        }
+        let patch = json!({"status": told}).to_string();
         match self.ask(Up::NodePatch { name: self.profile.name.clone(), patch }).await {
             Ok(node) => {
                 self.keep(&node).await?;
