@@ -34,3 +34,13 @@ async fn a_session_without_a_running_container_says_what_stands_in_its_way() {
         assert!(failure.fix.contains("kedge pods"), "{failure:?}");
     }
 }
+
+#[tokio::test]
+async fn a_runtime_that_does_not_tell_what_is_used_is_named() {
+    let failure = handle().usage().await.unwrap_err();
+    assert_eq!(failure.code, "KE-CRI-005");
+    assert!(
+        failure.why.contains("/nonexistent/cri.sock") && failure.fix.contains("kedge doctor"),
+        "{failure:?}"
+    );
+}

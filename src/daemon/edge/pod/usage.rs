@@ -90,7 +90,9 @@ impl PodHandle {
             runtime.list_pod_sandbox_stats(Labels::new()),
         );
         let silent = |error| {
-            Failure::new("KE-CRI-005", "the runtime does not tell what its containers use").because(error)
+            Failure::new("KE-CRI-005", "the runtime does not tell what its containers use")
+                .because(error)
+                .fix("see what `kedge doctor` says of the runtime")
         };
         // Without the pods' own figures those of their containers are added up.
         let sandboxes = sandboxes.unwrap_or_else(|error| {
