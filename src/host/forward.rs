@@ -1,6 +1,6 @@
 //! The nat chain that leads an API server's connections for nodes to their cloud (protocol.md §8.5), with KubeEdge's names,
 //! so that either side finds what the other left. `daemon/cloud/stream` keeps it; nothing else may touch the chain. What to
-//! change is decided by [`plan`] from what `iptables -S` shows; a change that is there already is not made again.
+//! change is decided by `plan` from what `iptables -S` shows; a change that is there already is not made again.
 
 use super::preflight::output_within;
 use crate::base::Failure;
