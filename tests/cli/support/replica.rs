@@ -48,6 +48,8 @@ impl Replica {
                     "unixsocket": {"enable": true, "address": format!("unix://{}", at("kubeedge.sock"))},
                 },
                 "cloudStream": {"enable": false, "streamPort": stream, "tunnelPort": tunnel},
+                // The rules of this machine are not a test's to change.
+                "iptablesManager": {"mode": "external"},
             },
             "kedge": {"dataDir": at("data")},
         });
