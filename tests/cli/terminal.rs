@@ -23,7 +23,8 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Runs kedge on a terminal of 72 columns; behind it `stty` says what became of the terminal.
+    /// Runs kedge on a terminal of 72 columns; behind it `stty` says what became of the terminal. The trap keeps the
+    /// shell, which Ctrl-C reaches as well, alive for that.
     fn run(args: &[&str], environment: &[(&str, &str)]) -> Terminal {
         let words: Vec<String> = [&[binary()], args]
             .concat()
@@ -31,7 +32,7 @@ impl Terminal {
             .map(|word| format!("'{}'", word.replace('\'', r"'\''")))
             .collect();
         let line = format!(
-            "stty rows 20 cols 72; before=$(stty -g); {}; code=$?; [ \"$before\" = \"$(stty -g)\" ] && echo same tty; exit $code",
+            "trap : INT; stty rows 20 cols 72; before=$(stty -g); {}; code=$?; [ \"$before\" = \"$(stty -g)\" ] && echo same tty; exit $code",
             words.join(" ")
         );
         let mut command = Command::new("script");

@@ -146,6 +146,7 @@ impl Publishing {
     /// Writes the port into the Nodes that do not have it yet; one that is not registered yet stays noted.
     async fn name_port(&self, port: u16) -> Result<(), Failure> {
         let patch = json!({"status": {"daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}}).to_string();
+        let mut outcome = Ok(());
         for node in self.opened.waiting() {
             let target = (node.as_str(), Some("status"));
             match self.kube.patch(Resource::NODE, None, target, Patch::Merge, patch.clone().into()).await {
@@ -153,11 +154,14 @@ impl Publishing {
                 Err(status) if status.is_not_found() => {}
                 Err(status) => {
                     let what = format!("cannot write the kubelet's port into Node {node}");
-                    return Err(Failure::new("KE-STREAM-011", what).because(status));
+                    // One Node that refuses does not hold up the others.
+                    outcome = Err(Failure::new("KE-STREAM-011", what)
+                        .because(status)
+                        .fix("let the cloud patch nodes/status, as `kedge init` does"));
                 }
             }
         }
-        Ok(())
+        outcome
     }
 }
 
@@ -252,7 +256,13 @@ impl Module for Leading {
                     look.reset_after(AGAIN);
                 }
             }
-            forward::unlead().await
+            // Whoever may not set rules has none to take away: that is told already and no reason to end badly.
+            if let Err(failure) = forward::unlead().await
+                && !trouble.0
+            {
+                tracing::warn!(code = failure.code, error = %failure, "rules of the API server's way to nodes are left");
+            }
+            Ok(())
         })
     }
 }
