@@ -3,6 +3,7 @@
 use crate::support::world::World;
 use crate::support::{kedge, run};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 #[test]
 fn topics_and_commands_have_help_and_a_typo_is_answered() {
@@ -55,4 +56,50 @@ fn manual_pages_are_written_for_every_command_and_topic_and_can_be_set() {
     // One page to the output is the same as in its file.
     assert_eq!(kedge(&["man", "edge", "run"]).stdout.trim(), page("man1/kedge-edge-run.1").trim());
     assert_eq!(kedge(&["man", "airgap"]).stdout.trim(), page("man7/kedge-airgap.7").trim());
+}
+
+/// Whether `a::b::begin…` names a module of `tests/cli`, or a test in one; `…` stands for anything.
+fn is_a_test(name: &str) -> bool {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli");
+    let path = name.replace("::", "/");
+    let (module, test) = path.rsplit_once('/').unwrap_or((&path, ""));
+    let module = root.join(module);
+    if root.join(format!("{path}.rs")).exists() || test.is_empty() && root.join(&path).exists() {
+        return true;
+    }
+    let mut files = vec![module.with_extension("rs")];
+    files.extend(std::fs::read_dir(&module).into_iter().flatten().map(|entry| entry.unwrap().path()));
+    let texts: String = files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect();
+    let functions = texts.lines().filter_map(|line| line.strip_prefix("fn ")?.split('(').next());
+    let (begin, rest) = test.split_once('…').unwrap_or((test, ""));
+    functions.into_iter().any(|function| {
+        function.strip_prefix(begin).is_some_and(|tail| tail.contains(rest.trim_end_matches('…')))
+    })
+}
+
+#[test]
+fn every_test_that_the_readme_names_for_a_trap_is_there() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("\n## ").find(|section| section.starts_with("Thirty traps")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(rows.len(), 30);
+    let mut missing = Vec::new();
+    for row in rows {
+        let cell = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let parts: Vec<&str> = cell.split('`').collect();
+        for pair in parts.chunks_exact(2) {
+            let [before, name] = pair else { continue };
+            let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name.replace("::", "/"));
+            let known = if before.trim_end().ends_with("unit") {
+                unit.exists() || unit.with_extension("rs").exists()
+            } else {
+                // A command stands for itself.
+                name.contains(' ') || is_a_test(name.trim_end_matches("::"))
+            };
+            if !known {
+                missing.push(format!("{name} in {row}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
 }
