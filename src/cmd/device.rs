@@ -6,6 +6,7 @@ use crate::base::{Exit, Failure, Output, Stop, Term};
 use crate::daemon::edge::mqtt::Client;
 use crate::daemon::mapper::{Simulation, simulate};
 use crate::model::DeviceId;
+use crate::model::twin::mapper_missing;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -145,8 +146,14 @@ async fn describe(side: &Side, id: &DeviceId, form: Form, term: &Term) -> Result
         format!("node         {}", dash(device.node.as_deref().unwrap_or("this one"))),
         format!("state        {}", dash(&device.state)),
         format!("last online  {}", dash(&device.last_online)),
-        String::new(),
+        format!("protocol     {}", dash(&device.protocol)),
     ];
+    if device.properties.iter().all(|property| property.reported.is_none()) {
+        let node = device.node.as_deref().unwrap_or("this one");
+        let missing = mapper_missing(&device.protocol, node);
+        lines.push(format!("mapper       {missing}: nothing was ever reported (KE-MAPPER-001)"));
+    }
+    lines.push(String::new());
     let now = crate::base::now_ms();
     let mut rows = vec![["PROPERTY", "TYPE", "DESIRED", "REPORTED", "AGE", "FOLLOWS"].map(str::to_owned)];
     for property in &device.properties {

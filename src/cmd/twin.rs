@@ -118,6 +118,9 @@ pub(super) struct Device {
     pub(super) node: Option<String>,
     pub(super) state: String,
     pub(super) last_online: String,
+    /// How its mapper speaks to it; empty where the Device does not say.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) protocol: String,
     pub(super) properties: Vec<Property>,
 }
 

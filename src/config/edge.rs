@@ -4,7 +4,7 @@
 use super::check::Checker;
 use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge, RawServiceBus};
 use super::survey::Survey;
-use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse};
+use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse, unserved};
 use crate::base::{Exit, Failure};
 use crate::model::NodeName;
 use serde::Deserialize;
@@ -280,6 +280,9 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
     }
     let findings = merge::overlay(&mut document, file);
     survey = Survey { problems: findings.problems, warnings: findings.warnings };
+    let unserved = unserved::warnings(file, &document);
+    survey.warnings.retain(|unknown| !unserved.iter().any(|known| known.path == unknown.path));
+    survey.warnings.extend(unserved);
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {
@@ -352,18 +355,19 @@ fn dmi_socket(named: &Path) -> PathBuf {
 }
 
 fn hub(raw: RawHub, question_limit: Duration, checker: &mut Checker<'_>) -> HubConfig {
-    if raw.enable && raw.quic.enable {
-        checker.wrong("modules.edgeHub.quic.enable", true, "kedge reaches the cloud by websocket only");
-    }
-    if raw.enable && !raw.websocket.enable {
+    if raw.enable && !raw.websocket.enable && !raw.quic.enable {
         checker.wrong("modules.edgeHub.websocket.enable", false, "the websocket must be enabled");
     }
     if !raw.http_server.starts_with("https://") {
         checker.wrong("modules.edgeHub.httpServer", &raw.http_server, "must begin with https://");
     }
+    let mut websocket = checker.host_port("modules.edgeHub.websocket.server", &raw.websocket.server);
+    if raw.quic.enable && !raw.websocket.enable {
+        websocket = beside_quic(&websocket, &raw.quic.server);
+    }
     HubConfig {
         enabled: raw.enable,
-        websocket: checker.host_port("modules.edgeHub.websocket.server", &raw.websocket.server),
+        websocket,
         http_server: raw.http_server.trim_end_matches('/').to_owned(),
         project_id: raw.project_id,
         token: Hidden::new(raw.token),
@@ -373,6 +377,15 @@ fn hub(raw: RawHub, question_limit: Duration, checker: &mut Checker<'_>) -> HubC
         heartbeat: checker.seconds("modules.edgeHub.heartbeat", raw.heartbeat),
         rotate_certificates: raw.rotate_certificates,
         question_limit,
+    }
+}
+
+/// The cloud of a node that went by QUIC only serves WebSocket on the same host; what is named for WebSocket may then be
+/// a default that nobody has changed.
+fn beside_quic(websocket: &str, quic: &str) -> String {
+    match (quic.rsplit_once(':'), websocket.rsplit_once(':')) {
+        (Some((host, _)), Some((_, port))) if !host.is_empty() => format!("{host}:{port}"),
+        _ => websocket.to_owned(),
     }
 }
 
@@ -608,6 +621,20 @@ mod tests {
         let warnings = load(file).unwrap().warnings;
         assert_eq!(warnings.len(), 1);
         assert_eq!(warnings[0].nearest.as_deref(), Some("mqttServerInternal"));
+    }
+
+    #[test]
+    fn a_node_that_went_by_quic_goes_by_websocket_to_the_same_host() {
+        let hub = |hub: Value| {
+            let file = json!({"modules": {"edged": {"hostnameOverride": "n1"}, "edgeHub": hub}});
+            load(file).map(|loaded| loaded.config.hub.websocket)
+        };
+        let quic = json!({"enable": true, "server": "c.lan:10001"});
+        let only = json!({"quic": quic, "websocket": {"enable": false}});
+        assert_eq!(hub(only).unwrap(), "c.lan:10000");
+        let both = json!({"quic": quic, "websocket": {"enable": true, "server": "d.lan:7"}});
+        assert_eq!(hub(both).unwrap(), "d.lan:7");
+        assert_eq!(hub(json!({"websocket": {"enable": false}})).unwrap_err().code, "KE-CONFIG-002");
     }
 
     #[test]

@@ -15,13 +15,23 @@ pub struct Problem {
     pub reason: String,
     /// A known key that looks like it.
     pub nearest: Option<String>,
+    /// The page that says more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
 }
 
 impl Problem {
     pub fn new(path: impl Into<String>, value: impl fmt::Display, reason: impl Into<String>) -> Self {
         let path = path.into();
         let value = if secret(&path) { String::new() } else { shorten(&value.to_string()) };
-        Problem { path, value, reason: reason.into(), nearest: None }
+        Problem { path, value, reason: reason.into(), nearest: None, code: None }
+    }
+
+    /// With the code that `kedge explain` knows.
+    #[must_use]
+    pub(super) fn coded(mut self, code: &'static str) -> Self {
+        self.code = Some(code);
+        self
     }
 }
 
@@ -34,6 +44,9 @@ impl fmt::Display for Problem {
         write!(f, ": {}", self.reason)?;
         if let Some(nearest) = &self.nearest {
             write!(f, " (did you mean {nearest}?)")?;
+        }
+        if let Some(code) = self.code {
+            write!(f, " [{code}]")?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod merge;
 pub mod patch;
 pub mod set;
 pub mod survey;
+mod unserved;
 
 pub use check::go_duration;
 pub use merge::{Problem, overlay};

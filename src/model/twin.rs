@@ -41,6 +41,24 @@ pub struct TypeMetadata {
     pub extra: Map<String, Value>,
 }
 
+/// The protocol that a Device of any version names; empty where it names none.
+pub fn protocol_of(device: &Value) -> &str {
+    let text = |path: &str| device.pointer(path).and_then(Value::as_str);
+    let older = ["modbus", "opcua", "bluetooth"];
+    let has = |name: &&str| device.pointer(&format!("/spec/protocol/{name}")).is_some();
+    text("/spec/protocol/protocolName")
+        .or_else(|| text("/spec/protocol/customizedProtocol/protocolName"))
+        .or_else(|| older.into_iter().find(has))
+        .unwrap_or_default()
+}
+
+/// Nobody has reported a value of a device: which protocol its mapper would speak, and on which node.
+pub fn mapper_missing(protocol: &str, node: &str) -> String {
+    let protocol = if protocol.is_empty() { "not named" } else { protocol };
+    let node = if node.is_empty() { "none" } else { node };
+    format!("MapperMissing(protocol={protocol}, node={node})")
+}
+
 /// One property as it travels: KubeEdge's `MsgTwin`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TwinProperty {

@@ -38,6 +38,7 @@ mod support;
 mod takeover;
 mod terminal;
 mod toolbox;
+mod traps;
 mod up;
 mod upgrade;
 mod waves;

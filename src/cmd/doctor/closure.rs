@@ -216,7 +216,7 @@ fn of_volume(volume: &Volume) -> Vec<(Kind, String)> {
     found
 }
 
-fn wants_token(spec: &PodSpec) -> bool {
+pub(super) fn wants_token(spec: &PodSpec) -> bool {
     let projected = spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref());
     projected
         .filter_map(|projected| projected.sources.as_ref())

@@ -25,9 +25,6 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         }),
     ];
     if place.role == Role::Edge {
-        checks.push(Check::blocking("KE-MESH-001", Group::Mesh, "mesh", || {
-            vec![Finding::skipped("KE-MESH-001", "mesh", "no mesh runs on this node")]
-        }));
         checks.push(Check::blocking("KE-UPGRADE-010", Group::Upgrade, "versions", || {
             vec![judge_versions(&Slots::read(Path::new(VERSIONS)))]
         }));

@@ -1,15 +1,18 @@
-//! Devices: a real message through the broker, and for each device where its values stand on the way from the mapper
-//! over this node's store to the cloud.
+//! Devices: a real message through the broker; for each device where its values stand on the way from the mapper over
+//! this node's store to the cloud; and mappers that wait for a socket which nobody serves.
 
+use super::here::{PodHere, listed, pods};
 use super::place::Place;
 use crate::base::now_ms;
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Finding, Group};
 use crate::host::preflight::mqtt_round_trip;
+use crate::model::twin::{mapper_missing, protocol_of};
+use crate::model::{DeviceId, Kind, ObjectKey};
 use crate::store::{Reader, TwinRow};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ const PATIENCE: i64 = 60_000;
 const TOLD: usize = 20;
 
 pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
-    let (broker, twins) = (place.clone(), place.clone());
+    let (broker, twins, mappers) = (place.clone(), place.clone(), place.clone());
     vec![
         Check::asking(
             "KE-BROKER-001",
@@ -32,8 +35,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         )
         .after(&["KE-DAEMON-001"]),
         Check::blocking("KE-TWIN-010", Group::Devices, "devices", move || {
+            let node = twins.edge.as_ref().map_or("", |config| config.node.as_str());
             let path = twins.edge.as_ref().map(|config| config.database.clone());
-            look_at_devices(path, twins.told("/link/link") == "up")
+            look_at_devices(path, node, twins.told("/link/link") == "up")
+        })
+        .also(&["KE-MAPPER-001"])
+        .after(&["KE-DB-001"]),
+        Check::blocking("KE-MAPPER-002", Group::Devices, "mappers over DMI", move || {
+            vec![look_at_dmi(&mappers)]
         })
         .after(&["KE-DB-001"]),
     ]
@@ -84,6 +93,8 @@ fn judge_message(address: &str, outcome: Result<Duration, String>) -> Finding {
 #[derive(Debug, Default)]
 struct Hops {
     id: String,
+    /// How the device is spoken to, such as `modbus`; empty where the Device does not say.
+    protocol: String,
     properties: usize,
     /// When the mapper last reported a value; milliseconds since the epoch.
     reported: Option<i64>,
@@ -94,13 +105,13 @@ struct Hops {
     oldest: Option<i64>,
 }
 
-fn look_at_devices(database: Option<PathBuf>, link: bool) -> Vec<Finding> {
+fn look_at_devices(database: Option<PathBuf>, node: &str, link: bool) -> Vec<Finding> {
     let (code, name) = ("KE-TWIN-010", "devices");
     let Some(path) = database.filter(|path| path.is_file()) else {
         return vec![Finding::skipped(code, name, "there is no database yet")];
     };
     match read(&path) {
-        Ok(devices) => judge_devices(&devices, link, now_ms()),
+        Ok(devices) => judge_devices(&devices, node, link, now_ms()),
         Err(failure) => vec![Finding::failed(code, name, failure.what).because(failure.why).fix(failure.fix)],
     }
 }
@@ -124,9 +135,16 @@ fn read(path: &std::path::Path) -> Result<Vec<Hops>, crate::base::Failure> {
         let twins: Vec<&TwinRow> = twins.iter().filter(|twin| twin.attr_type != "deleted").collect();
         let id = row.id.to_string();
         let (count, oldest) = waiting.get(&id).copied().unwrap_or_default();
-        devices.push(Hops { waiting: count, oldest, ..hops(id, &twins) });
+        let protocol = protocol(&reader, &row.id)?;
+        devices.push(Hops { protocol, waiting: count, oldest, ..hops(id, &twins) });
     }
     Ok(devices)
+}
+
+/// The protocol that the stored Device names.
+fn protocol(reader: &Reader, id: &DeviceId) -> Result<String, crate::base::Failure> {
+    let device = reader.object(&ObjectKey::namespaced(Kind::Device, &id.namespace, &id.name))?;
+    Ok(device.as_ref().map(protocol_of).unwrap_or_default().to_owned())
 }
 
 fn hops(id: String, twins: &[&TwinRow]) -> Hops {
@@ -143,12 +161,12 @@ fn hops(id: String, twins: &[&TwinRow]) -> Hops {
 }
 
 /// Each device that has trouble, and one line for those that have none.
-fn judge_devices(devices: &[Hops], link: bool, now: i64) -> Vec<Finding> {
+fn judge_devices(devices: &[Hops], node: &str, link: bool, now: i64) -> Vec<Finding> {
     let code = "KE-TWIN-010";
     let mut findings = Vec::new();
     let mut fine = 0_usize;
     for device in devices {
-        match trouble(device, link, now) {
+        match trouble(device, node, link, now) {
             Some(finding) if findings.len() < TOLD => findings.push(finding),
             Some(_) => {}
             None => fine += 1,
@@ -171,7 +189,7 @@ fn judge_devices(devices: &[Hops], link: bool, now: i64) -> Vec<Finding> {
 }
 
 /// The first hop that is broken: mapper, or node to cloud.
-fn trouble(device: &Hops, link: bool, now: i64) -> Option<Finding> {
+fn trouble(device: &Hops, node: &str, link: bool, now: i64) -> Option<Finding> {
     let code = "KE-TWIN-010";
     let name = format!("device {}", device.id);
     let get = format!("kedge twin get {}", device.id);
@@ -191,10 +209,19 @@ fn trouble(device: &Hops, link: bool, now: i64) -> Option<Finding> {
         );
     }
     if device.properties > 0 && device.reported.is_none() {
+        let missing = mapper_missing(&device.protocol, node);
+        let seen = format!("{missing}: {} properties, none ever reported", device.properties);
         return Some(
-            Finding::warning(code, name, format!("{} properties, nothing reported yet", device.properties))
-                .because("no mapper speaks for the device; the store waits at the first hop")
-                .fix(get),
+            Finding::warning("KE-MAPPER-001", name, seen)
+                .because(
+                    "no program on this node speaks for the device; kedge brings no mapper for its protocol yet, and \
+                     takes values over MQTT",
+                )
+                .fix(format!(
+                    "start a mapper that publishes to {}, or try it with kedge device simulate --device {}",
+                    update_topic(&device.id),
+                    device.id
+                )),
         );
     }
     // A device that never follows its desired value is told once it had a minute for it.
@@ -206,11 +233,66 @@ fn trouble(device: &Hops, link: bool, now: i64) -> Option<Finding> {
     })
 }
 
+/// Where a program reports what it has measured.
+fn update_topic(device: &str) -> String {
+    DeviceId::parse(device).map(|id| crate::wire::topics::twin_update(&id)).unwrap_or_default()
+}
+
+/// The socket over which KubeEdge's mappers register, and who waits for it.
+fn look_at_dmi(place: &Place) -> Finding {
+    let (code, name) = ("KE-MAPPER-002", "mappers over DMI");
+    let Some(config) = &place.edge else { return Finding::skipped(code, name, "because of KE-ETC-001") };
+    let socket = &config.device_twin.dmi_socket;
+    let Ok(pods) = pods(Some(&config.database)) else {
+        return Finding::skipped(code, name, "because of KE-DB-001");
+    };
+    let waiting: Vec<String> = pods.iter().filter(|pod| mounts(pod, socket)).map(PodHere::title).collect();
+    let state = match std::os::unix::net::UnixStream::connect(socket) {
+        Ok(_) => Dmi::Served,
+        Err(_) if socket.exists() => Dmi::Left,
+        Err(_) => Dmi::Absent,
+    };
+    judge_dmi(socket, state, &waiting)
+}
+
+/// Whether a pod is given the socket, or the directory that it is in.
+fn mounts(pod: &PodHere, socket: &Path) -> bool {
+    let dir = socket.parent().unwrap_or(socket);
+    pod.host_paths.iter().any(|path| path == socket || path == dir)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dmi {
+    Served,
+    /// The file is there, and nobody listens.
+    Left,
+    Absent,
+}
+
+fn judge_dmi(socket: &Path, state: Dmi, waiting: &[String]) -> Finding {
+    let (code, name, shown) = ("KE-MAPPER-002", "mappers over DMI", socket.display());
+    let why =
+        "kedge does not serve DMI yet: a mapper made with KubeEdge's framework waits for this socket or ends";
+    let by = listed(waiting.iter().map(String::as_str));
+    match (state, waiting) {
+        (Dmi::Served, _) => Finding::fine(code, name, format!("{shown} is served")),
+        (Dmi::Absent, []) => Finding::fine(code, name, "not served, and no pod here mounts its socket"),
+        (Dmi::Left, []) => Finding::warning(code, name, format!("{shown} is there, and nobody listens"))
+            .because(why)
+            .fix(format!("rm {shown}")),
+        (_, _) => Finding::warning(code, name, format!("{by} mount {shown}, where nobody listens"))
+            .because(why)
+            .fix(format!(
+                "use a mapper that publishes to {} instead of DMI",
+                crate::wire::topics::twin_update(&DeviceId::new("NAMESPACE", "DEVICE"))
+            )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::check::State;
-    use crate::model::DeviceId;
     use crate::store::{DeviceRow, Store};
     use serde_json::json;
 
@@ -222,10 +304,16 @@ mod tests {
 
     #[test]
     fn the_first_broken_hop_is_named() {
-        let judged = |hops: Hops, link| trouble(&hops, link, NOW);
+        let judged = |hops: Hops, link| trouble(&hops, "edge-1", link, NOW);
         assert_eq!(judged(device(Some(NOW - 5)), true), None);
         let mapper = judged(device(None), true).unwrap();
-        assert!(mapper.why.contains("no mapper speaks"), "{mapper:?}");
+        assert_eq!((&*mapper.code, mapper.state), ("KE-MAPPER-001", State::Warning));
+        let told = "MapperMissing(protocol=not named, node=edge-1): 2 properties, none ever reported";
+        assert_eq!(mapper.seen, told);
+        let modbus = Hops { protocol: "modbus".into(), ..device(None) };
+        let mapper = judged(modbus, false).unwrap();
+        assert!(mapper.seen.starts_with("MapperMissing(protocol=modbus, node=edge-1)"), "{mapper:?}");
+        assert!(mapper.fix.contains("$hw/events/device/d/t/twin/update"), "{mapper:?}");
         let waiting = |at| Hops { waiting: 3, oldest: Some(at), ..device(Some(NOW)) };
         let cloud = judged(waiting(NOW - 90_000), true).unwrap();
         assert_eq!(cloud.seen, "3 reports wait for the cloud, the oldest for 90 s");
@@ -239,11 +327,11 @@ mod tests {
     #[test]
     fn many_devices_stay_a_short_list() {
         let many: Vec<Hops> = (0..30).map(|_| device(None)).chain([device(Some(NOW))]).collect();
-        let findings = judge_devices(&many, true, NOW);
+        let findings = judge_devices(&many, "n", true, NOW);
         assert_eq!(findings.len(), TOLD + 2);
         assert_eq!(findings[TOLD].seen, "10 more with the like");
         assert_eq!(findings[TOLD + 1].seen, "1 of 31 as they should be");
-        assert_eq!(judge_devices(&[], true, NOW)[0].seen, "none");
+        assert_eq!(judge_devices(&[], "n", true, NOW)[0].seen, "none");
     }
 
     #[tokio::test]
@@ -252,11 +340,32 @@ mod tests {
         let path = dir.path().join("edgecore.db");
         let store = Store::open(&path).unwrap();
         store.put_device(&DeviceRow::new(DeviceId::new("d", "t"))).await.unwrap();
+        let object = json!({"spec": {"protocol": {"protocolName": "modbus"}}});
+        store.put_object(&ObjectKey::namespaced(Kind::Device, "d", "t"), &object).await.unwrap();
         store.put_state(OUTBOX, "1", &json!({"device": "d/t", "timestamp": 7})).await.unwrap();
         store.put_state(OUTBOX, "2", &json!({"device": "d/t", "timestamp": 5})).await.unwrap();
         let hops = read(&path).unwrap();
         assert_eq!((hops[0].waiting, hops[0].oldest), (2, Some(5)));
-        assert_eq!(look_at_devices(Some(dir.path().join("x")), true)[0].state, State::Skipped);
+        assert_eq!(hops[0].protocol, "modbus");
+        assert_eq!(look_at_devices(Some(dir.path().join("x")), "n", true)[0].state, State::Skipped);
+    }
+
+    #[test]
+    fn a_socket_that_mappers_wait_for_is_told() {
+        let socket = Path::new("/etc/kubeedge/dmi.sock");
+        let told = |state, waiting: &[&str]| {
+            judge_dmi(socket, state, &waiting.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(told(Dmi::Absent, &[]).state, State::Fine);
+        assert_eq!(told(Dmi::Served, &["d/m"]).state, State::Fine);
+        let waits = told(Dmi::Absent, &["d/m"]);
+        assert_eq!((&*waits.code, waits.state, waits.fixable), ("KE-MAPPER-002", State::Warning, false));
+        assert_eq!(waits.seen, "d/m mount /etc/kubeedge/dmi.sock, where nobody listens");
+        let left = told(Dmi::Left, &[]);
+        assert_eq!((left.state, left.fix.as_str()), (State::Warning, "rm /etc/kubeedge/dmi.sock"));
+        let pod = |path: &str| PodHere { host_paths: vec![path.into()], ..PodHere::default() };
+        assert!(mounts(&pod("/etc/kubeedge"), socket) && mounts(&pod("/etc/kubeedge/dmi.sock"), socket));
+        assert!(!mounts(&pod("/etc"), socket));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         async move { vec![judge(&*reaching.await)] }
     };
     let net = |check: Check| if far { check.net() } else { check };
-    let (session, stream, skew) = (place.clone(), place.clone(), place.clone());
+    let (session, stream, skew, quic) = (place.clone(), place.clone(), place.clone(), place.clone());
     vec![
         net(Check::asking("KE-LINK-010", Group::CloudLink, "TCP", look(tcp))),
         net(Check::asking("KE-LINK-011", Group::CloudLink, "TLS", look(tls))
@@ -80,6 +80,9 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         })
         .also(&["KE-DUP-003"])
         .after(&["KE-LINK-010", "KE-LINK-011", "KE-DAEMON-001"]),
+        Check::blocking("KE-QUIC-001", Group::CloudLink, "protocol", move || {
+            vec![judge_protocol(&quic.document)]
+        }),
         Check::blocking("KE-STREAM-001", Group::CloudLink, "logs through the tunnel", move || {
             vec![tunnel(&stream)]
         }),
@@ -307,6 +310,17 @@ fn judge_session(place: &Place) -> Finding {
         .fix(if fix.is_empty() { "kedge status" } else { fix })
 }
 
+/// KubeEdge's nodes may be set to QUIC; here WebSocket carries the link whatever is asked for.
+fn judge_protocol(document: &Value) -> Finding {
+    let (code, title) = ("KE-QUIC-001", "protocol");
+    if document.pointer("/modules/edgeHub/quic/enable") != Some(&Value::Bool(true)) {
+        return Finding::fine(code, title, "WebSocket");
+    }
+    Finding::warning(code, title, "QUIC is asked for, WebSocket carries the link")
+        .because("kedge speaks no QUIC; it does not wait for it and goes by WebSocket at once")
+        .fix("kedge config set modules.edgeHub.quic.enable=false modules.edgeHub.websocket.enable=true")
+}
+
 /// Another daemon that takes turns with this one.
 fn judge_rival(place: &Place) -> Option<Finding> {
     let told = rival(&place.daemon.as_ref()?.document)?;
@@ -401,6 +415,14 @@ mod tests {
         );
         assert_eq!(judge_tunnel(None, 1).state, State::Skipped);
         assert_eq!(judge_tunnel(Some(&Value::Null), 1).state, State::Skipped);
+    }
+
+    #[test]
+    fn quic_is_told_where_it_is_asked_for() {
+        let asks = json!({"modules": {"edgeHub": {"quic": {"enable": true}}}});
+        let told = judge_protocol(&asks);
+        assert_eq!((&*told.code, told.state), ("KE-QUIC-001", State::Warning));
+        assert_eq!(judge_protocol(&Value::Null).seen, "WebSocket");
     }
 
     #[test]

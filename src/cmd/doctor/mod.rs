@@ -6,9 +6,12 @@ mod cluster;
 mod daemon;
 mod devices;
 mod drop_in;
+mod edge_api;
 mod fix;
+mod here;
 mod identity;
 mod link;
+mod mesh;
 mod offline;
 mod place;
 mod report;
@@ -153,6 +156,8 @@ fn all(args: &Args, place: &Arc<Place>) -> Vec<Check> {
             checks.extend(link::checks(place));
             checks.extend(store::checks(place));
             checks.extend(workloads::checks(place));
+            checks.extend(edge_api::checks(place));
+            checks.extend(mesh::checks(place));
             checks.extend(devices::checks(place));
         }
         Role::Cloud => checks.extend(cluster::checks(place)),

@@ -1,23 +1,15 @@
-//! Pods of this node: do they run, would they start with no cloud, which of them belong to the cloud side only; and the
-//! API that pods find on the node.
+//! Pods of this node: do they run, would they start with no cloud, which of them belong to the cloud side only.
 
 use super::closure::{Closure, Held};
 use super::offline::{counts, look_at_images, why};
 use super::place::Place;
 use crate::cmd::pods::endpoints;
-use crate::host::check::{Check, Cost, Finding, Group};
-use crate::link::exchange;
+use crate::host::check::{Check, Finding, Group};
 use crate::model::Kind;
 use crate::store::Reader;
-use bytes::Bytes;
-use http_body_util::Full;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
-
-const LIMIT: Duration = Duration::from_secs(3);
 
 /// DaemonSets that a cluster's tools install for nodes with a network of their own; edge nodes have none of that.
 pub(super) const CLOUD_ONLY: [&str; 15] = [
@@ -40,8 +32,7 @@ pub(super) const CLOUD_ONLY: [&str; 15] = [
 
 pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
     let database = place.edge.as_ref().map(|config| config.database.clone());
-    let (run, here, meta, offline, scheduled) =
-        (place.clone(), database.clone(), place.clone(), database.clone(), database);
+    let (run, offline, scheduled) = (place.clone(), database.clone(), database);
     vec![
         Check::blocking("KE-POD-010", Group::Workloads, "pods", move || vec![judge_pods(&run)])
             .after(&["KE-DAEMON-001"]),
@@ -53,10 +44,6 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
             vec![scheduled_here(scheduled)]
         })
         .after(&["KE-DB-001"]),
-        Check::asking("KE-META-010", Group::Workloads, "edge API", async move {
-            vec![edge_api(&meta, here).await]
-        })
-        .cost(Cost::Medium),
     ]
 }
 
@@ -177,67 +164,6 @@ pub(super) fn keep_off(namespace: &str, name: &str) -> String {
     )
 }
 
-/// Asks as a pod would: over loopback, with the token of one of this node's pods when there is one.
-async fn edge_api(place: &Place, database: Option<PathBuf>) -> Finding {
-    let (code, name) = ("KE-META-010", "edge API");
-    let of_server = |field: &str| place.document.pointer(&format!("/modules/metaManager/metaServer/{field}"));
-    if of_server("enable") != Some(&Value::Bool(true)) {
-        return Finding::skipped(code, name, "switched off (modules.metaManager.metaServer.enable)");
-    }
-    let address = of_server("server").and_then(Value::as_str).unwrap_or("127.0.0.1:10550").to_owned();
-    let token = tokio::task::spawn_blocking(move || pod_token(database)).await.ok().flatten();
-    let node = place.edge.as_ref().map_or("", |config| config.node.as_str());
-    let started = Instant::now();
-    let asked = async {
-        let stream = TcpStream::connect(&address).await.map_err(|error| error.to_string())?;
-        let mut request = http::Request::get(format!("/api/v1/nodes/{node}"));
-        if let Some(token) = &token {
-            request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
-        exchange(stream, &address, request, 4 << 20)
-            .await
-            .map(|answer| answer.status())
-            .map_err(|error| error.to_string())
-    };
-    let answer = match tokio::time::timeout(LIMIT, asked).await {
-        Ok(answer) => answer,
-        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
-    };
-    judge_edge_api(&address, answer, token.is_some(), started.elapsed())
-}
-
-/// The newest token of a pod on this node; never shown.
-fn pod_token(database: Option<PathBuf>) -> Option<String> {
-    let reader = Reader::open(database?).ok()?;
-    let rows = reader.rows(Some(Kind::ServiceAccountToken.as_str())).ok()?;
-    rows.last()?.value.pointer("/status/token")?.as_str().map(str::to_owned)
-}
-
-fn judge_edge_api(
-    address: &str,
-    answer: Result<http::StatusCode, String>,
-    token: bool,
-    took: Duration,
-) -> Finding {
-    let (code, name) = ("KE-META-010", "edge API");
-    let who = if token { "with a pod's token" } else { "without a token" };
-    match answer {
-        Ok(status) if status.is_success() => {
-            Finding::fine(code, name, format!("{address} answers {who} in {} ms", took.as_millis()))
-        }
-        Ok(status) if status == http::StatusCode::UNAUTHORIZED && !token => {
-            Finding::fine(code, name, format!("{address} wants a token, and no pod here has one"))
-        }
-        Ok(status) => Finding::failed(code, name, format!("{address} answers {status} {who}"))
-            .because("pods that ask the Kubernetes API on this node get the same")
-            .fix("kedge status"),
-        Err(error) => Finding::failed(code, name, format!("{address}: {error}"))
-            .because("the edge API is switched on, and pods that ask it get no answer")
-            .fix("kedge status"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,23 +201,5 @@ mod tests {
             failing.state == State::Warning && failing.seen.starts_with("1 of 2 would not start: d/p"),
             "{failing:?}"
         );
-    }
-
-    #[test]
-    fn the_edge_api_is_judged_by_its_answer() {
-        let judged = |status: u16, token| {
-            judge_edge_api(
-                "a:1",
-                Ok(http::StatusCode::from_u16(status).unwrap()),
-                token,
-                Duration::from_millis(4),
-            )
-            .state
-        };
-        assert_eq!(
-            (judged(200, true), judged(401, false), judged(401, true)),
-            (State::Fine, State::Fine, State::Failed)
-        );
-        assert_eq!(judge_edge_api("a:1", Err("refused".into()), false, Duration::ZERO).state, State::Failed);
     }
 }

@@ -22,6 +22,7 @@ mod work;
 pub use args::Args;
 
 use crate::base::{Exit, Failure, Steps, Stop, Term};
+use crate::config::Problem;
 use crate::config::edge::EdgeConfig;
 use crate::host::cni::{self, Network, Owner};
 use crate::host::journal::Change;
@@ -61,6 +62,8 @@ struct Draft {
     runtime: Runtime,
     document: Value,
     config: EdgeConfig,
+    /// What deserves a look in it; told once.
+    warnings: Vec<Problem>,
 }
 
 impl Join<'_> {
@@ -68,8 +71,17 @@ impl Join<'_> {
         let before = before::look(&self.wish)?;
         let base = before.base(&self.wish);
         let runtime = before::runtime(&self.wish, base.as_ref()).await;
+        let went_by_quic = plan::goes_by_quic(base.as_ref());
         let found = Found { runtime, present: base };
         let mut draft = self.draft(self.host_of(&before), found)?;
+        for warning in &draft.warnings {
+            self.term.say(&format!("warning: edgecore.yaml: {warning}"));
+        }
+        if went_by_quic {
+            self.term.say(
+                "the node went by QUIC; kedge goes by WebSocket, and its configuration says so [KE-QUIC-001]",
+            );
+        }
         if self.is_done(&before, &draft).await {
             return Ok(Exit::Done);
         }
@@ -134,10 +146,7 @@ impl Join<'_> {
     fn draft(&self, host: Option<String>, found: Found) -> Result<Draft, Failure> {
         let document = plan::document(&self.wish, host.as_deref(), &found)?;
         let loaded = plan::checked(&document)?;
-        for warning in &loaded.warnings {
-            self.term.say(&format!("warning: edgecore.yaml: {warning}"));
-        }
-        Ok(Draft { runtime: found.runtime, document, config: loaded.config })
+        Ok(Draft { runtime: found.runtime, document, config: loaded.config, warnings: loaded.warnings })
     }
 
     /// Whether nothing is left to do: joined as wished, and Ready.

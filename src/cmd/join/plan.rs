@@ -68,6 +68,11 @@ pub(super) fn document(wish: &Wish, host: Option<&str>, found: &Found) -> Result
     Ok(document)
 }
 
+/// Whether the configuration before was of a node that reached its cloud by QUIC.
+pub(super) fn goes_by_quic(present: Option<&Value>) -> bool {
+    present.and_then(|document| document.pointer("/modules/edgeHub/quic/enable")) == Some(&Value::Bool(true))
+}
+
 /// What a new node has beside the short configuration: mappers find a broker at the usual port, kedge's own where none
 /// is, and logs and exec work.
 fn fresh() -> Value {
@@ -259,6 +264,7 @@ mod tests {
             "eventBus": {"mqttMode": 0}}});
         let quic =
             json!({"modules": {"edgeHub": {"quic": {"enable": true}, "websocket": {"enable": false}}}});
+        assert!(goes_by_quic(Some(&quic)) && !goes_by_quic(Some(&present)) && !goes_by_quic(None));
         let came = document(&typed("--takeover").unwrap(), None, &Found { present: Some(quic), ..running() })
             .unwrap();
         assert_eq!(came["modules"]["edgeHub"]["websocket"]["enable"], true);

@@ -4,6 +4,7 @@
 use super::{Device, Property};
 use crate::base::{Exit, Failure};
 use crate::model::DeviceId;
+use crate::model::twin::protocol_of;
 use crate::pki::install_crypto_provider;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -190,6 +191,7 @@ fn joined(id: String, device: &Value, status: &Value) -> Device {
         node: text(device.pointer("/spec/nodeName")),
         state: text(status.pointer("/status/state")).unwrap_or_default(),
         last_online: text(status.pointer("/status/lastOnlineTime")).unwrap_or_default(),
+        protocol: protocol_of(device).to_owned(),
         id,
     }
 }

@@ -4,8 +4,8 @@
 use super::{Device, Property};
 use crate::base::{Exit, Failure, aside, now_ms, uuid4};
 use crate::daemon::edge::{device, mqtt};
-use crate::model::DeviceId;
-use crate::model::twin::{TwinProperty, TwinValue};
+use crate::model::twin::{TwinProperty, TwinValue, protocol_of};
+use crate::model::{DeviceId, Kind, ObjectKey};
 use crate::store::{Reader, Store};
 use crate::wire::topics;
 use serde_json::{Value, json};
@@ -43,8 +43,11 @@ impl Local {
             let rows = reader.twins(&row.id)?.into_iter().filter(|twin| twin.attr_type != "deleted");
             let id = row.id.to_string();
             let properties = rows.map(|twin| shown(&id, &twin.name, &twin.to_property())).collect();
+            let object =
+                reader.object(&ObjectKey::namespaced(Kind::Device, &row.id.namespace, &row.id.name))?;
             devices.push(Device {
                 id,
+                protocol: object.as_ref().map(protocol_of).unwrap_or_default().to_owned(),
                 node: None,
                 state: row.state,
                 last_online: row.last_online,

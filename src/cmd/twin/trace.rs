@@ -4,9 +4,10 @@
 use super::local::database;
 use crate::base::{Exit, Failure, Output, Term, now_ms};
 use crate::daemon::status;
-use crate::model::DeviceId;
-use crate::model::twin::{TwinProperty, TwinValue};
+use crate::model::twin::{TwinProperty, TwinValue, mapper_missing, protocol_of};
+use crate::model::{DeviceId, Kind, ObjectKey};
 use crate::store::{DeviceRow, Reader};
+use crate::wire::topics::twin_update;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -37,6 +38,9 @@ struct Hop {
 struct Seen {
     device: DeviceRow,
     properties: Vec<(String, TwinProperty)>,
+    /// How its mapper would speak to it; empty where the Device does not say.
+    protocol: String,
+    node: String,
     /// Reports of this device that the cloud has not confirmed.
     waiting: usize,
     /// The daemon's document; `None` when no daemon runs.
@@ -97,13 +101,16 @@ fn look(data_dir: &Path, id: &DeviceId, property: Option<&str>) -> Result<Seen, 
             .because("the store of this node holds none of this name")
             .fix(format!("list them with `kedge twin get {id}`")));
     }
+    let object = reader.object(&ObjectKey::namespaced(Kind::Device, &id.namespace, &id.name))?;
+    let protocol = object.as_ref().map(protocol_of).unwrap_or_default().to_owned();
+    let node = reader.objects(Kind::Node)?.into_iter().next().map(|(key, _)| key.name).unwrap_or_default();
     let text = id.to_string();
     let outbox = reader.states("device-outbox")?;
     let waiting =
         outbox.iter().filter(|(_, row)| row.get("device").and_then(Value::as_str) == Some(&text)).count();
     let sockets = [data_dir.join("kedge.sock"), path.with_file_name("kedge.sock")];
     let status = sockets.iter().find_map(|socket| status::ask(socket).ok());
-    Ok(Seen { device, properties, waiting, status })
+    Ok(Seen { device, properties, protocol, node, waiting, status })
 }
 
 /// The way down (cloud, link, daemon, store, broker), the device, and the way back.
@@ -165,7 +172,11 @@ fn hops(seen: &Seen, now: i64) -> Vec<Hop> {
             "device reports",
             State::Broken,
             0,
-            "it has never reported a value: is its mapper running?".to_owned(),
+            format!(
+                "{}: nothing was ever reported; start a mapper that publishes to {} (KE-MAPPER-001)",
+                mapper_missing(&seen.protocol, &seen.node),
+                twin_update(&seen.device.id)
+            ),
         ),
     });
     all.push(agreement(seen, now));
@@ -260,7 +271,9 @@ mod tests {
     fn seen(properties: Vec<(String, TwinProperty)>) -> Seen {
         let status = json!({"link": {"link": "up", "remote": "c:1", "since": 5}, "mqtt": {"connections": 2, "received": 9},
             "modules": [{"name": "device", "state": "ready"}, {"name": "mqtt", "state": "ready"}]});
-        Seen { device: DeviceRow::new(DeviceId::new("d", "t")), properties, waiting: 0, status: Some(status) }
+        let (protocol, node) = ("modbus".to_owned(), "edge-1".to_owned());
+        let device = DeviceRow::new(DeviceId::new("d", "t"));
+        Seen { device, properties, protocol, node, waiting: 0, status: Some(status) }
     }
 
     fn first_broken(seen: &Seen) -> Option<&'static str> {
@@ -282,6 +295,9 @@ mod tests {
         assert_eq!(first_broken(&broker), Some("MQTT broker"));
         let silent = seen(vec![("a".to_owned(), property(Some(("1", 99_000)), None))]);
         assert_eq!(first_broken(&silent), Some("device reports"));
+        let said = hops(&silent, 100_000).remove(5).said;
+        assert!(said.starts_with("MapperMissing(protocol=modbus, node=edge-1): "), "{said}");
+        assert!(said.contains("$hw/events/device/d/t/twin/update"), "{said}");
         let deaf = seen(vec![("a".to_owned(), property(Some(("2", 1000)), Some(("1", 99_500))))]);
         assert_eq!(first_broken(&deaf), Some("device follows"));
         let fresh = seen(vec![("a".to_owned(), property(Some(("2", 99_000)), Some(("1", 99_500))))]);

@@ -9,12 +9,17 @@ use crate::base::Failure;
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Cost, Finding, Group};
 use crate::host::journal::{self, Deed, Journal};
-use crate::host::ports::unit_of;
+use crate::host::neighbours::{Process, on_this_machine, on_this_network, told};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Agents that drive the container runtime for pods themselves.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-agent", "k3s-server", "kubelite"];
+/// The process name of EdgeMesh's agent.
+const MESH_AGENT: &str = "edgemesh-agent";
+/// What EdgeMesh's agent makes and takes away again when it ends well.
+const MESH_DEVICE: &str = "edgemesh0";
+const MESH_CHAINS: [&str; 2] = ["-N KUBE-PORTALS-", "-N KUBE-NODEPORT-"];
 /// Interfaces that pod networks leave behind.
 const INTERFACES: [&str; 8] =
     ["cni0", "flannel.1", "kube-ipvs0", "nodelocaldns", "weave", "cilium_host", "vxlan.calico", "tunl0"];
@@ -25,7 +30,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
         let (agents, files, network) = (here.clone(), here.clone(), here.clone());
         let own = has_edge_config(here, &wanted.etc_dir);
         checks.push(Check::blocking("KE-KUBELET-001", Group::Host, "kubelet", move || {
-            vec![judge_kubelet(&running(&KUBELETS), &kubelet_units(&agents))]
+            vec![judge_kubelet(&on_this_machine(&KUBELETS), &kubelet_units(&agents))]
         }));
         checks.push(Check::blocking("KE-KUBELET-002", Group::Host, "kubelet's files", move || {
             vec![judge_files(&kubelet_mounts(&files), &kubelet_files(&files), own)]
@@ -35,10 +40,14 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
                 let limit = Duration::from_secs(2);
                 let rules = output_within("iptables", &["-w", "1", "-t", "nat", "-S"], limit).await;
                 let rules = rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-                let interfaces = network.names("/sys/class/net");
-                vec![judge_network(&interfaces, &rules.unwrap_or_default(), &pod_networks(&network))]
+                let (interfaces, rules) = (network.names("/sys/class/net"), rules.unwrap_or_default());
+                let agent = on_this_network(&[MESH_AGENT]);
+                let mesh = judge_mesh(&interfaces, &rules, &agent);
+                let pods = judge_network(&interfaces, &rules, &pod_networks(&network));
+                mesh.into_iter().chain([pods]).collect()
             })
             .cost(Cost::Medium)
+            .also(&["KE-MESH-006"])
             .root(),
         );
     }
@@ -47,7 +56,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     checks.push(Check::blocking("KE-EDGECORE-001", Group::Host, "KubeEdge's own daemon", move || {
         let unit = format!("{name}.service");
         let enabled = enabled_units(&units, &[unit.as_str()]).first().cloned();
-        vec![judge_edgecore(name, &running(&[name]), enabled, takeover)]
+        vec![judge_edgecore(name, &on_this_machine(&[name]), enabled, takeover)]
     }));
     checks.push(Check::blocking("KE-ETC-002", Group::Host, "unfinished work", || {
         vec![judge_unfinished(&Journal::unfinished(Path::new(journal::DIR)))]
@@ -60,45 +69,6 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
         }));
     }
     checks
-}
-
-/// A process in the namespaces of this one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Process {
-    pid: u32,
-    name: String,
-    unit: Option<String>,
-}
-
-fn running(names: &[&str]) -> Vec<Process> {
-    let namespace = |pid: &str, kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
-    let own = ["mnt", "net", "pid"].map(|kind| namespace("self", kind));
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut found = Vec::new();
-    for entry in entries {
-        let file = entry.file_name();
-        let Some(pid) = file.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        if !names.contains(&name.trim()) {
-            continue;
-        }
-        let text = pid.to_string();
-        // Without root other users' namespaces cannot be read; the process then counts.
-        let theirs = ["mnt", "net", "pid"].map(|kind| namespace(&text, kind));
-        if theirs.iter().zip(&own).all(|(a, b)| a.is_none() || a == b) {
-            found.push(Process { pid, name: name.trim().to_owned(), unit: unit_of(pid) });
-        }
-    }
-    found.sort_by_key(|process| process.pid);
-    found
-}
-
-fn told(processes: &[Process]) -> String {
-    let one = |p: &Process| match &p.unit {
-        Some(unit) => format!("{} runs (pid {}, {unit})", p.name, p.pid),
-        None => format!("{} runs (pid {})", p.name, p.pid),
-    };
-    processes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn stop(processes: &[Process], enabled: Option<&String>) -> String {
@@ -207,7 +177,7 @@ fn judge_network(interfaces: &[String], rules: &str, networks: &str) -> Finding 
     // KubeEdge bends kube-apiserver's traffic to nodes with this chain; it outlives a reset.
     let tunnel = rules.lines().filter(|line| line.contains("TUNNEL-PORT")).count();
     // A kubelet's canaries catch nothing.
-    let catches = |line: &&str| line.starts_with("-N KUBE-") && !line.contains("CANARY");
+    let catches = |line: &&str| line.starts_with("-N KUBE-") && !line.contains("CANARY") && !is_of_mesh(line);
     let kube = rules.lines().filter(catches).count();
     if tunnel > 0 {
         return Finding::warning(code, name, format!("{tunnel} rules of the chain TUNNEL-PORT"))
@@ -225,6 +195,34 @@ fn judge_network(interfaces: &[String], rules: &str, networks: &str) -> Finding 
             .fix(format!("ip link delete {first}"));
     }
     Finding::fine(code, name, "none")
+}
+
+fn is_of_mesh(line: &str) -> bool {
+    MESH_CHAINS.iter().any(|chain| line.starts_with(chain))
+}
+
+/// What EdgeMesh's agent has left behind; nothing to say while it runs.
+fn judge_mesh(interfaces: &[String], rules: &str, agent: &[Process]) -> Option<Finding> {
+    let device = interfaces.iter().any(|name| name == MESH_DEVICE);
+    let chains: Vec<&str> =
+        rules.lines().filter(|line| is_of_mesh(line)).filter_map(|line| line.strip_prefix("-N ")).collect();
+    if !agent.is_empty() || (!device && chains.is_empty()) {
+        return None;
+    }
+    let device = device.then(|| format!("interface {MESH_DEVICE}"));
+    let told = (!chains.is_empty()).then(|| format!("chains {}", chains.join(", ")));
+    let seen: Vec<String> = device.clone().into_iter().chain(told).collect();
+    let fix = match device {
+        Some(_) if chains.is_empty() => format!("ip link delete {MESH_DEVICE}"),
+        _ => format!(
+            "iptables-save | grep -v -e KUBE-PORTALS- -e KUBE-NODEPORT- | iptables-restore; ip link delete {MESH_DEVICE}"
+        ),
+    };
+    Some(
+        Finding::warning("KE-MESH-006", "remains of EdgeMesh", seen.join("; "))
+            .because("its agent does not run: connections to Services still go to ports where nobody listens")
+            .fix(fix),
+    )
 }
 
 fn judge_edgecore(name: &str, processes: &[Process], enabled: Option<String>, takeover: bool) -> Finding {
@@ -361,23 +359,6 @@ mod tests {
     }
 
     #[test]
-    fn a_real_process_is_found_in_our_namespaces() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        // The kernel names the process a moment after it has let its parent go on.
-        let started = std::time::Instant::now();
-        let found = loop {
-            let found = running(&["sleep"]);
-            if found.iter().any(|process| process.pid == child.id()) || started.elapsed().as_secs() > 20 {
-                break found;
-            }
-            std::thread::yield_now();
-        };
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(found.iter().any(|process| process.pid == child.id()), "{found:?}");
-    }
-
-    #[test]
     fn units_that_start_at_boot_are_found() {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine::below(dir.path());
@@ -419,6 +400,20 @@ mod tests {
         let left = judge_network(&["cni0".to_owned(), "tunl0".to_owned()], "", network);
         assert_eq!(left.fix, "ip link delete tunl0");
         assert_eq!(judge_network(&["lo".to_owned()], "-P OUTPUT ACCEPT", "").state, State::Fine);
+    }
+
+    #[test]
+    fn what_edgemesh_has_left_is_not_taken_for_kube_proxys() {
+        let rules =
+            "-N KUBE-PORTALS-CONTAINER\n-N KUBE-NODEPORT-HOST\n-A PREROUTING -j KUBE-PORTALS-CONTAINER\n";
+        let interfaces = ["lo".to_owned(), MESH_DEVICE.to_owned()];
+        assert_eq!(judge_network(&interfaces, rules, "").state, State::Fine);
+        let left = judge_mesh(&interfaces, rules, &[]).unwrap();
+        assert_eq!((&*left.code, left.state), ("KE-MESH-006", State::Warning));
+        assert_eq!(left.seen, "interface edgemesh0; chains KUBE-PORTALS-CONTAINER, KUBE-NODEPORT-HOST");
+        assert_eq!(judge_mesh(&interfaces, "", &[]).unwrap().fix, "ip link delete edgemesh0");
+        assert_eq!(judge_mesh(&interfaces, rules, &[process(MESH_AGENT, None)]), None);
+        assert_eq!(judge_mesh(&["lo".to_owned()], "-N KUBE-SERVICES\n", &[]), None);
     }
 
     #[test]

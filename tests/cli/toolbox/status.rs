@@ -116,6 +116,18 @@ fn a_device_is_described_and_its_way_is_traced() {
     let trace = world.kedge(&["twin", "get", "t1", "--trace"]);
     trace.assert_status(1);
     assert!(trace.stderr.contains("the first broken hop is device reports"), "{trace:?}");
+    // Trap 27: who should speak for it, in every place where a person looks.
+    let missing = "MapperMissing(protocol=virtual, node=";
+    assert!(trace.stderr.contains(&format!("{missing}edge-1)")), "{trace:?}");
+    let described = world.kedge(&["device", "describe", "t1"]);
+    assert!(described.stdout.contains(missing), "{described:?}");
+    let reason = || world.get(&["devicestatus", "t1"]).pointer("/status/extensions/reason").cloned();
+    assert_eq!(reason(), Some(format!("{missing}edge-1)").into()));
+    let doctor = world.kedge(&["doctor", "--only", "KE-TWIN", "-o", "json"]);
+    let found = json(&doctor);
+    let finding = &found["findings"][0];
+    assert_eq!(finding["code"], "KE-MAPPER-001", "{found:#}");
+    assert!(finding["seen"].as_str().unwrap().starts_with(missing), "{finding:#}");
     let hops: Vec<&str> = trace.stdout.lines().collect();
     assert_eq!(hops.len(), 8, "{trace:?}");
     assert!(hops[0].starts_with("1  ok") && hops[0].contains("link to the cloud"), "{trace:?}");
@@ -127,6 +139,10 @@ fn a_device_is_described_and_its_way_is_traced() {
     eventually("no hop is broken", SOON, || {
         let run = world.kedge(&["twin", "get", "t1", "temperature", "--trace", "-o", "json"]);
         if run.status == 0 { Ok(()) } else { Err(run) }
+    });
+    eventually("the cloud does not miss the mapper any more", SOON, || match reason() {
+        None => Ok(()),
+        other => Err(other),
     });
     let described = world.kedge(&["device", "describe", "t1"]);
     assert!(described.stdout.lines().last().unwrap().ends_with("yes"), "{described:?}");

@@ -7,7 +7,7 @@ use super::index::Entry;
 use super::twins::{self, Newest, Verdict};
 use super::{Context, confirmed};
 use crate::base::now_ms;
-use crate::model::twin::Twins;
+use crate::model::twin::{Twins, mapper_missing, protocol_of};
 use crate::model::{DeviceId, Kind, NodeName, Status};
 use crate::wire::{Question, TwinReport, Up, Verb};
 use serde_json::{Value, json};
@@ -141,15 +141,22 @@ impl Context {
             Err(status) if status.is_not_found() => {
                 let mut object = status_of(id, uid);
                 object["status"] = patch.get("status").cloned().unwrap_or_default();
+                // In a patch they take away what is not there yet.
+                if let Some(status) = object["status"].as_object_mut() {
+                    status.remove("extensions");
+                }
                 kube.create(Resource::DEVICE_STATUS, Some(&id.namespace), &object).await.map(drop)
             }
             outcome => outcome.map(drop),
         }
     }
 
-    /// Makes the DeviceStatus of a new Device, as KubeEdge does; the first report would make it too.
+    /// Makes the DeviceStatus of a new Device, as KubeEdge does; the first report would make it too, and takes the reason
+    /// away that stands there until a mapper has spoken.
     pub(super) async fn create_status(&self, id: &DeviceId, device: &Value) {
-        let object = status_of(id, meta(device, "uid"));
+        let mut object = status_of(id, meta(device, "uid"));
+        let node = device.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default();
+        object["status"] = json!({"extensions": {"reason": mapper_missing(protocol_of(device), node)}});
         let created = self.shared.kube.create(Resource::DEVICE_STATUS, Some(&id.namespace), &object).await;
         if let Err(status) = created
             && !status.already_exists()

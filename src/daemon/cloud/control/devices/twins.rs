@@ -136,7 +136,13 @@ fn value(half: Option<&TwinValue>, twin: &TwinProperty, at: i64) -> Option<Value
 
 /// The merge patch that writes these rows.
 pub(super) fn patch(rows: &[Value]) -> Value {
-    json!({"status": {"twins": rows}})
+    let mut patch = json!({"status": {"twins": rows}});
+    let has_reported = |row: &Value| row.pointer("/reported/value").is_some_and(|value| value != "");
+    if rows.iter().any(has_reported) {
+        // A mapper has spoken: what `create_status` has said holds no more.
+        patch["status"]["extensions"] = json!({"reason": null});
+    }
+    patch
 }
 
 /// The merge patch of a state report.
@@ -215,8 +221,11 @@ mod tests {
         assert_eq!(
             patch(&rows),
             json!({"status": {"twins": [{"propertyName": "t",
-                "reported": {"value": "21", "metadata": {"timestamp": "5", "type": "int"}}}]}})
+                "reported": {"value": "21", "metadata": {"timestamp": "5", "type": "int"}}}],
+                "extensions": {"reason": null}}})
         );
+        // Before that nobody has spoken for the device.
+        assert_eq!(patch(&[json!({"propertyName": "t"})])["status"]["extensions"], Value::Null);
         assert!(!merge(&mut rows, &twins, &["t".to_owned()], 9));
     }
 
