@@ -240,6 +240,9 @@ fn what_is_not_right_is_refused_and_nothing_is_touched() {
     for (file, more, expected, status) in &cases[..13] {
         let got = node.upgrade(file, more);
         assert_eq!((code(&got), got.status), (*expected, *status), "{file}: {got:?}");
+        if **file == *other_machine {
+            assert!(got.stderr.contains("aarch64") && got.stderr.contains("x86_64"), "{got:?}");
+        }
     }
     let got = node.upgrade(cases[13].0, &[]);
     assert!(got.status != 0 && got.stderr.contains("fix:"), "{got:?}");

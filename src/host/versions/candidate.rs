@@ -162,18 +162,21 @@ fn fits_machine(binary: &Path) -> Result<(), String> {
     let mut head = [0_u8; 20];
     let read = File::open(binary).and_then(|mut file| file.read_exact(&mut head));
     read.map_err(|_| "it is not a program".to_owned())?;
-    let own: u16 = match std::env::consts::ARCH {
-        "x86_64" => 62,
-        "aarch64" => 183,
-        "arm" => 40,
-        "riscv64" => 243,
+    const KNOWN: [(u16, &str); 4] = [(62, "x86_64"), (183, "aarch64"), (40, "arm"), (243, "riscv64")];
+    let own = std::env::consts::ARCH;
+    if !KNOWN.iter().any(|(_, name)| *name == own) {
         // Unknown here; the attempt to run it tells.
-        _ => return Ok(()),
-    };
-    let (magic, kind) = (head.get(..4), head.get(18..20));
-    match (magic, kind) {
-        (Some(b"\x7fELF"), Some(&[low, high])) if u16::from_le_bytes([low, high]) == own => Ok(()),
-        (Some(b"\x7fELF"), _) => Err(format!("it is for another processor than {}", std::env::consts::ARCH)),
+        return Ok(());
+    }
+    match (head.get(..4), head.get(18..20)) {
+        (Some(b"\x7fELF"), Some(&[low, high])) => {
+            let kind = u16::from_le_bytes([low, high]);
+            match KNOWN.iter().find(|(known, _)| *known == kind) {
+                Some((_, name)) if *name == own => Ok(()),
+                Some((_, name)) => Err(format!("it is for {name}, this machine is {own}")),
+                None => Err(format!("it is for another processor than {own}")),
+            }
+        }
         _ => Err("it is not a program".to_owned()),
     }
 }
