@@ -31,7 +31,7 @@ spec:
   containers:
   - name: c
     image: "kedge.local/demo:1"
-    env: [{name: KUBERNETES_SERVICE_HOST, value: "127.0.0.1"}, {name: KUBERNETES_SERVICE_PORT, value: "PORT"}]
+    env: [{name: KUBERNETES_SERVICE_HOST, value: "127.0.0.1"}, {name: KUBERNETES_SERVICE_PORT, value: "AT"}]
 ---
 apiVersion: v1
 kind: Pod
@@ -88,7 +88,7 @@ fn what_kedge_does_not_serve_yet_is_told_to_those_who_expect_it() {
     let server = house.read("/var/lib/kedge/kubeconfig");
     let server =
         server.lines().find_map(|line| line.trim().strip_prefix("server: https://127.0.0.1:")).unwrap();
-    house.write("/root/pods.yaml", PODS.replace("PORT", server.trim()));
+    house.write("/root/pods.yaml", PODS.replace("\"AT\"", &format!("\"{}\"", server.trim())));
     kubectl(&["apply", "-f", "/root/pods.yaml"]).assert_status(0);
     for pod in ["asks", "direct", "names"] {
         let ready = ["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=90s"];
@@ -196,12 +196,12 @@ fn a_configuration_that_asks_for_more_than_kedge_serves_is_taken_with_a_word_on_
 
     // Each of the commands that are named ends its warning.
     for change in [
-        "modules.edgeHub.quic.enable=false",
-        "modules.edgeHub.websocket.enable=true",
+        "modules.edgeHub.quic.enable=false modules.edgeHub.websocket.enable=true",
         "modules.metaManager.metaServer.enable=false",
         "modules.edged.tailoredKubeletConfig.clusterDNS={}",
     ] {
-        house.kedge(&["config", "set", change]).assert_status(0);
+        let words: Vec<&str> = ["config", "set"].into_iter().chain(change.split(' ')).collect();
+        house.kedge(&words).assert_status(0);
     }
     let left = house.kedge(&["config", "validate"]);
     assert_eq!(left.stdout.matches("warning:").count(), 1, "{left:?}");
