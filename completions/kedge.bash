@@ -476,7 +476,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__cloud__subcmd__forward)
-            opts="-q -h --kubeconfig --kube-config --forward-port --dry-run --log-format --log-level --quiet --plain --help"
+            opts="-q -h --kubeconfig --kube-config --server --forward-port --host-root --dry-run --log-format --log-level --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -490,7 +490,15 @@ _kedge() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --server)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --forward-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --host-root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

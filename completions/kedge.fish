@@ -140,7 +140,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from config" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config, then the pod\'s account]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l server -d 'The URL of the cluster\'s API, where nothing else tells it' -r
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l forward-port -d 'The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l host-root -d 'Where the machine\'s file system is mounted, in a pod: the machine\'s own iptables is run there' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
 json\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -l log-level -d '`error`, `warn`, `info`, `debug`, `trace`, or a filter' -r

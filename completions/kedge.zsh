@@ -183,7 +183,9 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config, then the pod'\''s account\]]:FILE:_files' \
 '--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config, then the pod'\''s account\]]:FILE:_files' \
+'--server=[The URL of the cluster'\''s API, where nothing else tells it]:URL:_default' \
 '--forward-port=[The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)]:PORT:_default' \
+'--host-root=[Where the machine'\''s file system is mounted, in a pod\: the machine'\''s own iptables is run there]:DIR:_files' \
 '--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
 '--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
 '--dry-run[Show the rules that the record asks for and end]' \

@@ -80,8 +80,25 @@ pub struct StreamConfig {
     pub own_ca: bool,
     /// Where the files are missing, show the cloud's own certificate and let callers in as the cluster allows it.
     pub from_cluster: bool,
-    /// Keep rules on this machine that lead an API server's connections for nodes here.
-    pub lead: bool,
+    /// Who keeps the rules that lead an API server's connections for nodes to the cloud.
+    pub lead: Lead,
+}
+
+/// Who keeps nat rules for the way from an API server to the cloud (`modules.iptablesManager`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    Nobody,
+    /// The cloud, on its own machine.
+    Cloud,
+    /// `kedge cloud forward`, beside each API server.
+    Beside,
+}
+
+impl StreamConfig {
+    /// Whether the way of API servers to nodes is somebody else's to keep.
+    pub fn is_led_beside(&self) -> bool {
+        self.enabled && self.lead == Lead::Beside
+    }
 }
 
 /// Rules between nodes and HTTP services.
@@ -167,7 +184,7 @@ impl CloudConfig {
             key_file: cloud.join("certs/stream.key"),
             own_ca: true,
             from_cluster: false,
-            lead: false,
+            lead: Lead::Nobody,
         };
         Ok(config)
     }
@@ -315,11 +332,16 @@ fn authorizes(checker: &mut Checker<'_>, raw: &RawAuthorization) -> bool {
 }
 
 /// KubeEdge refuses another mode than these two, and so is it here.
-fn leads(checker: &mut Checker<'_>, raw: &RawIptables) -> bool {
-    if !matches!(raw.mode.as_str(), "internal" | "external") {
-        checker.wrong("modules.iptablesManager.mode", &raw.mode, "must be internal or external");
+fn leads(checker: &mut Checker<'_>, raw: &RawIptables) -> Lead {
+    match raw.mode.as_str() {
+        "internal" | "external" if !raw.enable => Lead::Nobody,
+        "internal" => Lead::Cloud,
+        "external" => Lead::Beside,
+        other => {
+            checker.wrong("modules.iptablesManager.mode", other, "must be internal or external");
+            Lead::Nobody
+        }
     }
-    raw.enable && raw.mode == "internal"
 }
 
 /// The usual socket follows a data directory that is not the usual one.

@@ -1,5 +1,5 @@
 //! Waiting for a file descriptor that tokio has no type for: processes (`process.rs`) and file notices (`notice.rs`).
-//! With `names.rs` the place of this room with unsafe code, so that its reason stands in one spot.
+//! With `names.rs` and `preflight/programs.rs` the places of this room with unsafe code, so that reasons stand in one spot.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,10 +1,12 @@
 //! The nat chain that leads an API server's connections for nodes to their cloud (protocol.md §8.5), with KubeEdge's names,
 //! so that either side finds what the other left. `daemon/cloud/stream` keeps it; nothing else may touch the chain. What to
-//! change is decided by `plan` from what `iptables -S` shows; a change that is there already is not made again.
+//! change is decided by `plan` from what `iptables -S` shows; a change that is there already is not made again. The machine's
+//! own iptables is run, also from a pod: it alone knows which of the kernel's two kinds of rules the machine uses.
 
-use super::preflight::output_within;
+use super::preflight::{output_below, output_within};
 use crate::base::Failure;
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const CHAIN: &str = "TUNNEL-PORT";
@@ -88,50 +90,62 @@ fn removal(found: &Found) -> Vec<Command> {
     commands
 }
 
-async fn iptables(command: &[String]) -> Result<String, String> {
-    let mut all = vec!["-w", "5", "-t", "nat"];
-    all.extend(command.iter().map(String::as_str));
-    let output = output_within("iptables", &all, LIMIT).await?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+/// The chain of this network namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    /// Where the machine's file system is mounted, if this process has another one.
+    pub host_root: Option<PathBuf>,
 }
 
-async fn look() -> Result<Found, String> {
-    let mut found = Found::default();
-    for hook in HOOKS {
-        let text = iptables(&words(&["-S", hook])).await?;
-        found.hooks.extend(text.lines().map(str::to_owned));
+impl Chain {
+    /// Makes the chain lead exactly these; changes nothing that is right. Takes some ten seconds at most.
+    pub async fn lead(&self, wanted: &[Forward]) -> Result<(), Failure> {
+        let found = self.look().await.map_err(failed)?;
+        self.carry_out(plan(&found, wanted)).await.map_err(failed)
     }
-    let chain = iptables(&words(&["-S", CHAIN])).await.ok();
-    found.chain = chain.map(|text| text.lines().map(str::to_owned).collect());
-    Ok(found)
-}
 
-async fn carry_out(commands: Vec<Command>) -> Result<(), String> {
-    for command in commands {
-        iptables(&command).await?;
+    /// Takes the chain and its hooks away.
+    pub async fn unlead(&self) -> Result<(), Failure> {
+        let found = self.look().await.map_err(failed)?;
+        self.carry_out(removal(&found)).await.map_err(failed)
     }
-    Ok(())
+
+    async fn iptables(&self, command: &[String]) -> Result<String, String> {
+        let mut all = vec!["-w", "5", "-t", "nat"];
+        all.extend(command.iter().map(String::as_str));
+        let output = match &self.host_root {
+            None => output_within("iptables", &all, LIMIT).await?,
+            Some(root) => output_below(root, "iptables", &all, LIMIT).await?,
+        };
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+
+    async fn look(&self) -> Result<Found, String> {
+        let mut found = Found::default();
+        for hook in HOOKS {
+            let text = self.iptables(&words(&["-S", hook])).await?;
+            found.hooks.extend(text.lines().map(str::to_owned));
+        }
+        let chain = self.iptables(&words(&["-S", CHAIN])).await.ok();
+        found.chain = chain.map(|text| text.lines().map(str::to_owned).collect());
+        Ok(found)
+    }
+
+    async fn carry_out(&self, commands: Vec<Command>) -> Result<(), String> {
+        for command in commands {
+            self.iptables(&command).await?;
+        }
+        Ok(())
+    }
 }
 
 fn failed(why: String) -> Failure {
     Failure::new("KE-HOST-011", "connections of the Kubernetes API to nodes cannot be led to the cloud")
         .because(format!("iptables: {why}"))
         .fix("run `kedge cloud forward` as root on each machine with an API server, or set modules.iptablesManager.enable=false")
-}
-
-/// Makes the chain lead exactly these; changes nothing that is right. Takes some ten seconds at most.
-pub async fn lead(wanted: &[Forward]) -> Result<(), Failure> {
-    let found = look().await.map_err(failed)?;
-    carry_out(plan(&found, wanted)).await.map_err(failed)
-}
-
-/// Takes the chain and its hooks away.
-pub async fn unlead() -> Result<(), Failure> {
-    let found = look().await.map_err(failed)?;
-    carry_out(removal(&found)).await.map_err(failed)
 }
 
 #[cfg(test)]

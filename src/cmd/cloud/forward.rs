@@ -10,6 +10,7 @@ use std::path::PathBuf;
 ///
 /// Needed on each machine with an API server when the cloud runs as a Deployment or on another machine. It keeps the nat
 /// rules of chain TUNNEL-PORT as the cluster's ConfigMap kubeedge/tunnelport says, and takes them away when it ends.
+/// `kedge init --mode cluster` runs it as DaemonSet kubeedge/kedge-forward on the nodes of the control plane.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  kedge cloud forward --kube-config /etc/kubernetes/admin.conf\n  kedge cloud forward --dry-run"
@@ -18,9 +19,15 @@ pub struct Args {
     /// The cluster's kubeconfig [default: $KUBECONFIG, then ~/.kube/config, then the pod's account]
     #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The URL of the cluster's API, where nothing else tells it
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, alias = "master")]
+    server: String,
     /// The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)
     #[arg(long, value_name = "PORT", default_value_t = 10003, alias = "forwardport")]
     forward_port: u16,
+    /// Where the machine's file system is mounted, in a pod: the machine's own iptables is run there
+    #[arg(long, value_name = "DIR", value_parser = directory)]
+    host_root: Option<PathBuf>,
     /// Show the rules that the record asks for and end
     #[arg(long)]
     dry_run: bool,
@@ -28,13 +35,24 @@ pub struct Args {
     log: LogFlags,
 }
 
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let fits = path.is_absolute() && path.is_dir();
+    fits.then_some(path).ok_or_else(|| "a directory with an absolute path is expected".to_owned())
+}
+
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::pki::install_crypto_provider();
     let found = super::kubeconfig(args.kubeconfig.as_deref());
     let found = found.filter(|path| args.kubeconfig.is_some() || path.is_file());
-    let config = found.as_deref();
+    let wanted = cloud::Forwarding {
+        kubeconfig: found,
+        server: args.server,
+        stream: args.forward_port,
+        host_root: args.host_root,
+    };
     if args.dry_run {
-        let rules = crate::cmd::block_on(cloud::forward_rules(config, args.forward_port))?;
+        let rules = crate::cmd::block_on(cloud::forward_rules(&wanted))?;
         if rules.is_empty() {
             term.say("no cloud has recorded a port yet");
         }
@@ -47,7 +65,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::cmd::block_on(async {
         let stop = Stop::new();
         crate::cmd::stop_on_signals(&stop)?;
-        cloud::forward(config, args.forward_port, stop).await?;
+        cloud::forward(&wanted, stop).await?;
         Ok(Exit::Done)
     })
 }

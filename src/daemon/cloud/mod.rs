@@ -26,14 +26,15 @@ use crate::base::{
     BoxFuture, Failure, Module, Ready, Stop, Supervisor, SupervisorHandle, create_private_dir,
     recent_problems,
 };
-use crate::config::cloud::{CloudConfig, StreamConfig};
+use crate::config::cloud::{CloudConfig, Lead, StreamConfig};
 use crate::daemon::status::{Facts, StatusSocket};
+use crate::host::forward::Chain;
 use crate::pki::TokenBook;
 use control::Indexes;
 use hub::{Hub, Trust};
 use kubernetes::Kube;
 use serde_json::json;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use switchboard::Switchboard;
@@ -105,8 +106,9 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
             let (kube, own) = (kube.clone(), stream::own_address(&config.hub.advertise));
             supervisor.add(stream::Publishing { kube, own, opened: opened.clone() });
         }
-        if !config.api.embedded && config.stream.lead {
-            supervisor.add(stream::Leading { kube: kube.clone(), stream: config.stream.stream.port() });
+        if !config.api.embedded && config.stream.lead == Lead::Cloud {
+            let (kube, stream) = (kube.clone(), config.stream.stream.port());
+            supervisor.add(stream::Leading { kube, stream, chain: Chain::default(), alone: false });
         }
         supervisor.add(stream_module((config.stream, door), opened, (&trust, &indexes, &hub)).await?);
     }
@@ -160,21 +162,48 @@ async fn stream_module(
     trust::blocking(move || stream::new(config)).await
 }
 
+/// What `kedge cloud forward` is told.
+#[derive(Clone, Debug)]
+pub struct Forwarding {
+    /// `None`: the service account of the pod that this runs in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The API's URL where the kubeconfig or the pod tells none; empty otherwise.
+    pub server: String,
+    /// The port of every cloud's kubelet API.
+    pub stream: u16,
+    /// Where the machine's file system is mounted, if this process has another one.
+    pub host_root: Option<PathBuf>,
+}
+
+impl Forwarding {
+    async fn leading(&self) -> Result<stream::Leading, Failure> {
+        let kube = Kube::connect(self.kubeconfig.as_deref(), &self.server).await?;
+        let chain = Chain { host_root: self.host_root.clone() };
+        Ok(stream::Leading { kube, stream: self.stream, chain, alone: true })
+    }
+}
+
 /// The rules that [`forward`] would make now, as arguments of `iptables -t nat`.
-pub async fn forward_rules(kubeconfig: Option<&Path>, stream: u16) -> Result<Vec<String>, Failure> {
-    let kube = Kube::connect(kubeconfig, "").await?;
-    kube.wait_until_reachable(API_SOON).await?;
-    stream::Leading { kube, stream }.rules().await
+pub async fn forward_rules(wanted: &Forwarding) -> Result<Vec<String>, Failure> {
+    let leading = wanted.leading().await?;
+    leading.kube.wait_until_reachable(API_SOON).await?;
+    leading.rules().await
 }
 
 /// Leads connections of an API server on this machine to the clouds of its cluster until `stop` is raised, for machines
 /// where no cloud runs that does it itself.
-pub async fn forward(kubeconfig: Option<&Path>, stream: u16, stop: Stop) -> Result<(), Failure> {
-    let kube = Kube::connect(kubeconfig, "").await?;
-    let Some(reachable) = stop.or(kube.wait_until_reachable(API_LIMIT)).await else { return Ok(()) };
-    reachable?;
+pub async fn forward(wanted: &Forwarding, stop: Stop) -> Result<(), Failure> {
+    let leading = wanted.leading().await?;
+    match stop.or(leading.kube.wait_until_reachable(API_LIMIT)).await {
+        Some(reachable) => reachable?,
+        // What a killed one has left goes with this one, whatever becomes of the API.
+        None => {
+            leading.leave(false).await;
+            return Ok(());
+        }
+    }
     let mut supervisor = Supervisor::new();
-    supervisor.add(stream::Leading { kube, stream });
+    supervisor.add(leading);
     supervisor.run(stop).await
 }
 

@@ -6,7 +6,7 @@
 use super::super::kubernetes::{Kube, Patch, Resource, meta};
 use super::super::trust::NAMESPACE;
 use crate::base::{BoxFuture, Failure, Module, Ready, Stop};
-use crate::host::forward::{self, Forward};
+use crate::host::forward::{self, Chain, Forward};
 use crate::model::{NodeName, Status};
 use crate::wire::tunnel_port::{ANNOTATION, CONFIG_MAP, TunnelPorts};
 use serde_json::{Value, json};
@@ -206,6 +206,9 @@ pub(in crate::daemon::cloud) struct Leading {
     pub kube: Kube,
     /// The port of every cloud's kubelet API.
     pub stream: u16,
+    pub chain: Chain,
+    /// The process is there for this alone: what never goes well ends it, for whoever watches it to see.
+    pub alone: bool,
 }
 
 impl Leading {
@@ -229,10 +232,20 @@ impl Leading {
         Ok(self.forwards().await?.iter().map(forward::told).collect())
     }
 
+    /// Takes the rules away. Whoever may not set rules has none to take away: no reason to end badly, nor to say it when a
+    /// trouble with them is told already.
+    pub async fn leave(&self, told: bool) {
+        if let Err(failure) = self.chain.unlead().await
+            && !told
+        {
+            tracing::warn!(code = failure.code, error = %failure, "rules of the API server's way to nodes are left");
+        }
+    }
+
     /// Whether there is anything to lead.
     async fn lead(&self) -> Result<bool, Failure> {
         let forwards = self.forwards().await?;
-        forward::lead(&forwards).await?;
+        self.chain.lead(&forwards).await?;
         Ok(!forwards.is_empty())
     }
 }
@@ -247,22 +260,25 @@ impl Module for Leading {
             let mut trouble = Trouble::default();
             let mut look = tokio::time::interval(LOOK);
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut end = Ok(());
             while stop.or(look.tick()).await.is_some() {
                 let Some(outcome) = stop.or(self.lead()).await else { break };
                 trouble.tell(outcome.as_ref().err());
-                ready.set();
-                // A cloud records its port a moment after it has started.
-                if let Ok(false) = outcome {
-                    look.reset_after(AGAIN);
+                match outcome {
+                    Err(failure) if self.alone => {
+                        end = Err(failure);
+                        break;
+                    }
+                    // A cloud records its port a moment after it has started.
+                    Ok(false) => look.reset_after(AGAIN),
+                    Ok(true) | Err(_) => {}
                 }
+                // From now on it is only repaired.
+                self.alone = false;
+                ready.set();
             }
-            // Whoever may not set rules has none to take away: that is told already and no reason to end badly.
-            if let Err(failure) = forward::unlead().await
-                && !trouble.0
-            {
-                tracing::warn!(code = failure.code, error = %failure, "rules of the API server's way to nodes are left");
-            }
-            Ok(())
+            self.leave(trouble.0).await;
+            end
         })
     }
 }
