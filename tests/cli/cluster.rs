@@ -1,7 +1,10 @@
 //! The cloud as a Deployment: its image from `manifests/Dockerfile` by buildah, `kedge init --mode cluster` into the API and
-//! the node of `kedge up`, a machine that joins with the line that was printed, and the way out again.
+//! the node of `kedge up`, a machine that joins with the line that was printed, and the way out again. And on machines of
+//! their own in the role of a control plane: the rules that lead an API server to the cloud.
 
-use crate::support::machine::free_ports;
+use crate::support::house::House;
+use crate::support::machine::{free_ports, signal};
+use crate::support::planes::{IMAGE, KUBECONFIG, Planes, image, processes};
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, kedge, run};
 use serde_json::{Value, json};
@@ -10,10 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(90);
-const IMAGE: &str = "kedge.test/kedge:under-test";
-const DOCKERFILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/Dockerfile");
 /// The image's user, who is nobody on the machine.
 const USER: &str = "65532";
+
+/// What the Deployment runs.
+const CLOUD: &str = "cloud run --config /etc/kubeedge/config/cloudcore.yaml";
 
 /// Where the Deployment's cloud listens, beside the one of `kedge up`.
 struct Ports {
@@ -23,40 +27,25 @@ struct Ports {
     tunnel: u16,
 }
 
-/// The image's root: the binary, small enough to copy, and the libraries that this form of it asks for.
-fn tree(root: &Path) {
-    let program = root.join("usr/local/bin/kedge");
-    fs::create_dir_all(program.parent().unwrap()).unwrap();
-    run("strip", &["-o", program.to_str().unwrap(), crate::support::binary()]).assert_status(0);
-    let asked = run("ldd", &[program.to_str().unwrap()]);
-    for library in asked.stdout.split_whitespace().filter(|word| word.starts_with('/')) {
-        let place = root.join(library.trim_start_matches('/'));
-        fs::create_dir_all(place.parent().unwrap()).unwrap();
-        fs::copy(library, place).unwrap();
+impl Ports {
+    fn settings(&self) -> String {
+        format!(
+            "modules.cloudHub.websocket.port={},modules.cloudHub.https.port={},modules.cloudStream.streamPort={},modules.cloudStream.tunnelPort={}",
+            self.hub, self.cert, self.stream, self.tunnel
+        )
     }
 }
 
-/// Builds the image from the binary under test and hands it to the runtime of the world's node.
-fn image(world: &World) {
-    let root = world.dir.join("image");
-    tree(&root);
-    let at = |name: &str| world.dir.join(name).display().to_string();
-    let (layers, books, archive) = (at("buildah"), at("buildah-run"), at("image.tar"));
-    let place = ["--root", &layers, "--runroot", &books, "--storage-driver", "vfs"];
-    let buildah = |args: &[&str]| run("buildah", &[&place, args].concat()).assert_status(0);
-    // `bud` is today's `build`, which Debian 12's buildah does not know without its first name.
-    buildah(&["bud", "--isolation", "chroot", "--file", DOCKERFILE, "--tag", IMAGE, root.to_str().unwrap()]);
-    buildah(&["push", IMAGE, &format!("docker-archive:{archive}:{IMAGE}")]);
+/// Hands the image to the runtime of the world's node.
+fn import(world: &World) {
+    let archive = image(world);
     let socket = world.data_dir().join("runtime/containerd.sock").display().to_string();
     let import = ["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive];
     run("ctr", &import).assert_status(0);
 }
 
 fn init(world: &World, ports: &Ports, extra: &[&str]) -> Run {
-    let set = format!(
-        "modules.cloudHub.websocket.port={},modules.cloudHub.https.port={},modules.cloudStream.streamPort={},modules.cloudStream.tunnelPort={}",
-        ports.hub, ports.cert, ports.stream, ports.tunnel
-    );
+    let set = ports.settings();
     let config = world.kubeconfig().display().to_string();
     let args = [
         "init",
@@ -100,7 +89,7 @@ fn machine(world: &World, line: &str, tunnel: u16) -> Daemon {
 
 /// The processes of the Deployment's cloud, as this machine sees them.
 fn clouds() -> Vec<u32> {
-    let line = "cloud\0run\0--config\0/etc/kubeedge/config/cloudcore.yaml\0--log-format\0json\0";
+    let line = CLOUD.replace(' ', "\0") + "\0--log-format\0json\0";
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
@@ -122,13 +111,23 @@ fn forbidden(world: &World) -> Vec<String> {
 fn the_cloud_runs_as_a_deployment_from_its_image() {
     let world = World::new("cluster");
     let _up = world.up(&[]);
-    image(&world);
+    import(&world);
     let [hub, cert, stream, tunnel] = free_ports();
     let ports = Ports { hub, cert, stream, tunnel };
     let done = init(&world, &ports, &[]);
     done.assert_status(0);
+    assert!(
+        done.stderr.contains(
+            "warn  machines with an API server: no node has the role node-role.kubernetes.io/control-plane"
+        ) && done.stderr.contains("KE-INIT-014"),
+        "{done:?}"
+    );
     let done: Value = serde_json::from_str(&done.stdout).unwrap();
     let line = done["join"].as_str().unwrap();
+    let forward = world.get(&["daemonset", "kedge-forward", "-n", "kubeedge"]);
+    assert_eq!(forward["status"]["desiredNumberScheduled"], 0, "{forward:#}");
+    let doctor = doctor(&world);
+    assert!(doctor.stdout.contains("has no machine to run on"), "{doctor:?}");
 
     // One pod of the image, nobody's user, nothing to write on but what it was given.
     let pods = world.get(&["pods", "-n", "kubeedge", "-l", "app.kubernetes.io/name=kedge-cloud"]);
@@ -187,6 +186,11 @@ fn the_cloud_runs_as_a_deployment_from_its_image() {
     take_out(&world);
 }
 
+fn doctor(world: &World) -> Run {
+    let config = world.kubeconfig().display().to_string();
+    kedge(&["doctor", "--role", "cloud", "--kube-config", &config, "--only", "KE-STREAM-013"])
+}
+
 fn take_out(world: &World) {
     let config = world.kubeconfig().display().to_string();
     let cluster = world.kubectl_ok(&["config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"]);
@@ -197,4 +201,121 @@ fn take_out(world: &World) {
     });
     assert_ne!(world.kubectl(&["get", "clusterrole", "kedge-cloud"]).status, 0);
     assert!(Path::new(&world.kubeconfig()).exists(), "what serves the API is left alone");
+}
+
+/// What `iptables` of this machine shows of the way to the cloud.
+fn rules(house: &House<'_>) -> Vec<String> {
+    let shown = house.run("iptables", &["-w", "5", "-t", "nat", "-S"]);
+    shown.assert_status(0);
+    shown.stdout.lines().filter(|line| line.contains("TUNNEL-PORT")).map(str::to_owned).collect()
+}
+
+fn has_no_rules(house: &House<'_>) {
+    eventually("the rules are gone", SOON, || match rules(house) {
+        left if left.is_empty() => Ok(()),
+        left => Err(left),
+    });
+}
+
+const FORWARD: &str = "cloud forward --host-root /host";
+
+/// Its process, as this machine sees it.
+fn forward(house: &House<'_>) -> u32 {
+    eventually("the pod beside the API server", SOON, || {
+        processes(house, FORWARD).first().copied().ok_or_else(|| house.processes())
+    })
+}
+
+const APP: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: app}\nspec: {nodeName: edge-7, terminationGracePeriodSeconds: 1, containers: [{name: c, image: \"kedge.local/busybox:1\", command: [sh, -c, \"echo it is me; exec sleep 100000\"]}]}\n";
+
+#[test]
+fn a_pod_beside_the_api_server_leads_it_to_the_cloud_and_leaves_no_rule() {
+    let world = World::new("cluster-forward");
+    let planes = Planes::new(&world, 1);
+    let (plane, address) = (planes.first(), planes.first().address().to_owned());
+    planes.label();
+    let done = planes.init(&[]);
+    done.assert_status(0);
+    assert!(done.stderr.contains("ok    machines with an API server: plane-1"), "{done:?}");
+
+    // The machine's own iptables, run from the pod, in the machine's network and in no other.
+    let lead = format!("-A TUNNEL-PORT -p tcp -m tcp --dport 10351 -j DNAT --to-destination {address}:10003");
+    let leads = || {
+        eventually("the rule of the cloud", SOON, || match rules(plane) {
+            found if found.contains(&lead) && found.len() == 4 => Ok(()),
+            found => Err((found, plane.processes())),
+        });
+    };
+    leads();
+    assert!(!run("iptables", &["-w", "5", "-t", "nat", "-S"]).stdout.contains(&address));
+    let pid = forward(plane);
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for field in ["Uid:\t0\t", "CapEff:\t0000000000043000\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"] {
+        assert!(status.contains(field), "{field:?} in {status}");
+    }
+    let set = planes.get(&["daemonset", "kedge-forward", "-n", "kubeedge"]);
+    assert_eq!(
+        (&set["status"]["desiredNumberScheduled"], &set["status"]["numberReady"]),
+        (&json!(1), &json!(1))
+    );
+    let look = ["doctor", "--role", "cloud", "--kube-config", KUBECONFIG, "--only", "KE-STREAM-013"];
+    let doctor = plane.kedge(&look);
+    assert!(doctor.stdout.contains("1 of 1 pods are ready"), "{doctor:?}");
+
+    // As an API server asks for a log: at the node's own address, with a certificate of the cluster.
+    let edge = House::new(&world, "edge-7");
+    let _containerd = edge.containerd();
+    let done: Value = serde_json::from_str(&done.stdout).unwrap();
+    let line: Vec<&str> = done["join"].as_str().unwrap().split(' ').skip(1).collect();
+    edge.kedge(&line).assert_status(0);
+    planes.is_ready("edge-7");
+    planes.apply(APP);
+    log_is_read(&planes, edge.address());
+
+    // Killed, it comes back and keeps what it finds.
+    signal(pid, "KILL");
+    eventually("another one", SOON, || match processes(plane, FORWARD).first() {
+        Some(new) if *new != pid => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    leads();
+    // Without the machine's iptables nothing is led, and the pod does not pretend.
+    let line = ["cloud", "forward", "--kube-config", KUBECONFIG, "--host-root", "/srv"];
+    let blind = plane.kedge(&line);
+    assert!(blind.status == 1 && blind.stderr.contains("KE-HOST-011"), "{blind:?}");
+    assert!(blind.stderr.contains("iptables: it is not installed"), "{blind:?}");
+    leads();
+
+    edge.kedge(&["reset", "edge", "--yes"]).assert_status(0);
+    let gone = planes.reset();
+    gone.assert_status(0);
+    assert!(gone.stderr.contains("removed: DaemonSet kubeedge/kedge-forward"), "{gone:?}");
+    has_no_rules(plane);
+    assert_eq!(processes(plane, FORWARD), Vec::<u32>::new());
+    for kind in ["daemonset", "serviceaccount", "role", "rolebinding"] {
+        assert_ne!(planes.kubectl(&["get", kind, "kedge-forward", "-n", "kubeedge"]).status, 0, "{kind}");
+    }
+}
+
+fn log_is_read(planes: &Planes<'_>, node: &str) {
+    use base64::Engine;
+    let config: Value =
+        serde_json::from_str(&planes.kubectl_ok(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    for (file, field) in
+        [("/srv/admin.crt", "client-certificate-data"), ("/srv/admin.key", "client-key-data")]
+    {
+        let text = config["users"][0]["user"][field].as_str().unwrap();
+        let pem = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+        planes.first().write(file, pem);
+    }
+    let identity = ["--cert", "/srv/admin.crt", "--key", "/srv/admin.key"];
+    eventually("the log, by the rules", SOON, || {
+        let port = &planes.get(&["node", "edge-7"])["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"];
+        let url = format!("https://{node}:{port}/containerLogs/default/app/c");
+        let ask = [&["-k", "-s", "-S", "--max-time", "5"], &identity[..], &[&url]].concat();
+        match planes.first().run("curl", &ask) {
+            answer if answer.stdout == "it is me\n" => Ok(()),
+            answer => Err((url, answer)),
+        }
+    });
 }

@@ -114,6 +114,7 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
     );
     assert!(affinity(&world).to_string().contains("node-role.kubernetes.io/edge"));
     assert!(told.stderr.contains("the cloud serves at 127.0.0.1"), "{told:?}");
+    assert!(world.kubectl(&["get", "daemonset", "kedge-forward", "-n", "kubeedge"]).status == 0);
 
     // A third time nothing is left to do.
     let third = outcomes(&init(&world, &["--ha", "--keep-daemonsets-off-edge", "-o", "json"]));
@@ -147,6 +148,17 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
     );
     outcomes(&init(&world, &["--ha", "-o", "json"]));
 
+    // Nobody keeps rules for a cloud that keeps its own, or for one that wants none.
+    for off in ["mode=internal", "enable=false"] {
+        let alone = init(&world, &["--ha", "--set", &format!("modules.iptablesManager.{off}")]);
+        alone.assert_status(0);
+        let gone = "DaemonSet kubeedge/kedge-forward was for the API server's way to nodes and is gone";
+        assert!(alone.stderr.contains(gone) && !alone.stderr.contains("KE-INIT-014"), "{alone:?}");
+        assert_ne!(world.kubectl(&["get", "serviceaccount", "kedge-forward", "-n", "kubeedge"]).status, 0);
+        let back = outcomes(&init(&world, &["--ha", "-o", "json"]));
+        assert!(back.contains(&"DaemonSet kedge-forward created".to_owned()), "{back:?}");
+    }
+
     take_out(&world);
 }
 
@@ -170,6 +182,7 @@ fn take_out(world: &World) {
     dry.assert_status(0);
     assert!(
         dry.stdout.contains("ClusterRole kedge-cloud")
+            && dry.stdout.contains("DaemonSet kubeedge/kedge-forward")
             && dry.stdout.contains("DaemonSet kube-system/kube-proxy"),
         "{dry:?}"
     );
@@ -599,6 +612,8 @@ fn way_to_nodes(world: &World, held: &Held, mut cloud: Daemon, line: &[String]) 
 
     let mut without = |rights: &[&str], code: &str| {
         world.kubectl_ok(rights);
+        // The next one needs its place.
+        cloud.kill();
         cloud = world.start("held", line);
         cloud.wait_for("ready", SOON);
         eventually(code, SOON, || {

@@ -4,6 +4,7 @@
 use super::place::Place;
 use super::workloads::{CLOUD_ONLY, keep_off};
 use crate::base::now;
+use crate::daemon::cloud::setup::{FORWARD, FORWARD_BY_HAND};
 use crate::daemon::cloud::{
     CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
 };
@@ -80,6 +81,9 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         look("KE-NODE-010", Group::CloudLink, "edge nodes", |client| nodes(client).boxed())
             .also(&["KE-DUP-002", "KE-SKEW-002"]),
         look("KE-STREAM-001", Group::CloudLink, "logs through the tunnel", |client| stream(client).boxed()),
+        look("KE-STREAM-013", Group::CloudLink, "the API server's way to nodes", |client| {
+            way(client).boxed()
+        }),
         look("KE-SCHED-001", Group::Workloads, "cloud-only DaemonSets", |client| scheduled(client).boxed()),
     ]
 }
@@ -433,6 +437,38 @@ fn judge_byte(
     }
 }
 
+async fn way(client: kube::Client) -> Vec<Finding> {
+    let (code, name) = ("KE-STREAM-013", "the API server's way to nodes");
+    let api: Api<DaemonSet> = Api::namespaced(client, NAMESPACE);
+    match within(api.get_opt(FORWARD)).await {
+        Ok(set) => vec![judge_way(set.as_ref())],
+        Err(error) => vec![unasked(code, name, error)],
+    }
+}
+
+/// Whether a pod keeps the rules on each machine with an API server.
+fn judge_way(set: Option<&DaemonSet>) -> Finding {
+    let (code, name) = ("KE-STREAM-013", "the API server's way to nodes");
+    let Some(set) = set else {
+        return Finding::skipped(code, name, "the cloud's own, or `kedge cloud forward` by hand");
+    };
+    let status = set.status.clone().unwrap_or_default();
+    let (wanted, ready) = (status.desired_number_scheduled, status.number_ready);
+    let seen = format!("DaemonSet {NAMESPACE}/{FORWARD}: {ready} of {wanted} pods are ready");
+    let why =
+        "kubectl logs, exec and attach for edge nodes need its rules on each machine with an API server";
+    if wanted == 0 {
+        let what = format!("DaemonSet {NAMESPACE}/{FORWARD} has no machine to run on");
+        return Finding::warning(code, name, what).because(why).fix(FORWARD_BY_HAND);
+    }
+    if ready < wanted {
+        return Finding::warning(code, name, seen)
+            .because(why)
+            .fix(format!("kubectl -n {NAMESPACE} logs daemonset/{FORWARD}"));
+    }
+    Finding::fine(code, name, seen)
+}
+
 async fn scheduled(client: kube::Client) -> Vec<Finding> {
     let (code, name) = ("KE-SCHED-001", "cloud-only DaemonSets");
     let api: Api<DaemonSet> = Api::all(client);
@@ -483,6 +519,22 @@ mod tests {
     use crate::host::check::State;
     use crate::pki::Authority;
     use serde_json::json;
+
+    #[test]
+    fn rules_that_nobody_keeps_are_told() {
+        let with = |wanted: i32, ready: i32| {
+            let status = json!({"currentNumberScheduled": wanted, "desiredNumberScheduled": wanted,
+                "numberMisscheduled": 0, "numberReady": ready});
+            let set = json!({"metadata": {"name": FORWARD}, "status": status});
+            judge_way(Some(&serde_json::from_value(set).unwrap()))
+        };
+        assert_eq!(judge_way(None).state, State::Skipped);
+        assert_eq!(with(2, 2).state, State::Fine);
+        let none = with(0, 0);
+        assert_eq!((&*none.code, none.state), ("KE-STREAM-013", State::Warning));
+        assert!(none.fix.contains("kedge cloud forward"), "{none:?}");
+        assert!(with(2, 1).fix.contains("logs daemonset/kedge-forward"));
+    }
 
     #[test]
     fn old_kubernetes_is_told() {

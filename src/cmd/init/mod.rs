@@ -160,6 +160,7 @@ async fn look(args: &Args, settings: &Value, desk: &SetupDesk) -> Result<Seen, F
         mode: args.mode(),
         ha: args.ha,
         dynamic: config.dynamic,
+        forwards: args.mode == Place::Cluster && config.stream.is_led_beside(),
         keep_off: args.keep_daemonsets_off_edge,
         advertise: &args.advertise_address,
     };
@@ -237,10 +238,8 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     }
     let wanted = plan(&args, &settings, &seen)?;
     let (applied, authority) = apply(&args, &desk, &wanted, &mut steps).await?;
-    if !(wanted.ha && wanted.mode == Mode::Cluster) {
-        for gone in desk.without_replicas().await {
-            term.say(&format!("  {gone} was for several replicas and is gone"));
-        }
+    for gone in desk.without_surplus(&wanted).await {
+        term.say(&format!("  {gone} and is gone"));
     }
     for neighbour in seen.neighbours.iter().filter(|_| args.keep_daemonsets_off_edge) {
         desk.keep_off(neighbour).await?;
@@ -315,7 +314,7 @@ async fn apply(
 }
 
 fn runs(object: &Value) -> bool {
-    ["Deployment", "Service", "PodDisruptionBudget"].iter().any(|kind| object["kind"] == *kind)
+    ["Deployment", "Service", "PodDisruptionBudget", "DaemonSet"].iter().any(|kind| object["kind"] == *kind)
 }
 
 /// The command with which a machine joins; a join file is written where one is wanted.

@@ -7,6 +7,7 @@ pub mod house;
 pub mod letter;
 pub mod machine;
 pub mod peer;
+pub mod planes;
 pub mod relay;
 pub mod releases;
 pub mod replica;

@@ -112,13 +112,14 @@ impl Resource {
 
     /// The resource of a kind that an installation consists of.
     pub fn named(kind: &str) -> Option<Resource> {
-        const KINDS: [Resource; 12] = [
+        const KINDS: [Resource; 13] = [
             Resource::NAMESPACE,
             Resource::SERVICE_ACCOUNT,
             Resource::CONFIG_MAP,
             Resource::SECRET,
             Resource::SERVICE,
             Resource::DEPLOYMENT,
+            Resource::DAEMON_SET,
             Resource::POD_DISRUPTION_BUDGET,
             Resource::ROLE,
             Resource::ROLE_BINDING,

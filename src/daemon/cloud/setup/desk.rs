@@ -3,9 +3,10 @@
 
 use super::super::kubernetes::{Kube, Origin, Resource, meta};
 use super::super::trust;
+use super::forward;
 use super::manifest::{Mode, Wanted};
 use super::neighbours::Neighbour;
-use super::review::{self, Verdict};
+use super::review::{self, Form, Verdict};
 use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, serving, without_files};
 use crate::base::{Backoff, Exit, Failure};
 use crate::host::check::Finding;
@@ -61,6 +62,8 @@ pub struct Purpose<'a> {
     pub mode: Mode,
     pub ha: bool,
     pub dynamic: bool,
+    /// Pods beside the API servers lead their connections to the cloud.
+    pub forwards: bool,
     pub keep_off: bool,
     pub advertise: &'a [String],
 }
@@ -99,10 +102,15 @@ impl SetupDesk {
         let version = kube.call(Method::GET, "/version", None).await.unwrap_or_default();
         let mut findings = vec![review::finding("KE-INIT-001", "Kubernetes API", &self.origin.server)];
         findings.push(review::version(&version));
-        let form = (purpose.mode, purpose.ha);
-        findings.push(review::permissions(kube, form, purpose.dynamic, purpose.keep_off).await);
+        let Purpose { mode, ha, dynamic, forwards, .. } = *purpose;
+        let form = Form { mode, ha, dynamic, forwards };
+        findings.push(review::permissions(kube, &form, purpose.keep_off).await);
         findings.push(review::present(kube).await);
-        let machines = review::machines(kube).await.unwrap_or_default();
+        let all = review::machines(kube).await.unwrap_or_default();
+        if forwards {
+            findings.push(forward::planes(&all));
+        }
+        let machines = review::able(all);
         let mut advertise = Vec::new();
         if purpose.mode == Mode::Cluster {
             let finding = |seen: String| review::finding("KE-INIT-006", "addresses for nodes", seen);

@@ -1,6 +1,7 @@
 //! The objects that `kedge init` applies, in order. Pure: what is wanted in, objects out. `manifests/cloud.yaml` is this with
 //! the defaults; a test compares. Secrets are not here: they are created once and never applied.
 
+use super::forward;
 use super::rights::{self, LOCAL};
 use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE};
 use crate::config::cloud::CloudConfig;
@@ -31,6 +32,13 @@ pub struct Wanted {
     pub edge_only: bool,
 }
 
+impl Wanted {
+    /// Whether pods beside the API servers lead their connections to the cloud.
+    pub fn forwards(&self) -> bool {
+        self.mode == Mode::Cluster && self.config.stream.is_led_beside()
+    }
+}
+
 const CONFIG_DIR: &str = "/etc/kubeedge/config";
 const USER: u32 = 65532;
 pub(super) const REPLICAS: u32 = 3;
@@ -41,6 +49,9 @@ pub fn objects(wanted: &Wanted) -> Vec<Value> {
     let mut all = vec![namespace(), account()];
     all.extend(access(wanted.config.dynamic));
     all.push(config_map(wanted));
+    if wanted.forwards() {
+        all.extend(forward::objects(wanted));
+    }
     if wanted.mode == Mode::Cluster {
         all.push(deployment(wanted));
         all.push(service(wanted));
@@ -62,7 +73,12 @@ fn labels() -> Value {
 }
 
 fn meta(name: &str, namespace: &str) -> Value {
-    let mut meta = json!({"name": name, "labels": labels()});
+    meta_of(NAME, name, namespace)
+}
+
+/// Of an object that belongs to this part of what is ours.
+pub(super) fn meta_of(part: &str, name: &str, namespace: &str) -> Value {
+    let mut meta = json!({"name": name, "labels": {LABEL_NAME: part, LABEL_MANAGED: MANAGER}});
     if !namespace.is_empty() {
         meta["namespace"] = json!(namespace);
     }
@@ -133,8 +149,8 @@ fn deployment(wanted: &Wanted) -> Value {
         "dnsPolicy": "ClusterFirstWithHostNet",
         "affinity": affinity(wanted),
         "tolerations": [
-            {"key": "node-role.kubernetes.io/control-plane", "operator": "Exists", "effect": "NoSchedule"},
-            {"key": "node-role.kubernetes.io/master", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": forward::ROLES[0], "operator": "Exists", "effect": "NoSchedule"},
+            {"key": forward::ROLES[1], "operator": "Exists", "effect": "NoSchedule"},
         ],
         "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"}},
@@ -224,6 +240,7 @@ fn digest(document: &Value) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::super::kubernetes::Resource;
     use super::super::document;
     use super::*;
     use std::path::Path;
@@ -287,6 +304,8 @@ pub(super) mod tests {
     fn everything_is_marked_as_ours() {
         for object in objects(&wanted(Mode::Cluster, true)) {
             assert_eq!(object["metadata"]["labels"][LABEL_MANAGED], MANAGER, "{object}");
+            let kind = object["kind"].as_str().unwrap();
+            assert!(Resource::named(kind).is_some(), "{kind} can be applied");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! cmd/init -> document -> desk: findings -> apply -> access -> serves     cmd/cloud/reset -> desk: removal
 
 mod desk;
+mod forward;
 mod manifest;
 mod neighbours;
 mod removal;
@@ -25,8 +26,12 @@ use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::Path;
 
-/// The name of everything that is ours in a cluster.
+/// The name of everything that is ours in a cluster, but for what leads API servers to it.
 const NAME: &str = "kedge-cloud";
+/// The name of what leads API servers to it.
+pub const FORWARD: &str = "kedge-forward";
+/// What helps where it finds no machine to run on.
+pub const FORWARD_BY_HAND: &str = "`kubectl label node NAME node-role.kubernetes.io/control-plane=` where an API server runs, or `kedge cloud forward` on its machine; where nobody has access to that, as in a managed cluster, `kedge logs` and `kedge exec` on the edge node";
 /// Who owns the fields that are applied.
 const MANAGER: &str = "kedge";
 const LABEL_NAME: &str = "app.kubernetes.io/name";

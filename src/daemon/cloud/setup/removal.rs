@@ -3,7 +3,8 @@
 
 use super::super::kubernetes::{Resource, meta, path_of};
 use super::desk::SetupDesk;
-use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, neighbours};
+use super::manifest::{Mode, Wanted};
+use super::{FORWARD, LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, neighbours};
 use crate::base::Failure;
 use crate::model::{Status, resources};
 use http::Method;
@@ -11,7 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What is ours by its label, in the order in which it goes: what runs first, rights last.
-const KINDS: [Resource; 10] = [
+const KINDS: [Resource; 11] = [
+    Resource::DAEMON_SET,
     Resource::DEPLOYMENT,
     Resource::POD_DISRUPTION_BUDGET,
     Resource::SERVICE,
@@ -54,19 +56,33 @@ impl SetupDesk {
         let mut removed = Removed::default();
         self.release_neighbours(dry, &mut removed).await;
         for resource in KINDS {
-            self.remove_labelled(resource, dry, &mut removed).await;
+            self.remove_labelled(resource, &[FORWARD, NAME], dry, &mut removed).await;
         }
         self.remove_definitions(purge, dry, &mut removed).await;
         self.remove_namespace(purge, dry, &mut removed).await;
         removed
     }
 
-    /// Removes what only several replicas need, as a cloud that had them leaves it: one replica would never let its machine be
-    /// drained. Who may not do that hears nothing; all else is applied.
-    pub async fn without_replicas(&self) -> Vec<String> {
-        let mut removed = Removed::default();
-        self.remove_labelled(Resource::POD_DISRUPTION_BUDGET, false, &mut removed).await;
-        removed.done
+    /// Removes what another form of the cloud has left and this one does not want, and says what it was for: a budget of
+    /// several replicas would never let the machine of one be drained, and nobody keeps rules for a cloud that keeps its own.
+    /// Who may not do that hears nothing; all else is applied.
+    pub async fn without_surplus(&self, wanted: &Wanted) -> Vec<String> {
+        let mut told = Vec::new();
+        if !(wanted.ha && wanted.mode == Mode::Cluster) {
+            let mut removed = Removed::default();
+            self.remove_labelled(Resource::POD_DISRUPTION_BUDGET, &[NAME], false, &mut removed).await;
+            told.extend(removed.done.iter().map(|gone| format!("{gone} was for several replicas")));
+        }
+        if !wanted.forwards() {
+            let mut removed = Removed::default();
+            for resource in KINDS {
+                self.remove_labelled(resource, &[FORWARD], false, &mut removed).await;
+            }
+            told.extend(
+                removed.done.iter().map(|gone| format!("{gone} was for the API server's way to nodes")),
+            );
+        }
+        told
     }
 
     async fn release_neighbours(&self, dry: bool, removed: &mut Removed) {
@@ -95,8 +111,10 @@ impl SetupDesk {
         }
     }
 
-    async fn remove_labelled(&self, resource: Resource, dry: bool, removed: &mut Removed) {
-        let selector = format!("labelSelector={LABEL_NAME}%3D{NAME}%2C{LABEL_MANAGED}%3D{MANAGER}");
+    async fn remove_labelled(&self, resource: Resource, parts: &[&str], dry: bool, removed: &mut Removed) {
+        let parts = parts.join("%2C");
+        let selector =
+            format!("labelSelector={LABEL_NAME}%20in%20%28{parts}%29%2C{LABEL_MANAGED}%3D{MANAGER}");
         let mut found = Vec::new();
         let listed = self.kube.list(resource, None, &selector, |object| found.push(object));
         if let Err(status) = listed.await {

@@ -2,6 +2,7 @@
 //! already, addresses, neighbours. Every check is made, whatever the others say; nothing is changed.
 
 use super::super::kubernetes::{Kube, Resource, meta};
+use super::forward;
 use super::manifest::{EDGE_ROLE, Mode, REPLICAS};
 use super::neighbours::{self, Neighbour};
 use super::rights::{self, LOCAL, Right, rights_of};
@@ -53,8 +54,16 @@ pub(super) fn version(answer: &Value) -> Finding {
     )
 }
 
+/// In which form the cloud is set up, as far as rights are concerned.
+pub(super) struct Form {
+    pub mode: Mode,
+    pub ha: bool,
+    pub dynamic: bool,
+    pub forwards: bool,
+}
+
 /// The rights that applying needs: each kind is read and applied.
-fn to_apply(mode: Mode, ha: bool, daemon_sets: bool) -> Vec<Right> {
+fn to_apply(wanted: &Form, daemon_sets: bool) -> Vec<Right> {
     let mut rights = Vec::new();
     let mut applied = |group: &str, resource: &str, namespace: &str| {
         for verb in ["get", "create", "patch"] {
@@ -72,17 +81,20 @@ fn to_apply(mode: Mode, ha: bool, daemon_sets: bool) -> Vec<Right> {
         applied(RBAC, "roles", local.namespace);
         applied(RBAC, "rolebindings", local.namespace);
     }
-    if mode == Mode::Cluster {
+    if wanted.mode == Mode::Cluster {
         applied("apps", "deployments", NAMESPACE);
         applied("", "services", NAMESPACE);
-        if ha {
+        if wanted.ha {
             applied("policy", "poddisruptionbudgets", NAMESPACE);
+        }
+        if wanted.forwards {
+            applied("apps", "daemonsets", NAMESPACE);
         }
     }
     for verb in ["get", "create"] {
         rights.push(Right::new(verb, "", "secrets", NAMESPACE));
     }
-    if mode == Mode::Host {
+    if wanted.mode == Mode::Host {
         rights.push(Right::new("create", "", "serviceaccounts/token", NAMESPACE));
     }
     rights.push(Right::new("list", "", "nodes", ""));
@@ -94,10 +106,13 @@ fn to_apply(mode: Mode, ha: bool, daemon_sets: bool) -> Vec<Right> {
 }
 
 /// The rights that the cloud gets: Kubernetes lets nobody grant what he does not have, unless he may escalate.
-fn to_grant(dynamic: bool) -> Vec<Right> {
+fn to_grant(wanted: &Form) -> Vec<Right> {
     let mut rights = rights_of(&rights::everywhere(), "");
-    if dynamic {
+    if wanted.dynamic {
         rights.extend(rights_of(&rights::as_nodes(), ""));
+    }
+    if wanted.forwards {
+        rights.extend(rights_of(&forward::rules(), NAMESPACE));
     }
     for local in LOCAL {
         rights.extend(rights_of(&(local.rules)(), local.namespace));
@@ -117,21 +132,16 @@ async fn may(kube: &Kube, right: &Right) -> Result<bool, Status> {
 }
 
 /// Asks for every right that is needed.
-pub(super) async fn permissions(
-    kube: &Kube,
-    (mode, ha): (Mode, bool),
-    dynamic: bool,
-    daemon_sets: bool,
-) -> Finding {
+pub(super) async fn permissions(kube: &Kube, form: &Form, daemon_sets: bool) -> Finding {
     let finding = |seen: String| self::finding("KE-INIT-003", "permissions", seen);
     let asked = async {
         if may(kube, &Right::new("*", "*", "*", "")).await? {
             return Ok(finding("all rights".to_owned()));
         }
-        let mut wanted = to_apply(mode, ha, daemon_sets);
+        let mut wanted = to_apply(form, daemon_sets);
         let roles = |verb: &str| Right::new(verb, "rbac.authorization.k8s.io", "clusterroles", "");
         if !(may(kube, &roles("escalate")).await? && may(kube, &roles("bind")).await?) {
-            wanted.extend(to_grant(dynamic));
+            wanted.extend(to_grant(form));
         }
         let mut missing = Vec::new();
         for right in &wanted {
@@ -206,7 +216,7 @@ pub(super) struct Machine {
     pub edge: bool,
 }
 
-/// The cluster's own machines; where it has edge nodes only, those.
+/// All machines of the cluster.
 pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
     let mut found = Vec::new();
     kube.list(Resource::NODE, None, "", |node| {
@@ -219,15 +229,16 @@ pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
             host: host.to_owned(),
             addresses: all.iter().map(|it| text(it, "address")).collect(),
             internal: internal.map(|it| text(it, "address")).collect(),
-            control_plane: labels.get("node-role.kubernetes.io/control-plane").is_some(),
+            control_plane: forward::ROLES.iter().any(|role| labels.get(role).is_some()),
             edge: labels.get(EDGE_ROLE).is_some(),
         });
     })
     .await?;
-    Ok(able(found))
+    Ok(found)
 }
 
-fn able(mut machines: Vec<Machine>) -> Vec<Machine> {
+/// The cluster's own machines; where it has edge nodes only, those.
+pub(super) fn able(mut machines: Vec<Machine>) -> Vec<Machine> {
     if machines.iter().any(|it| !it.edge) {
         machines.retain(|it| !it.edge);
     }
@@ -370,10 +381,17 @@ mod tests {
 
     #[test]
     fn what_is_applied_is_asked_for() {
-        let rights = to_apply(Mode::Cluster, true, true);
+        let form = |dynamic, forwards| Form { mode: Mode::Cluster, ha: true, dynamic, forwards };
+        let rights = to_apply(&form(false, false), true);
         let has = |text: &str| rights.iter().any(|right| right.to_string() == text);
         assert!(has("patch poddisruptionbudgets.policy in kubeedge") && has("patch daemonsets.apps"));
         assert!(has("create secrets in kubeedge") && !has("patch secrets in kubeedge"));
-        assert!(to_grant(true).len() > to_grant(false).len());
+        assert!(to_grant(&form(true, false)).len() > to_grant(&form(false, false)).len());
+        assert!(!has("create daemonsets.apps in kubeedge"));
+        let rights = to_apply(&form(false, true), false);
+        let has = |text: &str| rights.iter().any(|right| right.to_string() == text);
+        assert!(has("create daemonsets.apps in kubeedge") && has("patch daemonsets.apps in kubeedge"));
+        let granted = to_grant(&form(false, true));
+        assert!(granted.iter().any(|right| right.to_string() == "get configmaps in kubeedge"));
     }
 }
