@@ -5,12 +5,14 @@
 use crate::support::house::House;
 use crate::support::machine::{free_ports, signal};
 use crate::support::planes::{IMAGE, KUBECONFIG, Planes, image, processes};
+use crate::support::relay::Balancer;
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, kedge, run};
 use serde_json::{Value, json};
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(90);
 /// The image's user, who is nobody on the machine.
@@ -318,4 +320,90 @@ fn log_is_read(planes: &Planes<'_>, node: &str) {
             answer => Err((url, answer)),
         }
     });
+}
+
+/// The machines of the cloud's pods that are Ready.
+fn ready_on(planes: &Planes<'_>) -> Vec<String> {
+    let pods = planes.get(&["pods", "-n", "kubeedge", "-l", "app.kubernetes.io/name=kedge-cloud"]);
+    let ready = |pod: &&Value| {
+        let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
+    };
+    let pods = pods["items"].as_array().unwrap().iter().filter(ready);
+    let mut nodes: Vec<String> =
+        pods.filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned)).collect();
+    nodes.sort();
+    nodes
+}
+
+fn all_are_ready(planes: &Planes<'_>) {
+    eventually("three replicas are Ready on three machines", SOON, || match ready_on(planes) {
+        nodes if nodes == ["plane-1", "plane-2", "plane-3"] => Ok(()),
+        nodes => Err((nodes, planes.kubectl(&["get", "pods", "-A", "-o", "wide"]))),
+    });
+}
+
+#[test]
+fn three_replicas_serve_from_three_machines_and_one_of_them_may_die() {
+    let world = World::new("cluster-ha");
+    let planes = Planes::new(&world, 3);
+    planes.label();
+    let [hub, cert, stream, tunnel] = free_ports();
+    let ports = Ports { hub, cert, stream, tunnel };
+    let gateway = planes.first().gateway().to_owned();
+    let machines: Vec<IpAddr> = planes.houses.iter().map(|house| house.address().parse().unwrap()).collect();
+    let balancer = |port| Balancer::before(SocketAddr::new(gateway.parse().unwrap(), port), &machines);
+    let (hubs, _certificates, _tunnels) = (balancer(hub), balancer(cert), balancer(tunnel));
+
+    let done = planes.init(&["--ha", "--advertise-address", &gateway, "--set", &ports.settings()]);
+    done.assert_status(0);
+    assert!(done.stderr.contains("ok    machines for the replicas: 3"), "{done:?}");
+    all_are_ready(&planes);
+    // Beside each API server the clouds of all machines are known.
+    for house in &planes.houses {
+        eventually("a rule for each cloud", SOON, || {
+            let found = rules(house);
+            let to = |machine: &IpAddr| {
+                found.iter().any(|line| line.ends_with(&format!("--to-destination {machine}:{stream}")))
+            };
+            if machines.iter().all(to) { Ok(()) } else { Err(found) }
+        });
+    }
+
+    let edge = House::new(&world, "edge-7");
+    let _containerd = edge.containerd();
+    let invitation = world.dir.join("edge.yaml").display().to_string();
+    let made = ["token", "create", "--kube-config", KUBECONFIG, "--join-file", &invitation];
+    planes.first().kedge(&made).assert_status(0);
+    edge.kedge(&["join", "--join-file", &invitation]).assert_status(0);
+    planes.is_ready("edge-7");
+    planes.apply(APP);
+    log_is_read(&planes, edge.address());
+
+    // The one that holds the node dies; another takes it.
+    let (count, holder) = hubs.seen();
+    let dead = processes(&planes.houses[holder], CLOUD);
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    signal(dead[0], "KILL");
+    let died = Instant::now();
+    let (_, next) = eventually("the node has found another", SOON, || {
+        let link = edge.kedge(&["status", "-o", "json"]);
+        let link: Value = serde_json::from_str(&link.stdout).unwrap_or_default();
+        let seen = hubs.seen();
+        if seen.0 > count && link["link"]["link"] == "up" { Ok(seen) } else { Err((seen, link)) }
+    });
+    let away = died.elapsed();
+    eprintln!("the node was away for {:.1} s at most", away.as_secs_f64());
+    assert!(away < Duration::from_secs(20) && next != holder, "{away:?} from {holder} to {next}");
+    planes.apply(&APP.replace("name: app", "name: later").replace("it is me", "later"));
+    eventually("the change has arrived", SOON, || {
+        let got = planes.kubectl(&["get", "pod", "later", "-o", "jsonpath={.status.phase}"]);
+        if got.stdout == "Running" { Ok(()) } else { Err(got) }
+    });
+    log_is_read(&planes, edge.address());
+    all_are_ready(&planes);
+
+    edge.kedge(&["reset", "edge", "--yes"]).assert_status(0);
+    planes.reset().assert_status(0);
+    planes.houses.iter().for_each(has_no_rules);
 }

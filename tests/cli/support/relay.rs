@@ -1,8 +1,12 @@
-//! A TCP relay whose far end can be moved: what a load balancer before several clouds does to nodes.
+//! A TCP relay whose far end can be moved: what a load balancer before several clouds does to nodes. And a real one.
 
 use std::io::copy;
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const CONNECT: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Wires {
@@ -70,5 +74,52 @@ impl Drop for Relay {
         self.point_at(0);
         lock(&self.wires).ended = true;
         drop(TcpStream::connect(("127.0.0.1", self.port)));
+    }
+}
+
+/// A load balancer: each connection goes to the machine behind the last one's, or to the next that takes it.
+pub struct Balancer {
+    at: SocketAddr,
+    /// How many connections there were, and the machine of the last one.
+    seen: Arc<Mutex<(usize, usize)>>,
+    ended: Arc<AtomicBool>,
+}
+
+impl Balancer {
+    /// Before these machines, at the same port, until dropped.
+    pub fn before(at: SocketAddr, machines: &[IpAddr]) -> Balancer {
+        let listener = TcpListener::bind(at).unwrap();
+        let (seen, ended) = (Arc::<Mutex<(usize, usize)>>::default(), Arc::<AtomicBool>::default());
+        let (noted, over, machines) = (seen.clone(), ended.clone(), machines.to_vec());
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut seen = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                let order = (1..=machines.len()).map(|step| (seen.1 + step) % machines.len());
+                let taken = order.into_iter().find_map(|machine| {
+                    let to = SocketAddr::new(machines[machine], at.port());
+                    Some((machine, TcpStream::connect_timeout(&to, CONNECT).ok()?))
+                });
+                if let Some((machine, far)) = taken {
+                    *seen = (seen.0 + 1, machine);
+                    join(near, far);
+                }
+            }
+        });
+        Balancer { at, seen, ended }
+    }
+
+    /// How many connections there were, and the machine of the last one.
+    pub fn seen(&self) -> (usize, usize) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        drop(TcpStream::connect(self.at));
     }
 }
