@@ -232,6 +232,7 @@ fn a_dry_run_prints_what_kubectl_applies_and_changes_nothing() {
         world.kubectl_ok(&["get", object]);
     }
     world.kubectl_ok(&["get", "deployment/kedge-cloud", "poddisruptionbudget/kedge-cloud", "-n", "kubeedge"]);
+    world.kubectl_ok(&["get", "daemonset/kedge-forward", "role/kedge-forward", "-n", "kubeedge"]);
     // Without a cluster at hand the same is printed, and nothing is looked at.
     let mut alone = std::process::Command::new(crate::support::binary());
     alone.args(["init", "--dry-run", "--advertise-address", "203.0.113.5"]);
