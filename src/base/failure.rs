@@ -103,6 +103,15 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// The cause behind all others; what lies above it often only says that a request failed.
+pub fn deepest(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ pub use clock::{now, now_ms, rfc3339, rfc3339_micro};
 pub use crew::Crew;
 pub use diff::diff;
 pub use errands::{Errands, Runner, errands};
-pub use failure::{Exit, Failure};
+pub use failure::{Exit, Failure, deepest};
 pub use files::{create_private_dir, read_limited, write_atomic};
 pub use id::{random_bytes, random_suffix, uuid4};
 pub use lock::{LockError, PidLock};

@@ -2,6 +2,7 @@
 //! connects on first use and again after the runtime restarts, so a [`Runtime`] outlives the runtime's process.
 
 use super::messages::*;
+use crate::base::deepest;
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -369,14 +370,6 @@ fn gone_is_done(answer: Result<Empty, CallError>) -> Result<(), CallError> {
         Err(error) if error.is_not_found() => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 #[cfg(test)]

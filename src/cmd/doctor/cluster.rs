@@ -3,7 +3,7 @@
 
 use super::place::Place;
 use super::workloads::{CLOUD_ONLY, keep_off};
-use crate::base::now;
+use crate::base::{deepest, now};
 use crate::daemon::cloud::setup::{FORWARD, FORWARD_BY_HAND};
 use crate::daemon::cloud::{
     CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
@@ -106,14 +106,6 @@ async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Str
         Ok(Err(error)) => Err(deepest(&error)),
         Err(_) => Err(format!("no answer within {} s", CALL.as_secs())),
     }
-}
-
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    deepest.to_string()
 }
 
 fn unasked(code: &'static str, name: &'static str, error: String) -> Finding {

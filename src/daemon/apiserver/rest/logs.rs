@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::path::Query;
-use crate::base::Failure;
+use crate::base::{Failure, deepest};
 use crate::daemon::apiserver::KubeletEndpoint;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::ops::Target;
@@ -156,15 +156,6 @@ pub(super) fn encode(value: &str) -> String {
             }
         })
         .collect()
-}
-
-/// The first cause of an error.
-pub(super) fn deepest(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(next) = last.source() {
-        last = next;
-    }
-    last.to_string()
 }
 
 /// The node's refusal in its own words.

@@ -1,8 +1,8 @@
 //! `/api/v1/nodes/NODE/proxy/…`: a path of the node's kubelet API, read through the cloud. GET only: what the node
 //! measures and logs; sessions have their own way through pods.
 
-use super::logs::deepest;
 use super::{Api, Asked};
+use crate::base::deepest;
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::ops::Target;
 use crate::link::http::{Body, stream};

@@ -83,7 +83,7 @@ impl Api {
         };
         let sent = tokio::time::timeout(ANSWER, request.send()).await;
         let answer = sent.map_err(|_| unreachable("no answer in 40 seconds".to_owned()))?;
-        let answer = answer.map_err(|error| unreachable(super::logs::deepest(&error)))?;
+        let answer = answer.map_err(|error| unreachable(crate::base::deepest(&error)))?;
         let mut response = Response::new(empty());
         *response.status_mut() = answer.status();
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {

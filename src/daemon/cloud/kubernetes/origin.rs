@@ -1,7 +1,7 @@
 //! What a kubeconfig says of its cluster: name, URL, authority. For commands that install or remove a cloud; it connects to
 //! nothing.
 
-use crate::base::{Exit, Failure};
+use crate::base::{Exit, Failure, deepest};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -67,13 +67,4 @@ impl Origin {
         });
         serde_yaml::to_string(&config).unwrap_or_default()
     }
-}
-
-/// The cause at the bottom; what lies above only says that a file could not be read.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -5,7 +5,7 @@ use super::super::shared::Shared;
 use super::book::{Id, Source, Table, Target, Wish};
 use super::order;
 use super::tally::Tally;
-use crate::base::Failure;
+use crate::base::{Failure, deepest};
 use crate::model::{NodeName, Status};
 use crate::wire::topics::Topic;
 use crate::wire::user::HttpResponse;
@@ -205,15 +205,6 @@ impl Desk {
         }
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
-}
-
-/// The cause behind all others.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// The error without the URL, which may hold a secret.
