@@ -16,7 +16,7 @@ pub(super) use secrets::{bytes, secret, write};
 
 use super::hub::Trust;
 use super::kubernetes::Kube;
-use crate::base::{Exit, Failure, now};
+use crate::base::{Exit, Failure, aside, now};
 use crate::config::cloud::HubConfig;
 use crate::model::Status;
 use crate::pki::{Authority, Identity, Token, certificates_of, facts_of, names_of, pem_certificate};
@@ -308,11 +308,7 @@ pub(super) async fn refresh_token(kube: &Kube, authority: &Authority, every: Dur
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Failure::new("KE-RUN-005", "a file operation broke off")
-            .because(error)
-            .fix("start again; if it repeats, send `kedge bugreport` to the developers")
-    })?
+    aside("read and write files", work).await?
 }
 
 #[cfg(test)]

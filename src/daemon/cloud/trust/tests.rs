@@ -106,7 +106,10 @@ async fn an_authority_that_is_none_or_another_one_is_not_taken() {
 #[tokio::test]
 async fn work_on_files_that_breaks_off_is_told() {
     let failure = blocking::<()>(|| panic!("a state that nobody thought of")).await.unwrap_err();
-    assert_eq!(failure.code, "KE-RUN-005");
+    assert_eq!(
+        (failure.code, failure.what.as_str()),
+        ("KE-RUN-003", "the work to read and write files broke off")
+    );
     assert!(failure.why.contains("a state that nobody thought of"), "{failure}");
     assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
 }
