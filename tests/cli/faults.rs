@@ -2,6 +2,7 @@
 
 use crate::support::eventually;
 use crate::support::peer::write_identity;
+use crate::support::pods::{pod, sleeper};
 use crate::support::world::World;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -102,16 +103,6 @@ fn what_the_api_refuses_it_refuses_in_kubernetes_words() {
     assert_eq!(missing.stderr.trim(), "Error from server (NotFound): pods \"nobody\" not found");
 }
 
-const POD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: stays}
-spec:
-  nodeName: edge-1
-  terminationGracePeriodSeconds: 0
-  containers: [{name: main, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
-"#;
-
 /// The authority of the world's cloud, as its Secret keeps it.
 fn authority(world: &World) -> Authority {
     let secret = world.get(&["secret", "casecret", "-n", "kubeedge"]);
@@ -144,7 +135,7 @@ fn a_bad_token_or_certificate_is_told_while_pods_run_on() {
     let world = World::new("token");
     let _cloud = world.cloud();
     let mut edge = world.edge_with_token();
-    world.apply(POD);
+    world.apply(&pod("stays", "edge-1", &[sleeper("main")]));
     world.wait_value(&["pod", "stays"], "/status/phase", &json!("Running"), SOON);
     let container = world.get(&["pod", "stays"]).pointer("/status/containerStatuses/0/containerID").cloned();
     edge.interrupt();

@@ -5,6 +5,7 @@ use crate::devices::{THERMOMETER, known, reported};
 use crate::support::eventually;
 use crate::support::machine::memory;
 use crate::support::peer::{FakeCloud, connect, envelope, identity, unusable};
+use crate::support::pods::{pod, sleeper};
 use crate::support::world::World;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -17,16 +18,6 @@ const MIB: u64 = 1 << 20;
 /// What the cloud makes of a message without a route.
 const NO_ROUTE: &str = "the path names no known object";
 const UPDATE: &str = "$hw/events/device/default/t1/twin/update";
-
-const QUIET_POD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: quiet}
-spec:
-  nodeName: edge-1
-  terminationGracePeriodSeconds: 0
-  containers: [{name: main, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
-"#;
 
 fn twin(value: &str) -> String {
     format!(r#"{{"event_id":"e","timestamp":1,"twin":{{"temperature":{{"actual":{{"value":"{value}"}}}}}}}}"#)
@@ -57,7 +48,7 @@ fn a_hostile_node_and_hostile_devices_harm_nobody_else() {
     let world = World::new("hostile");
     let up = world.up(&[]);
     world.apply(THERMOMETER);
-    world.apply(QUIET_POD);
+    world.apply(&pod("quiet", "edge-1", &[sleeper("main")]));
     known(&world, "t1");
     world.publish(UPDATE, &twin("1"));
     arrives(&world, "1");

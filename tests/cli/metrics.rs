@@ -2,6 +2,7 @@
 //! the real containerd, and from a node that speaks as a genuine edgecore does.
 
 use crate::support::peer::{identity, upgrade};
+use crate::support::pods::{container, pod, sleeper};
 use crate::support::replica::Replica;
 use crate::support::world::World;
 use crate::support::{Run, eventually, run};
@@ -10,22 +11,6 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(40);
-
-const POD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: busy}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: works
-    image: kedge.local/busybox:1
-    command: [sh, -c, "while :; do :; done"]
-    resources: {limits: {cpu: 200m}}
-  - name: sleeps
-    image: kedge.local/busybox:1
-    command: [sleep, "100000"]
-"#;
 
 /// The value of a line of Prometheus text that begins like this.
 fn value(text: &str, begins: &str) -> Option<f64> {
@@ -37,7 +22,9 @@ fn value(text: &str, begins: &str) -> Option<f64> {
 fn metrics_of_edge_pods_are_read_through_the_cloud() {
     let world = World::new("metrics");
     let _up = world.up(&[]);
-    world.apply(POD);
+    let mut works = container("works", &["sh", "-c", "while :; do :; done"]);
+    works["resources"] = json!({"limits": {"cpu": "200m"}});
+    world.apply(&pod("busy", "", &[works, sleeper("sleeps")]));
     world.wait_value(&["pod", "busy"], "/status/phase", &json!("Running"), SOON);
     let raw = |path: &str| world.kubectl(&["get", "--raw", &format!("/api/v1/nodes/edge-1/proxy{path}")]);
 

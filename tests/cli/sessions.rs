@@ -3,6 +3,7 @@
 
 use crate::support::eventually;
 use crate::support::machine::free_ports;
+use crate::support::pods::{container, pod};
 use crate::support::world::World;
 use serde_json::json;
 use std::io::{Read, Write};
@@ -12,27 +13,15 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
 
-const POD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: box}
-spec:
-  terminationGracePeriodSeconds: 1
-  containers:
-  - name: echo
-    image: kedge.local/busybox:1
-    stdin: true
-    command: [sh, -c, "while read line; do echo said $line; done; exec sleep 100000"]
-  - name: web
-    image: kedge.local/busybox:1
-    command: [sh, -c, "mkdir -p /www; echo served > /www/index.html; exec busybox httpd -f -p 8080 -h /www"]
-"#;
-
 #[test]
 fn people_work_inside_pods() {
     let world = World::new("sessions");
     let _up = world.up(&[]);
-    world.apply(POD);
+    let talk = "while read line; do echo said $line; done; exec sleep 100000";
+    let mut echo = container("echo", &["sh", "-c", talk]);
+    echo["stdin"] = json!(true);
+    let page = "mkdir -p /www; echo served > /www/index.html; exec busybox httpd -f -p 8080 -h /www";
+    world.apply(&pod("box", "", &[echo, container("web", &["sh", "-c", page])]));
     world.wait_value(&["pod", "box"], "/status/phase", &json!("Running"), SOON);
 
     // Output, errors and the exit code arrive.

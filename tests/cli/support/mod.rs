@@ -8,6 +8,7 @@ pub mod letter;
 pub mod machine;
 pub mod peer;
 pub mod planes;
+pub mod pods;
 pub mod relay;
 pub mod releases;
 pub mod replica;
