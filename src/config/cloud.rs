@@ -43,6 +43,8 @@ pub struct CloudConfig {
     pub volume_socket: Option<PathBuf>,
     /// Where the kedge binaries lie that nodes may upgrade to: `VERSION/ARCHITECTURE/kedge` and its `.sig`.
     pub releases: PathBuf,
+    /// Authorities of image registries beside the system's.
+    pub registry_ca: Option<PathBuf>,
 }
 
 /// Where nodes connect, and what they get.
@@ -239,6 +241,10 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     }
     checker.absolute("kedge.dataDir", &kedge.data_dir);
     checker.absolute("kedge.releases", &kedge.releases);
+    let registry_ca = Some(kedge.registry_ca).filter(|path| !path.as_os_str().is_empty());
+    if let Some(path) = &registry_ca {
+        checker.absolute("kedge.registryCAFile", path);
+    }
     let hub = modules.cloud_hub;
     if !hub.enable || !hub.websocket.enable || !hub.https.enable {
         checker.wrong(
@@ -270,6 +276,7 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         stage_jobs: gates.get("disableNodeTaskV1alpha2") == Some(&Value::Bool(true)),
         volume_socket,
         releases: kedge.releases,
+        registry_ca,
         hub: HubConfig {
             websocket: listen(&mut checker, "modules.cloudHub.websocket.address", &hub.websocket),
             https: listen(&mut checker, "modules.cloudHub.https.address", &hub.https),
@@ -484,6 +491,8 @@ struct RawStream {
 struct RawKedge {
     data_dir: PathBuf,
     releases: PathBuf,
+    #[serde(rename = "registryCAFile")]
+    registry_ca: PathBuf,
     embedded: bool,
     api_listen: String,
     #[serde(rename = "installCRDs")]

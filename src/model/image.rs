@@ -71,6 +71,11 @@ fn is_repository(text: &str) -> bool {
     text.len() <= MOST && domain.is_none_or(is_domain) && path.split('/').all(is_component)
 }
 
+/// Whether this is a registry's host, with a port or without.
+pub fn is_host(text: &str) -> bool {
+    text.len() <= MOST && is_domain(text)
+}
+
 fn is_domain(text: &str) -> bool {
     let (host, port) = match text.split_once(':') {
         Some((host, port)) => (host, port.parse::<u16>().is_ok() && !port.starts_with('+')),

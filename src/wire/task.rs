@@ -32,6 +32,10 @@ pub const UPDATE_CONFIG: &str = "Update";
 /// The action that follows a failed change.
 pub const ROLL_BACK: &str = "RollBack";
 
+/// Begins the reason of a node of which a job has asked nothing: it does not fit, or was away when its turn came. KubeEdge
+/// has no word for that and calls it a failure of the node too.
+pub const SKIPPED: &str = "skipped: ";
+
 impl JobKind {
     pub const ALL: [JobKind; 3] = [JobKind::NodeUpgrade, JobKind::ImagePrePull, JobKind::ConfigUpdate];
 

@@ -2,10 +2,11 @@
 //! strictly. The cloud reads before it orders, the edge before it acts; what does not parse reaches neither.
 
 use super::task::CheckItem;
-use crate::model::image::is_digest;
+use crate::model::image::{is_digest, is_host};
 use crate::model::{ImageRef, Release};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The image that KubeEdge's own installation files come in, where a job names none.
 pub const INSTALLATION_IMAGE: &str = "kubeedge/installation-package";
@@ -24,9 +25,25 @@ pub struct UpgradeSpec {
     pub image: Option<ImageRef>,
     /// Expected digests by Go's name of the architecture; the empty name stands for all.
     pub digests: BTreeMap<String, String>,
+    /// Who names the digests that are missing; the cloud asks before it orders.
+    pub registry: Option<RegistryApi>,
     /// Somebody has to agree on the node before it changes.
     pub confirm: bool,
     pub checks: Vec<CheckItem>,
+}
+
+/// A registry that is asked for a digest, with the token that opens it. The token is a secret: it is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RegistryApi {
+    pub host: String,
+    /// Empty for a registry that answers anybody.
+    pub token: String,
+}
+
+impl fmt::Debug for RegistryApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryApi").field("host", &self.host).finish_non_exhaustive()
+    }
 }
 
 impl UpgradeSpec {
@@ -53,10 +70,13 @@ impl UpgradeSpec {
             Some(Value::Bool(confirm)) => *confirm,
             Some(_) => return Err("requireConfirmation is neither true nor false".to_owned()),
         };
+        let digests = digests(spec)?;
+        let complete = digests.contains_key("") || PLATFORMS.iter().all(|name| digests.contains_key(*name));
         Ok(UpgradeSpec {
             version,
             image,
-            digests: digests(spec)?,
+            registry: registry(spec)?.filter(|_| !complete),
+            digests,
             confirm,
             checks: checks(field(["checkItems", "CheckItems"]))?,
         })
@@ -64,7 +84,7 @@ impl UpgradeSpec {
 
     /// The digest that is expected on this architecture: `None` when none is, an error when only others are named.
     pub fn digest(&self, architecture: &str) -> Result<Option<&str>, String> {
-        if self.digests.is_empty() {
+        if self.digests.is_empty() && self.registry.is_none() {
             return Ok(None);
         }
         let found = self.digests.get(architecture).or_else(|| self.digests.get(""));
@@ -72,6 +92,54 @@ impl UpgradeSpec {
             .map(|digest| Some(digest.as_str()))
             .ok_or_else(|| format!("no digest is named for {architecture}"))
     }
+
+    /// The repository of the installation image.
+    pub fn repository(&self) -> &str {
+        self.image.as_ref().map_or(INSTALLATION_IMAGE, |image| &image.repository)
+    }
+}
+
+/// Makes a job's spec what nodes get: with the digest that a registry has named where none is written, without the token.
+pub fn settle_digest(spec: &mut Value, named: Option<&str>) {
+    let Some(gate) = spec.get_mut("imageDigestGatter").and_then(Value::as_object_mut) else { return };
+    if gate.remove("registryAPI").is_none() {
+        return;
+    }
+    let written =
+        |digest: Option<&Value>| digest.and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    let Some(named) = named.filter(|_| !written(gate.get("value"))) else { return };
+    for field in PLATFORMS.into_iter().chain(["value"]) {
+        if !written(gate.get(field)) {
+            gate.insert(field.to_owned(), json!(named));
+        }
+    }
+}
+
+/// The architectures that `imageDigestGatter` has a field for.
+pub const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
+/// A registry's token is no longer.
+const TOKEN: usize = 16 << 10;
+
+/// `registryAPI`; no error shows what stands in place of the token.
+fn registry(spec: &Value) -> Result<Option<RegistryApi>, String> {
+    let api = spec.pointer("/imageDigestGatter/registryAPI").filter(|api| !api.is_null());
+    let Some(api) = api else { return Ok(None) };
+    let text = |name: &str| api.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (host, token) = (text("host"), text("token"));
+    if !is_host(host) {
+        return Err(format!(
+            "imageDigestGatter.registryAPI.host is {}: write HOST or HOST:PORT",
+            shown(host)
+        ));
+    }
+    if token.len() > TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(
+            "imageDigestGatter.registryAPI.token is no token: it is too long, or has a space or another \
+            character that none has"
+                .to_owned(),
+        );
+    }
+    Ok(Some(RegistryApi { host: host.to_owned(), token: token.to_owned() }))
 }
 
 /// `imageDigestGatter` (sic) of jobs, `ImageDigest` of stages.
@@ -96,9 +164,6 @@ fn digests(spec: &Value) -> Result<BTreeMap<String, String>, String> {
                 return Err(format!("{} is no digest: write sha256: and 64 digits", shown(&other)));
             }
         }
-    }
-    if digests.is_empty() && gate.get("registryAPI").is_some_and(|api| !api.is_null()) {
-        return Err("imageDigestGatter.registryAPI is not supported: write the digest itself".to_owned());
     }
     Ok(digests)
 }
@@ -145,6 +210,43 @@ mod tests {
     }
 
     #[test]
+    fn what_a_registry_is_to_name_is_settled_before_a_node_hears_of_it() {
+        let (own, named) = (format!("sha256:{}", "ab".repeat(32)), format!("sha256:{}", "cd".repeat(32)));
+        let gated = |more: Value| {
+            let mut spec = json!({"version": "v1.2.3",
+                "imageDigestGatter": {"registryAPI": {"host": "r.example:5000", "token": "s3cret"}}});
+            for (name, digest) in more.as_object().unwrap() {
+                spec["imageDigestGatter"][name] = digest.clone();
+            }
+            spec
+        };
+        let open = UpgradeSpec::parse(&gated(json!({}))).unwrap();
+        let api = open.registry.clone().unwrap();
+        assert_eq!((api.host.as_str(), api.token.as_str()), ("r.example:5000", "s3cret"));
+        assert!(!format!("{open:?}").contains("s3cret"), "{open:?}");
+        assert!(open.digest("amd64").is_err(), "a node does not go on without the digest");
+        assert_eq!(open.repository(), INSTALLATION_IMAGE);
+        for complete in [json!({"value": own}), json!({"amd64": own, "arm64": own})] {
+            assert_eq!(UpgradeSpec::parse(&gated(complete)).unwrap().registry, None);
+        }
+        let settled = |more: Value, named: Option<&str>| {
+            let mut spec = gated(more);
+            settle_digest(&mut spec, named);
+            assert!(!spec.to_string().contains("s3cret"), "{spec}");
+            spec["imageDigestGatter"].clone()
+        };
+        assert_eq!(settled(json!({}), Some(&named)), json!({"amd64": named, "arm64": named, "value": named}));
+        assert_eq!(
+            settled(json!({"amd64": own}), Some(&named)),
+            json!({"amd64": own, "arm64": named, "value": named})
+        );
+        assert_eq!(settled(json!({"value": own}), Some(&named)), json!({"value": own}));
+        assert_eq!(settled(json!({}), None), json!({}));
+        let why = UpgradeSpec::parse(&gated(json!({"registryAPI": {"host": "h", "token": "s3cret\n"}})));
+        assert!(!why.unwrap_err().contains("s3cret"));
+    }
+
+    #[test]
     fn what_could_reach_a_shell_is_refused_in_every_field() {
         for hostile in
             ["v1.2.3;reboot", "$(reboot)", "v1.2.3\nreboot", "`id`", "--force", "v1.2.3 --x", "a'b"]
@@ -170,7 +272,10 @@ mod tests {
             json!({"version": 7}),
             json!({"version": "v1.2.3", "image": 7}),
             json!({"version": "v1.2.3", "requireConfirmation": "yes"}),
-            json!({"version": "v1.2.3", "imageDigestGatter": {"registryAPI": {"host": "h", "token": "t"}}}),
+            json!({"version": "v1.2.3", "imageDigestGatter": {"registryAPI": {"host": "", "token": "t"}}}),
+            json!({"version": "v1.2.3", "imageDigestGatter": {"registryAPI": {"host": "https://h", "token": "t"}}}),
+            json!({"version": "v1.2.3", "imageDigestGatter": {"registryAPI": {"host": "h/../i", "token": "t"}}}),
+            json!({"version": "v1.2.3", "imageDigestGatter": {"registryAPI": {"host": "h", "token": "a\r\nb: c"}}}),
         ] {
             assert!(UpgradeSpec::parse(&wrong).is_err(), "{wrong}");
         }

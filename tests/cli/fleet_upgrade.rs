@@ -4,6 +4,7 @@
 use crate::support::edgecore::enrol::get;
 use crate::support::edgecore::{Edgecore, Tasks, Version, join};
 use crate::support::machine::free_ports;
+use crate::support::registry::{Registry, TOKEN};
 use crate::support::replica::EdgeFile;
 use crate::support::told::told;
 use crate::support::world::{Daemon, World};
@@ -231,6 +232,92 @@ fn the_older_engine_goes_stage_by_stage_on_the_older_api() {
     let bad = upgraded("bad");
     assert_eq!((text(&bad, "/status/state"), text(&bad, "/status/action")), ("Failed", "Failure"));
     assert!(text(&bad, "/status/reason").contains("no version"), "{bad:#}");
+}
+
+/// A job that leaves the digest of its image to a registry.
+fn gated(name: &str, version: &str, nodes: &[&str], host: &str, token: &str) -> Value {
+    json!({"apiVersion": format!("operations.kubeedge.io/{version}"), "kind": "NodeUpgradeJob",
+        "metadata": {"name": name}, "spec": {"version": "v1.23.1", "nodeNames": nodes, "concurrency": 1,
+        "timeoutSeconds": 60, "imageDigestGatter": {"registryAPI": {"host": host, "token": token}}}})
+}
+
+#[test]
+fn a_registry_names_the_digest_once_and_its_token_reaches_no_node() {
+    let world = World::new("fleet-registry");
+    let mut registry = Registry::start(&world.dir);
+    let section = json!({"registryCAFile": registry.ca});
+    let mut cloud = fleet::cloud_of(&world, 10, &json!({}), &section);
+    let fleet = edges(&world, &[("a", Version::V1_21), ("b", Version::V1_22)], &Tasks::Work);
+    let [first, second] = ["ab", "cd"].map(|byte| format!("sha256:{}", byte.repeat(32)));
+    registry.has(&first);
+    fleet[0].with_state(|state| state.tasks = Tasks::Hang);
+    world.apply(&gated("up", "v1alpha2", &["a", "b"], &registry.host, TOKEN).to_string());
+    let order = fleet[0].wait("a is ordered", |state| state.orders.last().cloned());
+    let running = world.get(&["nodeupgradejobs.v1alpha2.operations.kubeedge.io", "up"]);
+    let noted = text(&running, "/status/reason");
+    assert!(noted.contains(&first) && noted.contains(&registry.host), "{noted}");
+
+    // The tag moves and the cloud ends: the job stays with what its first node was told.
+    registry.has(&second);
+    cloud.kill();
+    let _cloud = fleet::cloud_of(&world, 10, &json!({}), &section);
+    fleet[0].wait("a is back", |state| (state.connected && state.connections > 1).then_some(()));
+    fleet[0].with_state(|state| state.tasks = Tasks::Work);
+    fleet[0].carry_out(&order);
+    let done = ended(&world, "up");
+    assert_eq!(text(&done, "/status/phase"), "Completed", "{done:#}");
+    let path = "/v2/kubeedge/installation-package/manifests/v1.23.1";
+    assert_eq!(registry.asked(), [format!("HEAD {path}")]);
+    for edge in &fleet {
+        let order = edge.with_state(|state| state.orders[0].clone());
+        let gate = &order["content"]["imageDigestGatter"];
+        assert_eq!((&gate["amd64"], &gate["arm64"]), (&json!(first), &json!(first)), "{order:#}");
+        assert!(!order.to_string().contains(TOKEN), "{order:#}");
+    }
+
+    // Whatever a registry answers, the job says it, and no node hears of it.
+    let told = |name: &str, code: &str| {
+        let done = ended(&world, name);
+        assert_eq!(text(&done, "/status/phase"), "Failure", "{done:#}");
+        let reason = text(&done, "/status/reason").to_owned();
+        assert!(reason.contains(code) && !reason.contains(TOKEN), "{reason}");
+        reason
+    };
+    world.apply(&gated("refused", "v1alpha2", &["b"], &registry.host, "an0ther").to_string());
+    assert!(!told("refused", "KE-JOB-003").contains("an0ther"));
+    let mut absent = gated("absent", "v1alpha2", &["b"], &registry.host, TOKEN);
+    absent["spec"]["version"] = json!("v1.24.0");
+    world.apply(&absent.to_string());
+    assert!(told("absent", "KE-JOB-004").contains("installation-package:v1.24.0"));
+    registry.has("nonsense");
+    world.apply(&gated("nonsense", "v1alpha2", &["b"], &registry.host, TOKEN).to_string());
+    told("nonsense", "KE-JOB-005");
+    registry.stop();
+    world.apply(&gated("down", "v1alpha2", &["b"], &registry.host, TOKEN).to_string());
+    told("down", "KE-JOB-002");
+    assert_eq!(fleet[1].with_state(|state| state.orders.len()), 1);
+    assert!(!world.log("cloud.err").contains(TOKEN));
+}
+
+#[test]
+fn the_older_engine_asks_a_registry_too() {
+    let world = World::new("fleet-registry-v1alpha1");
+    let registry = Registry::start(&world.dir);
+    let digest = format!("sha256:{}", "ef".repeat(32));
+    registry.has(&digest);
+    let gates = json!({"disableNodeTaskV1alpha2": true});
+    let _cloud = fleet::cloud_of(&world, 10, &gates, &json!({"registryCAFile": registry.ca}));
+    let fleet = edges(&world, &[("a", Version::V1_22)], &Tasks::Work);
+    world.apply(&gated("up", "v1alpha1", &["a"], &registry.host, TOKEN).to_string());
+    let kind = ["nodeupgradejobs.v1alpha1.operations.kubeedge.io", "up"];
+    world.wait_value(&kind, "/status/state", &json!("Successful"), Duration::from_secs(60));
+    let orders = fleet[0].with_state(|state| state.orders.clone());
+    assert_eq!(text(&orders[0], "/content/Item/ImageDigest"), digest, "{orders:#?}");
+    assert!(!json!(orders).to_string().contains(TOKEN));
+    world.apply(&gated("refused", "v1alpha1", &["a"], &registry.host, "an0ther").to_string());
+    let kind = ["nodeupgradejobs.v1alpha1.operations.kubeedge.io", "refused"];
+    world.wait_value(&kind, "/status/state", &json!("Failed"), SOON);
+    assert!(text(&world.get(&kind), "/status/reason").contains("KE-JOB-003"));
 }
 
 fn waves(world: &World, more: &[&str]) -> Run {

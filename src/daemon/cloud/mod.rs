@@ -83,7 +83,8 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
         .enabled
         .then_some(control::RouterConfig { listen: config.router.listen, limit: config.router.limit });
     let engine = if config.stage_jobs { control::JobEngine::Stages } else { control::JobEngine::Actions };
-    let wanted = (config.dynamic, router, engine);
+    let settings = control::JobSettings { engine, registry_ca: config.registry_ca };
+    let wanted = (config.dynamic, router, settings);
     let controllers = control::new(kube.clone(), hub.clone(), indexes.clone(), advertised, wanted).await?;
     let mut supervisor = Supervisor::new();
     supervisor.add(trust::Keeper { kube: kube.clone(), hub: config.hub.clone(), trust: trust_sender });

@@ -38,9 +38,14 @@ pub fn cloud(world: &World, nodes: usize) -> Daemon {
 
 /// The same with KubeEdge's feature gates set so.
 pub fn cloud_with(world: &World, nodes: usize, gates: &Value) -> Daemon {
+    cloud_of(world, nodes, gates, &json!({}))
+}
+
+/// The same with more in the section `kedge`.
+pub fn cloud_of(world: &World, nodes: usize, gates: &Value, more: &Value) -> Daemon {
     let dir = world.data_dir().display().to_string();
     let p = world.ports;
-    let config = json!({
+    let mut config = json!({
         "apiVersion": "cloudcore.config.kubeedge.io/v1alpha2", "kind": "CloudCore",
         "featureGates": gates,
         "modules": {
@@ -52,6 +57,9 @@ pub fn cloud_with(world: &World, nodes: usize, gates: &Value) -> Daemon {
             "cloudStream": {"streamPort": p.stream, "tunnelPort": p.tunnel}},
         "kedge": {"dataDir": dir, "embedded": true, "apiListen": format!("127.0.0.1:{}", p.api)},
     });
+    for (key, value) in more.as_object().unwrap() {
+        config["kedge"][key] = value.clone();
+    }
     std::fs::create_dir_all(world.data_dir()).unwrap();
     let file = world.dir.join("cloudcore.yaml");
     std::fs::write(&file, config.to_string()).unwrap();

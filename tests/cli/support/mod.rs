@@ -9,6 +9,7 @@ pub mod machine;
 pub mod peer;
 pub mod planes;
 pub mod pods;
+pub mod registry;
 pub mod relay;
 pub mod releases;
 pub mod replica;

@@ -5,6 +5,7 @@ use super::plan::{History, Node, Verdict};
 use crate::base::{Backoff, Exit, Failure};
 use crate::model::Release;
 use crate::pki::install_crypto_provider;
+use crate::wire::task::SKIPPED;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
@@ -26,6 +27,13 @@ pub(super) struct Row {
     /// The last action, with how it ended.
     pub action: String,
     pub reason: String,
+}
+
+impl Row {
+    /// Why the job has asked nothing of the node; `None` when it has.
+    pub(super) fn skipped(&self) -> Option<&str> {
+        self.reason.strip_prefix(SKIPPED).filter(|_| self.phase == "Failure" && self.action.is_empty())
+    }
 }
 
 /// A job as it is now.
@@ -224,7 +232,7 @@ pub(super) fn history(jobs: &[Job], since: u64) -> History {
             let verdict = match row.phase.as_str() {
                 "Successful" if job.number < since => continue,
                 "Successful" => Verdict::Done,
-                "Failure" | "Unknown" => Verdict::Failed(row.reason.clone()),
+                "Failure" | "Unknown" if row.skipped().is_none() => Verdict::Failed(row.reason.clone()),
                 _ => continue,
             };
             history.verdicts.insert(row.node.clone(), verdict);
@@ -250,7 +258,8 @@ mod tests {
         let mut job = DynamicObject::new("kedge-upgrade-1-1-0-00000000-7", &jobs_resource());
         job.data = json!({"status": {"phase": "Failure", "reason": "r", "nodeStatus": [
             {"nodeName": "a", "phase": "Successful", "actionFlow": [{"action": "Upgrade", "status": "True"}]},
-            {"nodeName": "b", "phase": "Unknown", "reason": "late"}, {"nodeName": "c", "phase": "Pending"}]}});
+            {"nodeName": "b", "phase": "Unknown", "reason": "late"}, {"nodeName": "c", "phase": "Pending"},
+            {"nodeName": "d", "phase": "Failure", "reason": "skipped: away"}]}});
         let job = read_job(&job);
         assert_eq!((job.number, job.over, job.rows[0].action.as_str()), (7, true, "Upgrade done"));
         assert_eq!(super::history(std::slice::from_ref(&job), 8).verdicts.len(), 1);

@@ -245,14 +245,14 @@ impl Rollout<'_> {
 
     fn count(&mut self, job: &Job, bar: &Bar) {
         for row in &job.rows {
-            match row.phase.as_str() {
-                "Successful" => bar.advance(),
-                "Failure" | "Unknown" => {
+            match (row.phase.as_str(), row.skipped()) {
+                ("Successful", _) => bar.advance(),
+                (_, Some(why)) => {
+                    self.run.skipped.insert(row.node.clone(), why.to_owned());
+                }
+                ("Failure" | "Unknown", None) => {
                     let reason = if row.reason.is_empty() { "no reason was given" } else { &row.reason };
                     self.run.failed.insert(row.node.clone(), reason.to_owned());
-                }
-                "Skipped" => {
-                    self.run.skipped.insert(row.node.clone(), row.reason.clone());
                 }
                 _ => {}
             }

@@ -37,7 +37,7 @@ use shared::{Notice, Shared, told};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-pub(super) use jobs::Engine as JobEngine;
+pub(super) use jobs::{Engine as JobEngine, Settings as JobSettings};
 pub(super) use pod_index::PodIndex;
 pub(super) use pods::watch_ended;
 pub(super) use rules::Config as RouterConfig;
@@ -78,7 +78,7 @@ pub(super) async fn new(
     hub: Hub,
     indexes: Indexes,
     advertised: Option<String>,
-    (dynamic, router, engine): (bool, Option<RouterConfig>, JobEngine),
+    (dynamic, router, settings): (bool, Option<RouterConfig>, JobSettings),
 ) -> Result<Controllers, Failure> {
     let shared = Shared::new(kube, hub, indexes, advertised);
     sync::load(&shared).await.map_err(|status| {
@@ -107,7 +107,7 @@ pub(super) async fn new(
             mail: applications_mail,
             enabled: dynamic,
         }),
-        Box::new(jobs::Jobs { shared: shared.clone(), mail: jobs_mail, engine }),
+        Box::new(jobs::Jobs { shared: shared.clone(), mail: jobs_mail, settings }),
         Box::new(drift::Drift { shared: shared.clone(), mail: drift_mail }),
         Box::new(answers::Answers { shared: shared.clone(), mail: answers_mail, registrations }),
     ];

@@ -34,10 +34,14 @@ fn hub() -> (Hub, mpsc::Receiver<Order>, watch::Sender<BTreeMap<NodeName, NodeLi
     (hub, orders, links)
 }
 
+fn actions() -> JobSettings {
+    JobSettings { engine: JobEngine::Actions, registry_ca: None }
+}
+
 #[tokio::test]
 async fn without_the_definitions_of_kubeedge_nothing_is_controlled() {
     let plain = Plain::serve(|_, _| refusal(404, "NotFound")).await;
-    let wanted = (false, None, JobEngine::Actions);
+    let wanted = (false, None, actions());
     let made = new(plain.kube.clone(), hub().0, Indexes::default(), None, wanted).await;
     let failure = made.err().unwrap();
     assert_eq!(failure.code, "KE-CLOUD-012");
@@ -66,7 +70,7 @@ async fn a_controller_that_hears_nothing_more_ends_to_begin_anew() {
     let shared = Shared::new(plain.kube.clone(), hub, Indexes::default(), None);
     let (reports, mail) = mailbox(LETTERS);
     drop(reports);
-    let mut jobs = jobs::Jobs { shared, mail, engine: JobEngine::Actions };
+    let mut jobs = jobs::Jobs { shared, mail, settings: actions() };
     let failure = jobs.run(Stop::new(), Ready::detached("jobs")).await.unwrap_err();
     assert_eq!(failure.code, "KE-CLOUD-011");
     assert!(failure.what.contains("task reports") && !failure.why.is_empty(), "{failure}");

@@ -6,7 +6,7 @@ use super::Engine;
 use super::plan::Fitness;
 use super::wanted::{Nodes, Wanted, selects};
 use crate::model::{Release, Status};
-use crate::wire::upgrade::UPGRADING_LABEL;
+use crate::wire::upgrade::{PLATFORMS, UPGRADING_LABEL};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -91,12 +91,20 @@ fn fitness(engine: Engine, wanted: &Wanted, known: &Known) -> Fitness {
     if engine == Engine::Stages && wanted.version.is_some() && known.labels.get(UPGRADING_LABEL).is_some() {
         return Fitness::Unfit(format!("it has the label {UPGRADING_LABEL}"));
     }
+    if kedge.is_some() && wanted.registry.is_some() {
+        let why = "it runs kedge, whose releases are no image of a registry: write their digest to imageDigestGatter";
+        return Fitness::Unfit(why.to_owned());
+    }
     let architecture = &known.architecture;
     if !architecture.is_empty()
         && !wanted.architectures.is_empty()
         && !wanted.architectures.contains(architecture)
     {
         return Fitness::Unfit(format!("it is {architecture}, and no digest is named for that"));
+    }
+    let named = engine == Engine::Stages || PLATFORMS.contains(&architecture.as_str());
+    if !architecture.is_empty() && wanted.registry.is_some() && !named {
+        return Fitness::Unfit(format!("it is {architecture}, for which its edgecore checks no digest"));
     }
     let (since, hint) = match engine {
         Engine::Actions => {
@@ -151,6 +159,12 @@ mod tests {
         let chosen = fit(Engine::Actions, &wanted, &nodes);
         assert!(matches!(&chosen[0].1, Fitness::Unfit(why) if why.contains("arm64")), "{chosen:?}");
         assert_eq!(chosen[1].1, Fitness::Fit);
+        let asks = json!({"registryAPI": {"host": "r.example", "token": "t"}});
+        let wanted =
+            read(json!({"version": "v1.23.1", "nodeNames": ["next", "ours"], "imageDigestGatter": asks}));
+        let chosen = fit(Engine::Actions, &wanted, &nodes);
+        assert_eq!(chosen[0].1, Fitness::Fit, "the digest is the image's, whatever the architecture");
+        assert!(matches!(&chosen[1].1, Fitness::Unfit(why) if why.contains("runs kedge")), "{chosen:?}");
         let wanted = read(json!({"version": "0.1.0", "labelSelector": {"matchLabels": {"n": "ours"}}}));
         assert_eq!(
             fit(Engine::Actions, &wanted, &nodes),

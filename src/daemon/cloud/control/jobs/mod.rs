@@ -5,7 +5,9 @@
 //! watch --> plan --> hub        hub --> letters --> plan --> API
 
 mod candidates;
+mod gate;
 mod plan;
+mod registry;
 mod stages;
 mod wanted;
 
@@ -16,11 +18,13 @@ use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, rfc3
 use crate::model::{NodeName, Status};
 use crate::wire::Down;
 use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
-use crate::wire::upgrade::INSTALLATION_IMAGE;
+use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
+use gate::Gate;
 use jiff::Timestamp;
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -82,7 +86,15 @@ pub(super) struct Said {
 pub(super) struct Jobs {
     pub shared: Arc<Shared>,
     pub mail: Mail<Said>,
+    pub settings: Settings,
+}
+
+/// How this cloud does jobs.
+#[derive(Clone, Debug)]
+pub(in crate::daemon::cloud) struct Settings {
     pub engine: Engine,
+    /// Authorities of registries beside the system's, as a PEM file.
+    pub registry_ca: Option<PathBuf>,
 }
 
 type Name = (JobKind, String);
@@ -99,6 +111,7 @@ struct Desk {
     began: HashMap<(Name, String), Instant>,
     /// The connection over which a node was given its order, by the time of its start.
     ordered: HashMap<(Name, String), i64>,
+    gate: Gate,
 }
 
 fn watch(crew: &mut Crew, shared: &Arc<Shared>, engine: Engine) -> mpsc::Receiver<Change> {
@@ -128,13 +141,15 @@ impl Module for Jobs {
     fn run(&mut self, stop: Stop, ready: Ready) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async move {
             let mut crew = Crew::new();
-            let mut changes = watch(&mut crew, &self.shared, self.engine);
+            let mut changes = watch(&mut crew, &self.shared, self.settings.engine);
+            let (gate, mut answered) = Gate::new(self.settings.registry_ca.clone());
             let mut desk = Desk {
                 shared: self.shared.clone(),
-                engine: self.engine,
+                engine: self.settings.engine,
                 jobs: BTreeMap::new(),
                 began: HashMap::new(),
                 ordered: HashMap::new(),
+                gate,
             };
             let mut look = tokio::time::interval(LOOK);
             // A cluster without the definitions has no jobs; nobody waits for them.
@@ -150,6 +165,11 @@ impl Module for Jobs {
                     change = changes.recv() => {
                         let (kind, event) = change.ok_or_else(|| watch_ended("jobs"))?;
                         stop.or(desk.event(kind, event)).await
+                    }
+                    // The gate holds a sender, so there is always another answer to wait for.
+                    Some(named) = answered.recv() => {
+                        let name = desk.gate.take(named);
+                        stop.or(desk.advance(name)).await
                     }
                     _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look()).await,
                 };
@@ -178,6 +198,7 @@ impl Desk {
         self.jobs.remove(name);
         self.began.retain(|(of, _), _| of != name);
         self.ordered.retain(|(of, _), _| of != name);
+        self.gate.forget(name);
     }
 
     /// Takes a job as it is now and does what follows; one that is over is let go.
@@ -208,21 +229,17 @@ impl Desk {
                 self.refuse(&mut status, &why);
                 Vec::new()
             }
-            Ok(wanted) if self.engine.standing(&job) == Standing::New => {
-                let chosen = candidates::choose(&self.shared, self.engine, &wanted, PATIENCE).await;
-                match chosen {
-                    Ok(nodes) => status = self.begun(name.0, &nodes),
-                    Err(error) => return failed(&name, &error),
+            Ok(wanted) => match self.gate.pass(&name, &job, &wanted) {
+                None => return,
+                Some(Err(failure)) => {
+                    self.refuse(&mut status, &format!("{failure}; {}", failure.fix));
+                    Vec::new()
                 }
-                self.conclude(name.0, &wanted, &mut status);
-                Vec::new()
-            }
-            Ok(wanted) => {
-                self.time_out(&name, &wanted, &mut status);
-                let due = self.start(&name, &wanted, &mut status);
-                self.conclude(name.0, &wanted, &mut status);
-                due
-            }
+                Some(Ok(note)) => match self.step(&name, &job, &wanted, &note, &mut status).await {
+                    Ok(due) => due,
+                    Err(error) => return failed(&name, &error),
+                },
+            },
         };
         if Some(&status) == job.get("status") {
             return self.repeat(&name, &job).await;
@@ -243,6 +260,32 @@ impl Desk {
             Err(error) if error.is_conflict() || error.is_not_found() => {}
             Err(error) => failed(&name, &error),
         }
+    }
+
+    /// What follows for a job that can be carried out; the nodes that begin. `note` becomes its reason unless it is empty.
+    async fn step(
+        &mut self,
+        name: &Name,
+        job: &Value,
+        wanted: &Wanted,
+        note: &str,
+        status: &mut Value,
+    ) -> Result<Vec<String>, Status> {
+        let begins = self.engine.standing(job) == Standing::New;
+        if begins {
+            let nodes = candidates::choose(&self.shared, self.engine, wanted, PATIENCE).await?;
+            *status = self.begun(name.0, &nodes);
+        }
+        if !note.is_empty() {
+            status["reason"] = json!(note);
+        }
+        let mut due = Vec::new();
+        if !begins {
+            self.time_out(name, wanted, status);
+            due = self.start(name, wanted, status);
+        }
+        self.conclude(name.0, wanted, status);
+        Ok(due)
     }
 
     fn refuse(&self, status: &mut Value, why: &str) {
@@ -373,6 +416,7 @@ impl Desk {
             self.ordered.insert((name.clone(), node.clone()), since);
         }
         let genuine = !self.shared.compares(&to);
+        let job = &settled(name.0, job);
         let order = match (self.engine, stages::task_of(name.0)) {
             (Engine::Stages, Some(kind)) => {
                 let stage = job.get("status").map(stages::stage).unwrap_or_default().to_owned();
@@ -468,6 +512,15 @@ impl Desk {
         self.conclude(name.0, &wanted, &mut status);
         self.write(name, &job, &status).await.map(Some)
     }
+}
+
+/// The job as its nodes hear of it: a registry's part is done by now, and its token is none of theirs.
+fn settled(kind: JobKind, job: &Value) -> Value {
+    let mut settled = job.clone();
+    if let (JobKind::NodeUpgrade, Some(spec)) = (kind, settled.get_mut("spec")) {
+        settle_digest(spec, job.get("status").and_then(registry::noted));
+    }
+    settled
 }
 
 /// KubeEdge's edge pulls `IMAGE:VERSION` whatever IMAGE is, and takes versions with a `v` only.

@@ -2,7 +2,9 @@
 //! over. Pure; the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
 
 use super::wanted::Wanted;
-use crate::wire::task::{ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, StageFacts, UPGRADE};
+use crate::wire::task::{
+    ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, SKIPPED, StageFacts, UPGRADE,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -12,8 +14,6 @@ const SUCCESSFUL: &str = "Successful";
 const FAILURE: &str = "Failure";
 /// Nobody knows how it ended: the node has not said so in time.
 const UNKNOWN: &str = "Unknown";
-/// Nobody has asked anything of the node: KubeEdge has no word for it and calls it a failure.
-const SKIPPED: &str = "Skipped";
 /// Begins the reason of a node that was given its order and has said nothing yet; a time follows.
 const ORDERED: &str = "ordered at ";
 const COMPLETED: &str = "Completed";
@@ -52,7 +52,9 @@ pub(super) enum Fitness {
 pub(super) fn begun(nodes: &[(String, Fitness)]) -> Value {
     let row = |(node, fitness): &(String, Fitness)| match fitness {
         Fitness::Fit => json!({"nodeName": node, "phase": PENDING}),
-        Fitness::Unfit(why) => json!({"nodeName": node, "phase": SKIPPED, "reason": why}),
+        Fitness::Unfit(why) => {
+            json!({"nodeName": node, "phase": FAILURE, "reason": format!("{SKIPPED}{why}")})
+        }
         Fitness::Done(version) => json!({"nodeName": node, "phase": SUCCESSFUL, "historicVersion": version,
             "currentVersion": version, "reason": "the node runs this version already"}),
     };
@@ -78,6 +80,17 @@ fn name(row: &Value) -> &str {
 
 fn phase(row: &Value) -> &str {
     row.get("phase").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Nobody has asked anything of the node, so it has not failed the job.
+fn is_skipped(row: &Value) -> bool {
+    let reason = row.get("reason").and_then(Value::as_str).unwrap_or_default();
+    phase(row) == FAILURE && last_action(row).is_none() && reason.starts_with(SKIPPED)
+}
+
+/// A node's own words, cut to what is kept; none makes it one that was skipped.
+pub(super) fn words(reason: &str) -> String {
+    reason.trim_start_matches(SKIPPED).chars().take(REASON).collect()
 }
 
 fn in_phase(status: &Value, wanted: &str) -> Vec<String> {
@@ -124,7 +137,7 @@ pub(super) fn since(status: &Value, node: &str) -> Option<Timestamp> {
 /// All nodes, and those that failed or are lost. Who was never asked has not failed.
 fn count(status: &Value) -> (u32, u32) {
     rows(status).fold((0, 0), |(all, failed), row| {
-        (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN)))
+        (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN) && !is_skipped(row)))
     })
 }
 
@@ -173,7 +186,8 @@ pub(super) fn note(status: &mut Value, node: &str, why: &str) {
 
 /// The node has not come in time for its turn.
 pub(super) fn pass_over(status: &mut Value, node: &str, seconds: u64) {
-    set(status, node, SKIPPED, &format!("the node was not connected for {seconds} s when its turn came"));
+    let reason = format!("{SKIPPED}the node was not connected for {seconds} s when its turn came");
+    set(status, node, FAILURE, &reason);
 }
 
 /// The node is given up; what it said last stays in the reason.
@@ -203,7 +217,7 @@ pub(super) fn record(
 ) {
     let Some(row) = row(status, node).filter(|_| kind.has(&outcome.action)) else { return };
     let word = if outcome.success { "True" } else { "False" };
-    let reason: String = outcome.reason.chars().take(REASON).collect();
+    let reason = words(&outcome.reason);
     // Configuration updates of genuine edges come without a time.
     let time = if outcome.finished.parse::<jiff::Timestamp>().is_ok() { &outcome.finished } else { now };
     let mut action = json!({"action": outcome.action, "status": word, "time": time});
@@ -270,7 +284,7 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
         (false, _) => FAILURE,
     };
     row["phase"] = json!(next);
-    row["reason"] = json!(facts.reason.chars().take(REASON).collect::<String>());
+    row["reason"] = json!(words(&facts.reason));
     if let Ok(Value::Array(images)) = serde_json::from_str::<Value>(&facts.external_message) {
         let word = |image: &Value| if image["state"] == SUCCESSFUL { "True" } else { "False" };
         let one = |image: &Value| {
@@ -286,7 +300,7 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
 pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
     let (all, failed) = count(status);
     let spent = is_spent(wanted.tolerate, (all, failed));
-    let (waiting, skipped) = (pending(status), in_phase(status, SKIPPED).len());
+    let (waiting, skipped) = (pending(status), rows(status).filter(|row| is_skipped(row)).count());
     if all == 0 {
         return refused(status, "no edge node is chosen");
     }
@@ -321,29 +335,13 @@ pub(super) const FIRST: &str = CHECK;
 
 #[cfg(test)]
 mod tests {
-    use super::super::wanted::Nodes;
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn outcome(action: &str, success: bool, extend: &str) -> ActionOutcome {
         let reason = if success { String::new() } else { "why".to_owned() };
         let (action, extend) = (action.to_owned(), extend.to_owned());
         ActionOutcome { action, success, finished: "2026-01-01T00:00:00Z".to_owned(), reason, extend }
-    }
-
-    fn wanted(concurrency: usize, tolerate: f64) -> Wanted {
-        let nodes = Nodes::Named(Vec::new());
-        let limit = Duration::from_secs(300);
-        Wanted {
-            nodes,
-            concurrency,
-            tolerate,
-            limit,
-            confirm: false,
-            version: None,
-            architectures: Vec::new(),
-        }
     }
 
     fn fit(names: &[&str]) -> Value {
@@ -356,14 +354,15 @@ mod tests {
 
     #[test]
     fn a_job_goes_through_its_nodes_and_ends() {
-        let job = wanted(1, 0.0);
+        let job = Wanted::example(1, 0.0);
         let mut status = begun(&[
             ("a".to_owned(), Fitness::Fit),
             ("b".to_owned(), Fitness::Fit),
             ("x".to_owned(), Fitness::Unfit("unknown".to_owned())),
         ]);
         // One that cannot take part has not failed: the others begin.
-        assert_eq!(status["nodeStatus"][2]["phase"], SKIPPED);
+        assert_eq!(status["nodeStatus"][2]["phase"], FAILURE);
+        assert_eq!(status["nodeStatus"][2]["reason"], "skipped: unknown");
         assert_eq!(due(&job, &status, |node| node == "b"), ["b"]);
         assert_eq!(due(&job, &status, |_| true), ["a"]);
         start(&mut status, "a", "2026-01-01T00:00:00Z");
@@ -431,7 +430,7 @@ mod tests {
 
     #[test]
     fn time_stands_still_while_somebody_is_waited_for() {
-        let job = Wanted { confirm: true, ..wanted(1, 0.0) };
+        let job = Wanted { confirm: true, ..Wanted::example(1, 0.0) };
         let mut status = fit(&["a"]);
         start(&mut status, "a", "now");
         let kind = (JobKind::NodeUpgrade, true);
@@ -454,26 +453,37 @@ mod tests {
         note(&mut status, "a", "away");
         note(&mut status, "a", "still away");
         assert_eq!(status["nodeStatus"][0]["reason"], "away");
-        assert_eq!(due(&wanted(9, 0.0), &status, |_| true), ["a"]);
+        assert_eq!(due(&Wanted::example(9, 0.0), &status, |_| true), ["a"]);
         start(&mut status, "a", "now");
         assert_eq!(status["nodeStatus"][0]["reason"], "ordered at now");
         let mut none = begun(&[]);
-        conclude(&wanted(1, 0.0), &mut none);
+        conclude(&Wanted::example(1, 0.0), &mut none);
         assert_eq!((&none["phase"], &none["reason"]), (&json!(FAILURE), &json!("no edge node is chosen")));
         // Of many of whom none can take part nothing comes; one that stays away spends no budget of the others.
         let mut nobody = begun(&[("x".to_owned(), Fitness::Unfit("unknown".to_owned()))]);
-        conclude(&wanted(1, 0.0), &mut nobody);
+        conclude(&Wanted::example(1, 0.0), &mut nobody);
         assert_eq!(nobody["phase"], FAILURE);
         let mut status = fit(&["a", "b"]);
         pass_over(&mut status, "a", 9);
-        assert_eq!(due(&wanted(1, 0.0), &status, |_| true), ["b"]);
+        assert_eq!(due(&Wanted::example(1, 0.0), &status, |_| true), ["b"]);
         start(&mut status, "b", "now");
         said(JobKind::NodeUpgrade, &mut status, "b", &outcome("Upgrade", true, ""));
-        conclude(&wanted(1, 0.0), &mut status);
+        conclude(&Wanted::example(1, 0.0), &mut status);
         assert_eq!(
-            (&status["phase"], &status["nodeStatus"][0]["phase"]),
-            (&json!(COMPLETED), &json!(SKIPPED))
+            (&status["phase"], &status["reason"]),
+            (&json!(COMPLETED), &json!("1 of 2 nodes were skipped"))
         );
+        assert!(is_skipped(&status["nodeStatus"][0]), "{status}");
+        // No node can say so of itself.
+        for said in ["Check", "Upgrade"] {
+            let mut status = fit(&["a"]);
+            let outcome = ActionOutcome { reason: "skipped: not me".to_owned(), ..outcome(said, false, "") };
+            record((JobKind::ImagePrePull, false), &mut status, "a", &outcome, "now");
+            let facts =
+                StageFacts { event: said.to_owned(), reason: outcome.reason, ..StageFacts::default() };
+            record_stage(&mut status, "a", &facts);
+            assert_eq!(count(&status), (1, 1), "{status}");
+        }
     }
 
     #[test]
@@ -504,7 +514,7 @@ mod tests {
             tolerate in 0u32..=10,
             turns in proptest::collection::vec((any::<u16>(), any::<u8>(), any::<bool>()), 0..200),
         ) {
-            let job = wanted(concurrency, f64::from(tolerate) / 10.0);
+            let job = Wanted::example(concurrency, f64::from(tolerate) / 10.0);
             let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
             let mut status = fit(&names.iter().map(String::as_str).collect::<Vec<_>>());
             let words = ["Check", "WaitingConfirmation", "BackUp", "Upgrade", "RollBack", "Nonsense"];

@@ -2,10 +2,10 @@
 //! at a time, before the next begins. Pure; states, events and actions are KubeEdge's words, and the status alone says
 //! which orders were given.
 
-use super::plan::{Fitness, Standing, is_spent};
+use super::plan::{Fitness, Standing, is_spent, words};
 use super::wanted::{Wanted, spec};
-use crate::wire::task::{JobKind, StageFacts, StageKind};
-use crate::wire::upgrade::{INSTALLATION_IMAGE, UpgradeSpec};
+use crate::wire::task::{JobKind, SKIPPED, StageFacts, StageKind};
+use crate::wire::upgrade::UpgradeSpec;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,13 +16,9 @@ const UPGRADING: &str = "Upgrading";
 const PULLING: &str = "Pulling";
 const SUCCESSFUL: &str = "Successful";
 const FAILED: &str = "Failed";
-/// Nobody has asked anything of the node; KubeEdge leaves such nodes out of a job and says nothing.
-const SKIPPED: &str = "Skipped";
 const SUCCESS: &str = "Success";
 const FAILURE: &str = "Failure";
 const CONFIRMATION: &str = "Confirmation";
-/// Characters of a node's reason that are kept.
-const REASON: usize = 1024;
 
 /// The stages in their order.
 fn stages(kind: StageKind) -> &'static [&'static str] {
@@ -79,7 +75,12 @@ fn text<'a>(row: &'a Value, field: &str) -> &'a str {
 }
 
 fn is_finished(row: &Value) -> bool {
-    matches!(text(row, "state"), SUCCESSFUL | FAILED | SKIPPED)
+    matches!(text(row, "state"), SUCCESSFUL | FAILED)
+}
+
+/// Nobody has asked anything of the node; KubeEdge leaves such nodes out of a job and says nothing.
+fn is_skipped(row: &Value) -> bool {
+    text(row, "state") == FAILED && text(row, "reason").starts_with(SKIPPED)
 }
 
 /// An order was given and is not answered yet: its row has a time and no action.
@@ -105,8 +106,8 @@ pub(super) fn begun(kind: StageKind, nodes: &[(String, Fitness)], now: &str) -> 
         let row = match fitness {
             Fitness::Fit => json!({"nodeName": node, "state": INIT}),
             Fitness::Unfit(why) => {
-                json!({"nodeName": node, "state": SKIPPED, "event": INIT, "action": FAILURE,
-                "reason": why, "time": now})
+                json!({"nodeName": node, "state": FAILED, "event": INIT, "action": FAILURE,
+                "reason": format!("{SKIPPED}{why}"), "time": now})
             }
             Fitness::Done(_) => {
                 json!({"nodeName": node, "state": SUCCESSFUL, "event": "Upgrade", "action": SUCCESS,
@@ -153,7 +154,7 @@ pub(super) fn running(kind: StageKind, status: &Value) -> Vec<String> {
 
 /// Nodes that take part, and those of them that failed.
 fn count(kind: StageKind, status: &Value) -> (u32, u32) {
-    let part = rows(kind, status).filter(|row| text(row, "state") != SKIPPED);
+    let part = rows(kind, status).filter(|row| !is_skipped(row));
     part.fold((0, 0), |(all, failed), row| (all + 1, failed + u32::from(text(row, "state") == FAILED)))
 }
 
@@ -202,9 +203,7 @@ pub(super) fn pass_over(kind: StageKind, status: &mut Value, node: &str, why: &s
     if stage(status) != INIT {
         return give_up(kind, status, node, why, now);
     }
-    let fields =
-        [("state", SKIPPED), ("event", "TimeOut"), ("action", FAILURE), ("reason", why), ("time", now)];
-    set(kind, status, node, fields);
+    give_up(kind, status, node, &format!("{SKIPPED}{why}"), now);
 }
 
 /// The node is given up.
@@ -217,7 +216,7 @@ pub(super) fn give_up(kind: StageKind, status: &mut Value, node: &str, why: &str
 /// The state that follows a report; `None` when it means nothing in this state.
 fn transition(kind: StageKind, state: &str, event: &str, action: &str) -> Option<&'static str> {
     match (state, event, action) {
-        (SUCCESSFUL | FAILED | SKIPPED, _, _) => None,
+        (SUCCESSFUL | FAILED, _, _) => None,
         // What was rolled back has failed, however well that went.
         (_, "Rollback", _) | (_, _, FAILURE) => Some(FAILED),
         (INIT, "Init", SUCCESS) => Some(CHECKING),
@@ -243,7 +242,7 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
     {
         held["imageStatus"] = images;
     }
-    let reason: String = facts.reason.chars().take(REASON).collect();
+    let reason = words(&facts.reason);
     let (event, action) = (facts.event.as_str(), facts.action.as_str());
     set(
         kind,
@@ -256,7 +255,7 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
 /// Brings the job to its next stage or its end, when nobody is at work in this one.
 pub(super) fn conclude(kind: StageKind, wanted: &Wanted, status: &mut Value, now: &str) {
     let (all, failed) = count(kind, status);
-    let skipped = rows(kind, status).filter(|row| text(row, "state") == SKIPPED).count();
+    let skipped = rows(kind, status).filter(|row| is_skipped(row)).count();
     if all == 0 {
         let none = "none of the chosen nodes can take part: each says why";
         return refused(status, if skipped > 0 { none } else { "no edge node is chosen" }, now);
@@ -306,14 +305,13 @@ pub(super) fn item(kind: StageKind, job: &Value, uid: &str, stage: &str) -> Valu
         _ if stage == CHECKING => json!({"CheckItem": checks}),
         StageKind::Upgrade => {
             let Ok(upgrade) = UpgradeSpec::parse(spec) else { return Value::Null };
-            let repository = upgrade.image.as_ref().map_or(INSTALLATION_IMAGE, |image| &image.repository);
             json!({
                 "UpgradeID": job.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
                 "HistoryID": uid,
                 "Version": upgrade.version.to_string(),
                 "UpgradeTool": "keadm",
-                "Image": format!("{repository}:{}", upgrade.version),
-                "ImageDigest": upgrade.digests.get("").map_or("", String::as_str),
+                "Image": format!("{}:{}", upgrade.repository(), upgrade.version),
+                "ImageDigest": upgrade.digest("").ok().flatten().unwrap_or_default(),
                 "RequireConfirmation": upgrade.confirm,
             })
         }
@@ -333,26 +331,10 @@ pub(super) fn stage(status: &Value) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wanted::Nodes;
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     const UP: StageKind = StageKind::Upgrade;
-
-    fn wanted(concurrency: usize, tolerate: f64) -> Wanted {
-        let nodes = Nodes::Named(Vec::new());
-        let limit = Duration::from_secs(300);
-        Wanted {
-            nodes,
-            concurrency,
-            tolerate,
-            limit,
-            confirm: false,
-            version: None,
-            architectures: Vec::new(),
-        }
-    }
 
     fn fit(kind: StageKind, names: &[&str]) -> Value {
         begun(kind, &names.iter().map(|name| ((*name).to_owned(), Fitness::Fit)).collect::<Vec<_>>(), "t")
@@ -378,7 +360,7 @@ mod tests {
 
     #[test]
     fn all_nodes_finish_a_stage_before_the_next_begins() {
-        let job = wanted(2, 0.1);
+        let job = Wanted::example(2, 0.1);
         let mut status = fit(UP, &["a", "b", "c"]);
         for event in ["Init", "Check", "Backup", "Upgrade"] {
             let before = stage(&status).to_owned();
@@ -406,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_status_alone_says_who_was_ordered() {
-        let job = wanted(1, 1.0);
+        let job = Wanted::example(1, 1.0);
         let mut status = fit(UP, &["a", "b"]);
         start(UP, &mut status, "a", "t");
         let again: Value = serde_json::from_str(&status.to_string()).unwrap();
@@ -428,7 +410,7 @@ mod tests {
 
     #[test]
     fn too_many_failures_end_the_job_with_a_reason() {
-        let job = wanted(1, 0.1);
+        let job = Wanted::example(1, 0.1);
         let mut status = fit(UP, &["a", "b"]);
         start(UP, &mut status, "a", "t");
         record(UP, &mut status, "a", &facts("Init", FAILURE), "t");
@@ -442,7 +424,7 @@ mod tests {
 
     #[test]
     fn who_was_never_asked_spends_no_budget() {
-        let job = wanted(1, 0.0);
+        let job = Wanted::example(1, 0.0);
         let unfit = ("x".to_owned(), Fitness::Unfit("too old".to_owned()));
         let mut status =
             begun(UP, &[("a".to_owned(), Fitness::Fit), ("b".to_owned(), Fitness::Fit), unfit], "t");
@@ -451,7 +433,8 @@ mod tests {
             assert_eq!(round(UP, &job, &mut status, event), ["a"]);
         }
         assert_eq!((stage(&status), text(&status, "reason")), (SUCCESSFUL, "2 nodes were skipped"));
-        assert_eq!(status["nodeStatus"][1]["state"], SKIPPED);
+        assert_eq!(status["nodeStatus"][1]["state"], FAILED);
+        assert_eq!(status["nodeStatus"][1]["reason"], "skipped: away");
         // Once it has begun, who stays away has failed.
         let mut status = fit(UP, &["a"]);
         round(UP, &job, &mut status, "Init");
@@ -482,7 +465,7 @@ mod tests {
             tolerate in 0u32..=10,
             turns in proptest::collection::vec((any::<u8>(), 0usize..7, 0usize..3), 0..150),
         ) {
-            let job = wanted(concurrency, f64::from(tolerate) / 10.0);
+            let job = Wanted::example(concurrency, f64::from(tolerate) / 10.0);
             let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
             let mut status = fit(UP, &names.iter().map(String::as_str).collect::<Vec<_>>());
             let events = ["Init", "Check", "Backup", "Upgrade", "Rollback", "Confirm", "Nonsense"];

@@ -1,6 +1,7 @@
 //! What a job asks for, read strictly before anything is done: nodes, how many at a time, how many may fail, how long each
 //! may take. Pure; an error is the sentence that the job's status shows.
 
+use super::registry::Question;
 use crate::model::Release;
 use crate::wire::task::{JobKind, PullSpec};
 use crate::wire::update::UpdateSpec;
@@ -27,6 +28,8 @@ pub(super) struct Wanted {
     pub version: Option<Release>,
     /// The only architectures for which a digest is named; empty: any will do.
     pub architectures: Vec<String>,
+    /// What a registry has to be asked before the job begins.
+    pub registry: Option<Question>,
 }
 
 /// Which nodes a job is about.
@@ -79,14 +82,30 @@ impl Wanted {
             ),
             confirm: upgrade.as_ref().is_some_and(|upgrade| upgrade.confirm),
             architectures: upgrade.as_ref().map(architectures).unwrap_or_default(),
+            registry: upgrade.as_ref().and_then(Question::of),
             version: upgrade.map(|upgrade| upgrade.version),
         })
+    }
+
+    /// An upgrade of no node in particular, for the tests of what follows.
+    #[cfg(test)]
+    pub(super) fn example(concurrency: usize, tolerate: f64) -> Wanted {
+        Wanted {
+            nodes: Nodes::Named(Vec::new()),
+            concurrency,
+            tolerate,
+            limit: Duration::from_secs(SECONDS),
+            confirm: false,
+            version: None,
+            architectures: Vec::new(),
+            registry: None,
+        }
     }
 }
 
 /// A digest without an architecture is good for all.
 fn architectures(upgrade: &UpgradeSpec) -> Vec<String> {
-    if upgrade.digests.contains_key("") {
+    if upgrade.digests.contains_key("") || upgrade.registry.is_some() {
         return Vec::new();
     }
     upgrade.digests.keys().cloned().collect()
@@ -162,18 +181,26 @@ fn whole(spec: &Value, name: &str) -> Result<Option<u64>, String> {
     }
 }
 
-/// Go's `ParseFloat` of a text, held to what makes sense.
+/// A share from 0 to 1 as KubeEdge reads it, or a percentage.
 fn share(spec: &Value) -> Result<Option<f64>, String> {
     let text = match spec.get("failureTolerate") {
         None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) if text.is_empty() => return Ok(None),
-        Some(Value::String(text)) => text.as_str(),
-        Some(_) => return Err("failureTolerate is not a text".to_owned()),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
     };
-    let share: Option<f64> = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    let wrong =
-        || format!("failureTolerate is {}: write a share from \"0\" to \"1\", such as \"0.1\"", shown(text));
-    share.map(Some).ok_or_else(wrong)
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let share: Option<f64> = match text.strip_suffix('%') {
+        Some(percent) => percent.parse().ok().map(|percent: f64| percent / 100.0),
+        None => text.parse().ok(),
+    };
+    share.filter(|share| (0.0..=1.0).contains(share)).map(Some).ok_or_else(|| {
+        format!(
+            "failureTolerate is {}: write a share from \"0\" to \"1\", such as \"0.1\", or \"10%\"",
+            shown(&text)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -198,6 +225,11 @@ mod tests {
             "requireConfirmation": true}))
         .unwrap();
         assert_eq!((more.concurrency, more.tolerate, more.limit.as_secs(), more.confirm), (3, 0.5, 7, true));
+        for (written, share) in
+            [(json!("10%"), 0.1), (json!("0"), 0.0), (json!("100%"), 1.0), (json!(0.25), 0.25)]
+        {
+            assert_eq!(upgrade(&json!({"failureTolerate": written})).unwrap().tolerate, share);
+        }
         assert_eq!(upgrade(&json!({"concurrency": -1, "timeoutSeconds": 0})).unwrap().concurrency, 1);
     }
 
@@ -217,6 +249,10 @@ mod tests {
             (json!({"failureTolerate": "many"}), "failureTolerate"),
             (json!({"failureTolerate": "2"}), "failureTolerate"),
             (json!({"failureTolerate": "NaN"}), "failureTolerate"),
+            (json!({"failureTolerate": "101%"}), "failureTolerate"),
+            (json!({"failureTolerate": "%"}), "failureTolerate"),
+            (json!({"failureTolerate": ["0.1"]}), "failureTolerate"),
+            (json!({"imageDigestGatter": {"registryAPI": {"host": "a b", "token": ""}}}), "registryAPI.host"),
             (json!({"concurrency": 1.5}), "concurrency"),
             (json!({"checkItems": ["moon"]}), "moon"),
         ] {
