@@ -4,6 +4,7 @@
 use crate::support::Run;
 use crate::support::eventually;
 use crate::support::house::{House, KUBECONFIG};
+use crate::support::pods::{pod, sleeper};
 use crate::support::releases::{Instead, OWN, Releases};
 use crate::support::world::{Daemon, World};
 use kedge::store::layout;
@@ -362,6 +363,34 @@ fn the_former_version_finds_what_it_can_read() {
     assert!(node.house.read(&format!("{aside}/edgecore.yaml")).ends_with("# raised\n"));
     assert!(backups(&node).contains(&told["back"].as_str().unwrap().to_owned()));
 
+    // What comes after the upgrade has made its backup, and before the new version starts, is not lost on the way back.
+    let mut node = node;
+    node.power_off();
+    node.upgrade(&node.releases.stand_in("0.1.2", Instead::Raises), &[]).assert_status(0);
+    let late = rusqlite::Connection::open(&live).unwrap();
+    late.execute_batch("CREATE TABLE late (word TEXT); INSERT INTO late VALUES ('kept')").unwrap();
+    late.close().unwrap();
+    let tried = node.history()["items"].as_array().unwrap().len();
+    node.keep("");
+    eventually("the new version was tried and is given back", SOON, || {
+        let history = node.history();
+        let ended = history["trial"].is_null() && history["items"].as_array().unwrap().len() == tried + 1;
+        if ended { Ok(()) } else { Err(history) }
+    });
+    assert_eq!((node.settled().as_str(), layout(&live)), (OWN, Some(1)));
+    let last = node.last();
+    let back = last["exchange"]["back"].as_str().unwrap();
+    assert!(back.contains(&format!("-{OWN}-last-")) && backups(&node).contains(&back.to_owned()), "{last:#}");
+    let steps = last["steps"].as_array().unwrap();
+    assert!(
+        steps.iter().any(|step| step["name"] == "backed up at its end" && step["detail"] == back),
+        "{last:#}"
+    );
+    let found = rusqlite::Connection::open(&live).unwrap();
+    let word: String = found.query_row("SELECT word FROM late", [], |row| row.get(0)).unwrap();
+    assert_eq!(word, "kept");
+    drop(found);
+
     // One that is well and changes the layout later: the way back is a person's.
     node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
     assert_eq!(node.settled(), "0.1.3");
@@ -405,12 +434,13 @@ fn an_upgrade_that_is_killed_at_any_step_leaves_one_slot() {
     let new = node.releases.stand_in("0.1.1", Instead::Ends);
     let mut killed = 0;
     for step in 1.. {
-        let inject = format!("inject=fsync:signal=KILL:when={step}");
+        let inject = format!("inject={SYNCS}:signal=KILL:when={step}");
         let line = [
             "-o",
-            "/dev/null",
+            "/tmp/trace",
+            "-y",
             "-e",
-            "trace=fsync",
+            TRACED,
             "-e",
             &inject,
             "/usr/local/bin/kedge",
@@ -419,6 +449,7 @@ fn an_upgrade_that_is_killed_at_any_step_leaves_one_slot() {
         ];
         let got = node.house.run("strace", &[&line[..], &["--to", &new, "--yes"]].concat());
         if got.status == 0 {
+            durable(&node.house.read("/tmp/trace"));
             break;
         }
         if code(&got) == "KE-UPGRADE-002" {
@@ -456,15 +487,15 @@ fn a_launcher_that_is_killed_at_any_step_leaves_one_slot() {
     let world = World::new("launcher-killed");
     let mut node = Node::alone(&world);
     let new = node.releases.kedge("0.1.1");
-    let (mut kept, mut returned) = (0, 0);
+    let (mut kept, mut returned, mut untouched) = (0, 0, 0);
     for step in 1.. {
         // Without a daemon the upgrade only arms: the launcher that is traced tries the version.
         node.power_off();
         node.upgrade(&new, &[]).assert_status(0);
         let before = node.history()["items"].as_array().unwrap().len();
-        let inject = format!("inject=fsync:signal=KILL:when={step}");
+        let inject = format!("inject={SYNCS}:signal=KILL:when={step}");
         let launch = format!("{VERSIONS}/launcher/kedge edge launch --config {CONFIG}");
-        node.keep(&format!("strace -o /tmp/trace -e trace=fsync -e {inject} {launch}"));
+        node.keep(&format!("strace -o /tmp/trace -y -e {TRACED} -e {inject} {launch}"));
         eventually("the trial ends", SOON, || {
             let history = node.history();
             let ended = history["items"].as_array().unwrap().len() == before + 1;
@@ -485,7 +516,12 @@ fn a_launcher_that_is_killed_at_any_step_leaves_one_slot() {
             }
             other => panic!("{other}"),
         }
-        let killed = node.house.read("/tmp/trace").contains("killed by SIGKILL");
+        let trace = node.house.read("/tmp/trace");
+        let killed = trace.contains("killed by SIGKILL");
+        // Until the backup at the old daemon's end is whole, the next start begins anew.
+        untouched += usize::from(!trace.contains("/state.json"));
+        let half_made = node.house.run("ls", &["-A", "/var/lib/kedge/backup"]).stdout;
+        assert!(!half_made.contains(".unfinished"), "{half_made}");
         if slot == "0.1.1" {
             node.power_off();
             node.keep("");
@@ -494,12 +530,47 @@ fn a_launcher_that_is_killed_at_any_step_leaves_one_slot() {
             assert_eq!(node.settled(), OWN);
         }
         if !killed {
+            durable(&trace);
             break;
         }
         assert!(step < 60, "the launcher is killed for ever");
     }
-    eprintln!("the new version was kept {kept} times and given back {returned} times");
-    assert!(kept > 1 && returned > 0, "{kept} {returned}");
+    eprintln!(
+        "the new version was kept {kept} times and given back {returned} times; {untouched} cuts fell into the copy"
+    );
+    assert!(kept > 1 && returned > 0 && untouched > 3, "{kept} {returned} {untouched}");
+}
+
+/// Where an upgrade is cut: before each of its calls that make something durable. What lies between two of them is either
+/// there or not when the machine comes back, as [`durable`] demands.
+const SYNCS: &str = "fsync,fdatasync";
+const TRACED: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,symlink,symlinkat";
+
+/// Whatever takes a name is synced before, and its directory is synced before anything else takes one.
+#[track_caller]
+fn durable(trace: &str) {
+    let (mut synced, mut links): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    let (mut open, mut renames): (Option<&str>, usize) = (None, 0);
+    for line in trace.lines() {
+        let texts: Vec<&str> = line.split('"').skip(1).step_by(2).collect();
+        match line.split('(').next().unwrap_or_default() {
+            "fsync" | "fdatasync" => {
+                let path = line.split('<').nth(1).and_then(|rest| rest.split('>').next()).unwrap_or_default();
+                synced.push(path);
+                open = open.filter(|dir| *dir != path);
+            }
+            call if call.starts_with("symlink") => links.push(texts.last().unwrap()),
+            call if call.starts_with("rename") => {
+                let (from, to) = (texts[0], texts[texts.len() - 1]);
+                assert!(synced.contains(&from) || links.contains(&from), "{from} was not synced: {trace}");
+                assert_eq!(open, None, "its entry was not synced before {to} came: {trace}");
+                open = to.rsplit_once('/').map(|(dir, _)| dir);
+                renames += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(open.is_none() && renames > 3, "{open:?} {renames} {trace}");
 }
 
 /// The configuration of a node that joins the cloud of another house.
@@ -513,18 +584,6 @@ fn joining(cloud: &House<'_>, house: &House<'_>) -> String {
     config.replace("token: \"\"", &format!("token: {}", token.stdout.trim()))
 }
 
-const POD: &str = r#"
-apiVersion: v1
-kind: Pod
-metadata: {name: steady}
-spec:
-  nodeName: edge-1
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 1
-  containers:
-  - {name: c, image: "kedge.local/busybox:1", command: [sleep, "100000"]}
-"#;
-
 #[test]
 fn pods_run_on_while_versions_come_and_go() {
     let world = World::new("upgrade-pods");
@@ -534,7 +593,7 @@ fn pods_run_on_while_versions_come_and_go() {
     let _containerd = house.containerd();
     let config = joining(&cloud_house, &house);
     let node = Node::of(&world, house, &config);
-    fs::write(world.dir.join("pod.yaml"), POD).unwrap();
+    fs::write(world.dir.join("pod.yaml"), pod("steady", "edge-1", &[sleeper("c")])).unwrap();
     let manifest = world.dir.join("pod.yaml").display().to_string();
     eventually("the pod is taken", SOON, || {
         let got = cloud_house.kubectl(&["apply", "-f", &manifest]);

@@ -45,13 +45,20 @@ pub struct Kept {
 /// Copies database and configuration below `dir`; a backup is there whole or not at all.
 pub fn make(dir: &Path, version: &str, database: &Path, config: &Path) -> Result<Backup, Failure> {
     let name = format!("{}-{version}", now().strftime("%Y%m%dT%H%M%S.%3fZ"));
-    let backup = keep(dir, &name, version, database, config)?;
+    let backup = fresh(dir, &name, version, database, config)?;
     prune(dir);
     Ok(backup)
 }
 
-/// Makes a backup of this name.
-fn keep(dir: &Path, name: &str, version: &str, database: &Path, config: &Path) -> Result<Backup, Failure> {
+/// Makes a backup of this name unless there is one: whoever was cut short and begins again finds it whole or not at all.
+pub fn keep(dir: &Path, name: &str, version: &str, database: &Path, config: &Path) -> Result<(), Failure> {
+    if list(dir).iter().any(|backup| backup.name == name) {
+        return Ok(());
+    }
+    fresh(dir, name, version, database, config).map(drop)
+}
+
+fn fresh(dir: &Path, name: &str, version: &str, database: &Path, config: &Path) -> Result<Backup, Failure> {
     create_private_dir(dir)?;
     for name in names(dir).into_iter().filter(|name| name.starts_with(UNFINISHED)) {
         drop(fs::remove_dir_all(dir.join(name)));
@@ -124,9 +131,7 @@ pub fn config_of(dir: &Path, name: &str) -> PathBuf {
 pub fn exchange(dir: &Path, exchange: &Exchange, database: &Path, config: &Path) -> Result<(), Failure> {
     let all = list(dir);
     let Some(back) = all.iter().find(|backup| backup.name == exchange.back) else { return Ok(()) };
-    if !all.iter().any(|backup| backup.name == exchange.aside) {
-        keep(dir, &exchange.aside, &exchange.of.bare(), database, config)?;
-    }
+    keep(dir, &exchange.aside, &exchange.of.bare(), database, config)?;
     for file in &back.files {
         let found = digest(&dir.join(&back.name).join(&file.name)).ok();
         if found.as_ref() != Some(&file.digest) {

@@ -38,6 +38,11 @@ impl versions::Hands for Hands<'_> {
         }
     }
 
+    fn keep(&mut self, name: &str, version: &Release) -> Result<(), Failure> {
+        let Some(database) = self.database() else { return Ok(()) };
+        backup::keep(&self.site.backups, name, &version.bare(), &database, &self.site.config)
+    }
+
     fn exchange(&mut self, exchange: &Exchange) -> Result<(), Failure> {
         let Some(database) = self.database() else { return Ok(()) };
         tracing::warn!(

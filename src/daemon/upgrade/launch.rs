@@ -7,7 +7,8 @@ use super::running::LAUNCHED;
 use super::{Site, health, time};
 use crate::base::{Failure, listen, threads};
 use crate::config::edge::EdgeConfig;
-use crate::host::versions::{Action, Event, Link, Trial};
+use crate::host::versions::{Action, Event, Link, Phase, Trial};
+use crate::model::Release;
 use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
@@ -48,11 +49,18 @@ pub fn launch(site: &Site, arguments: &[OsString]) -> Result<Then, Failure> {
             tracing::error!(code = failure.code, error = %failure, fix = failure.fix, "the state of upgrades cannot be used");
             let slot = match happen(site, Event::Unwell { reason: failure.to_string() }) {
                 Ok(Some(Action::Run(slot))) => slot,
-                _ => site.versions.links().current,
+                _ => proven(site),
             };
             Ok(Then::Daemon(choices(site, slot)))
         }
     }
+}
+
+/// The version to run where nothing can be written down: one that has not proved good is not started unwatched.
+fn proven(site: &Site) -> Option<Release> {
+    let trial = site.versions.read().ok().and_then(|disk| disk.state.trial);
+    let open = trial.filter(|trial| !matches!(trial.phase, Phase::Confirmed { .. }));
+    open.map(|trial| trial.from).or_else(|| site.versions.links().current)
 }
 
 /// Carries out what follows from an event, ending daemons where it must.
@@ -60,7 +68,7 @@ fn happen(site: &Site, event: Event) -> Result<Option<Action>, Failure> {
     site.versions.happen(event, &mut Hands { site, farewell: Some(FAREWELL) })
 }
 
-fn choices(site: &Site, slot: Option<crate::model::Release>) -> Vec<PathBuf> {
+fn choices(site: &Site, slot: Option<Release>) -> Vec<PathBuf> {
     let mut all: Vec<PathBuf> = slot.iter().map(|slot| site.versions.binary(slot)).collect();
     all.push(site.versions.binary_of(Link::Previous));
     all.push(own_binary());

@@ -6,7 +6,8 @@ use super::{Site, backup, health, release, time};
 use crate::base::{Failure, PidLock, read_limited, uuid4};
 use crate::config::edge::EdgeConfig;
 use crate::host::versions::{
-    self, BINARY_LIMIT, Books, Deed, Disk, Entry, Event, Link, Outcome, Phase, SlotNote, Staging, Step, Trial,
+    self, BINARY_LIMIT, Books, Deed, Disk, Entry, Event, Link, Outcome, Phase, SlotNote, Staging, Step, Told,
+    Trial,
 };
 use crate::model::Release;
 use crate::store;
@@ -190,7 +191,8 @@ impl<'a> Work<'a> {
             Some(_) => 0,
             None => size(&present_binary(self.running.as_ref())),
         };
-        let needed = bytes + own + size(&self.config.database) + SPARE;
+        // It is copied twice: while the daemon runs, and once it has ended.
+        let needed = bytes + own + 2 * size(&self.config.database) + SPARE;
         let free = rustix::fs::statvfs(self.site.versions.dir())
             .map_or(u64::MAX, |facts| facts.f_bavail.saturating_mul(facts.f_frsize));
         if free < needed {
@@ -227,22 +229,13 @@ impl<'a> Work<'a> {
         self.to = Some(version.clone());
         self.judge_version(&version, &digest, demands)?;
         self.step("runs here", format!("kedge {} for {}", version.bare(), told.platform));
-        let database_layout = told.database_layout;
-        let needs = self.accepts(&staging.binary(), &version, database_layout)?;
+        let needs = self.accepts(&staging.binary(), &version, told.database_layout)?;
         let launches = versions::launches(&staging.binary(), &self.site.config);
         if self.site.versions.is_used(&self.disk, &version) {
             // The same bytes, as `judge_version` has seen.
             return Ok(Checked { version, fresh: None, launches, needs });
         }
-        let note = SlotNote {
-            version: version.clone(),
-            digest,
-            bytes,
-            origin,
-            installed: time(),
-            launches,
-            database_layout,
-        };
+        let note = note(&told, (digest, bytes), origin, launches);
         Ok(Checked { version, fresh: Some((staging, note, signature)), launches, needs })
     }
 
@@ -469,10 +462,23 @@ pub fn seed(site: &Site, binary: &Path) -> Result<Release, Failure> {
     }
 }
 
+/// What is noted of a binary that becomes a slot now.
+fn note(told: &Told, (digest, bytes): (String, u64), origin: String, launches: bool) -> SlotNote {
+    SlotNote {
+        version: told.version(),
+        digest,
+        bytes,
+        origin,
+        installed: time(),
+        launches,
+        database_layout: told.database_layout,
+    }
+}
+
 /// Makes a binary the first slot, to which all links point.
 fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
     let told = versions::ask_version(binary)?;
-    let (version, database_layout) = (told.version(), told.database_layout);
+    let version = told.version();
     let unread = |error: std::io::Error| {
         Failure::new("KE-UPGRADE-015", format!("{} cannot be copied", binary.display()))
             .because(error)
@@ -484,15 +490,7 @@ fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
         let (bytes, digest) = versions::copy(&mut source, &staging.binary()).map_err(unread)?;
         let launches = versions::launches(&staging.binary(), &site.config);
         let origin = fs::canonicalize(binary).unwrap_or_else(|_| binary.to_owned()).display().to_string();
-        let note = SlotNote {
-            version: version.clone(),
-            digest,
-            bytes,
-            origin,
-            installed: time(),
-            launches,
-            database_layout,
-        };
+        let note = note(&told, (digest, bytes), origin, launches);
         site.versions.install(staging, &note, None)?;
     }
     // `current` comes last: with it, the slots count.

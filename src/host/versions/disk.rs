@@ -60,6 +60,8 @@ pub trait Hands {
     fn layout(&self) -> Option<u32>;
     /// Ends the daemons of a slot.
     fn end(&mut self, version: &Release);
+    /// Copies database and configuration to a backup of this name, as this version has left them. Safe to repeat.
+    fn keep(&mut self, name: &str, version: &Release) -> Result<(), Failure>;
     /// Puts a backup in the place of the present database and configuration. Safe to repeat.
     fn exchange(&mut self, exchange: &Exchange) -> Result<(), Failure>;
 }
@@ -158,8 +160,8 @@ impl Versions {
     }
 
     /// Decides what follows from an event and carries it out, one process at a time. The daemon to start, if one is to be,
-    /// is left to the caller. A version whose database could not be exchanged is not started to be watched; on the way
-    /// back it is started all the same, and the history says so.
+    /// is left to the caller. A version is not started to be watched when its database could not be exchanged, or what was
+    /// there could not be kept; on the way back it is started all the same, and the history says so.
     pub fn happen(&self, event: Event, hands: &mut dyn Hands) -> Result<Option<Action>, Failure> {
         let path = self.dir.join(TURN);
         let turn = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -179,6 +181,10 @@ impl Versions {
                     self.record(&entry)?;
                 }
                 Action::End(version) => hands.end(&version),
+                Action::Keep(name, version) => {
+                    hands.end(&version);
+                    hands.keep(&name, &version)?;
+                }
                 Action::Exchange(exchange) => trouble = hands.exchange(&exchange).err(),
                 Action::Watch(_) if trouble.is_some() => return trouble.map_or(Ok(None), Err),
                 Action::Run(_) | Action::Watch(_) => left = Some(action),
@@ -427,8 +433,16 @@ mod tests {
     /// Hands that only note what they are told.
     #[derive(Default)]
     struct Seen {
+        ended: Vec<String>,
+        kept: Vec<String>,
         exchanged: Vec<String>,
         fails: bool,
+    }
+
+    impl Seen {
+        fn outcome(&self) -> Result<(), Failure> {
+            if self.fails { Err(Failure::new("KE-X-001", "no space")) } else { Ok(()) }
+        }
     }
 
     impl Hands for Seen {
@@ -437,12 +451,18 @@ mod tests {
         }
 
         fn end(&mut self, version: &Release) {
-            assert_eq!(version.bare(), "1.1.0");
+            self.ended.push(version.bare());
+        }
+
+        fn keep(&mut self, name: &str, version: &Release) -> Result<(), Failure> {
+            assert_eq!(self.ended.last(), Some(&version.bare()), "its daemon may write on");
+            self.kept.push(name.to_owned());
+            self.outcome()
         }
 
         fn exchange(&mut self, exchange: &Exchange) -> Result<(), Failure> {
             self.exchanged.push(exchange.back.clone());
-            if self.fails { Err(Failure::new("KE-X-001", "no space")) } else { Ok(()) }
+            self.outcome()
         }
     }
 
@@ -480,12 +500,26 @@ mod tests {
         assert_eq!(left, Some(Action::Run(Some(version("1.0.0")))));
         assert_eq!(hands.exchanged.last().unwrap(), "19700101T000000.000Z-1.0.0-aside");
 
+        // What cannot be kept is not put at risk: the new version is not started.
+        assert_eq!((hands.kept.len(), hands.ended.as_slice()), (0, &["1.1.0".to_owned()][..]));
         versions.happen(Event::Begin(Box::new(trial(None))), &mut hands).unwrap();
+        hands.fails = true;
+        assert_eq!(versions.happen(Event::Boot, &mut hands).unwrap_err().code, "KE-X-001");
+        assert_eq!(versions.read().unwrap().state.trial.map(|trial| trial.phase), Some(Phase::Armed));
+        let left = versions.happen(Event::Unwell { reason: "no space".to_owned() }, &mut hands).unwrap();
+        assert_eq!(left, Some(Action::Run(Some(version("1.0.0")))));
+        assert_eq!(versions.history().unwrap().pop().unwrap().outcome, Outcome::Abandoned);
+
+        hands.fails = false;
+        let again = Trial { id: "again".to_owned(), ..trial(None) };
+        versions.happen(Event::Begin(Box::new(again)), &mut hands).unwrap();
         assert!(matches!(versions.happen(Event::Boot, &mut hands), Ok(Some(Action::Watch(_)))));
+        let kept = |id: &str| format!("19700101T000000.000Z-1.0.0-last-{id}");
+        assert_eq!(hands.kept, [kept("None"), kept("again")]);
         hands.fails = true;
         let left = versions.happen(Event::Unwell { reason: "x".to_owned() }, &mut hands).unwrap();
         assert_eq!(left, Some(Action::Run(Some(version("1.0.0")))));
-        assert_eq!(hands.exchanged.last().unwrap(), "before");
+        assert_eq!(hands.exchanged.last(), hands.kept.last());
         let reason = versions.history().unwrap().pop().unwrap().reason;
         assert!(reason.starts_with("x; database") && reason.contains("that failed: no space"), "{reason}");
     }

@@ -50,7 +50,8 @@ pub struct Trial {
 pub struct Books {
     /// The newest layout that `from` reads.
     pub reads: Option<u32>,
-    /// The backup of what `from` had, made before the switch.
+    /// The backup of what `from` had: the one that was made before the switch, and once `from` has ended, the one that
+    /// holds all that it has written.
     pub backup: Option<String>,
     /// The backup that `to` needs, as it cannot read the present database.
     pub needs: Option<String>,
@@ -202,7 +203,7 @@ pub enum Event {
     Settle,
     /// The watched daemon has been well for long enough; the time at which it became so.
     Healthy { since: i64 },
-    /// The deadline has passed, or the daemon ended; why it is not wanted.
+    /// The deadline has passed, or the daemon ended, or it cannot be started at all; why it is not wanted.
     Unwell { reason: String },
     /// Whoever began gives up before the new version was started.
     GiveUp { reason: String },
@@ -219,6 +220,8 @@ pub enum Action {
     Record(Box<Entry>),
     /// End the watched daemon, or one that an earlier launcher has left behind.
     End(Release),
+    /// Copy database and configuration to a backup of this name, as this version has left them; its daemons end first.
+    Keep(String, Release),
     /// Give a version the database and configuration that it reads; no daemon runs.
     Exchange(Exchange),
     /// Become the daemon of this slot; `None`: of the binary that launches.
@@ -255,8 +258,9 @@ pub fn decide(disk: &Disk, event: Event, now: i64) -> Vec<Action> {
             actions.extend(confirm(state, trial, interrupted, now));
             actions
         }
-        (Event::Unwell { reason }, Some(trial)) if trial.phase == Phase::Running => {
-            let mut actions = come_back(disk, trial, Outcome::Returned, reason, now);
+        (Event::Unwell { reason }, Some(trial)) if matches!(trial.phase, Phase::Armed | Phase::Running) => {
+            let outcome = if trial.phase == Phase::Armed { Outcome::Abandoned } else { Outcome::Returned };
+            let mut actions = come_back(disk, trial, outcome, reason, now);
             actions.push(Action::Run(Some(trial.from.clone())));
             actions
         }
@@ -278,10 +282,21 @@ fn boot(disk: &Disk, trial: &Trial, now: i64) -> Vec<Action> {
     let (state, from) = (&disk.state, Action::Run(Some(trial.from.clone())));
     let mut actions = match &trial.phase {
         Phase::Armed if disk.links.current.as_ref() == Some(&trial.to) => {
+            let way_there = trial.way_there();
+            let mut actions = Vec::new();
+            let (mut books, mut steps) = (trial.books.clone(), trial.steps.clone());
+            // The backup that was made while `from` ran lacks what it wrote until its end. An exchange keeps that itself.
+            if way_there.is_none() {
+                let last = trial.last();
+                actions.push(Action::Keep(last.clone(), trial.from.clone()));
+                steps.push(Step { name: "backed up at its end".to_owned(), at: now, detail: last.clone() });
+                books.backup = Some(last);
+            }
             // Counted before it is started: whatever happens now, it is started once.
-            let running = Trial { phase: Phase::Running, boots: trial.boots + 1, ..trial.clone() };
-            let mut actions = vec![note(state, Some(running.clone()))];
-            actions.extend(trial.way_there().map(Action::Exchange));
+            let running =
+                Trial { phase: Phase::Running, boots: trial.boots + 1, books, steps, ..trial.clone() };
+            actions.push(note(state, Some(running.clone())));
+            actions.extend(way_there.map(Action::Exchange));
             actions.push(Action::Watch(Box::new(running)));
             return actions;
         }
@@ -348,6 +363,12 @@ fn come_back(disk: &Disk, trial: &Trial, outcome: Outcome, mut reason: String, n
     actions
 }
 
+/// The time with which the names of backups begin, so that they sort by it.
+fn stamp(ms: i64) -> String {
+    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    at.strftime("%Y%m%dT%H%M%S.%3fZ").to_string()
+}
+
 fn note(state: &State, trial: Option<Trial>) -> Action {
     Action::Note(Box::new(State { trial, floor: state.floor.clone() }))
 }
@@ -366,8 +387,14 @@ impl Exchange {
 impl Trial {
     /// The name under which what a version has written is kept, always the same for this change.
     fn aside(&self, version: &Release) -> String {
-        let at = jiff::Timestamp::from_millisecond(self.begun).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        format!("{}-{}-aside", at.strftime("%Y%m%dT%H%M%S.%3fZ"), version.bare())
+        format!("{}-{}-aside", stamp(self.begun), version.bare())
+    }
+
+    /// The name under which the last that `from` has written is kept; newer than the backup that was made while it ran, and
+    /// no other change's, even on a machine whose clock begins anew with every start.
+    fn last(&self) -> String {
+        let id: String = self.id.chars().take(8).collect();
+        format!("{}-{}-last-{id}", stamp(self.stopped.unwrap_or(self.begun)), self.from.bare())
     }
 
     /// What `to` has to be given before it starts.
@@ -446,8 +473,10 @@ mod tests {
         daemon: Option<Release>,
         watched: bool,
         starts: Vec<String>,
-        /// Layouts of databases that were set aside or backed up, by name.
-        kept: BTreeMap<String, u32>,
+        /// How much daemons have written to the database.
+        written: u32,
+        /// Layouts of databases that were set aside or backed up, and what was written to them, by name.
+        kept: BTreeMap<String, (u32, u32)>,
         /// What each version reads, and makes of a database.
         reads: BTreeMap<Release, u32>,
     }
@@ -477,11 +506,15 @@ mod tests {
                             (self.daemon, self.watched) = (None, false);
                         }
                     }
+                    Action::Keep(name, _) => {
+                        assert_eq!(self.daemon, None, "a daemon has the database open");
+                        self.kept.entry(name).or_insert((self.disk.layout.unwrap_or(1), self.written));
+                    }
                     Action::Exchange(Exchange { back, aside, .. }) => {
                         assert_eq!(self.daemon, None, "a daemon has the database open");
-                        if let Some(layout) = self.kept.get(&back).copied() {
-                            self.kept.entry(aside).or_insert(self.disk.layout.unwrap());
-                            self.disk.layout = Some(layout);
+                        if let Some((layout, written)) = self.kept.get(&back).copied() {
+                            self.kept.entry(aside).or_insert((self.disk.layout.unwrap(), self.written));
+                            (self.disk.layout, self.written) = (Some(layout), written);
                         }
                     }
                     Action::Run(version) => {
@@ -503,6 +536,7 @@ mod tests {
             let layout = self.disk.layout.unwrap_or(1);
             assert!(layout <= reads, "{version:?} reads {reads}, finds {layout}");
             self.disk.layout = Some(reads);
+            self.written += 1;
         }
 
         fn boot(&mut self) {
@@ -523,7 +557,7 @@ mod tests {
 
     fn fate() -> impl Strategy<Value = (Fate, u32, Power, Power, Power)> {
         let fates = [Fate::Healthy, Fate::Unwell, Fate::GivenUp, Fate::Rebooted];
-        let failure = || prop::option::of(0..9_usize);
+        let failure = || prop::option::of(0..10_usize);
         (prop::sample::select(fates.to_vec()), 1..4_u32, failure(), failure(), failure())
     }
 
@@ -544,8 +578,11 @@ mod tests {
                 let known = machine.history.len();
                 machine.reads.insert(to.clone(), reads);
                 let layout = machine.disk.layout.unwrap();
-                machine.kept.insert(format!("before-{id}"), layout);
-                machine.kept.insert(format!("old-{id}"), reads);
+                machine.kept.insert(format!("before-{id}"), (layout, machine.written));
+                machine.kept.insert(format!("old-{id}"), (reads, 0));
+                // What the daemon writes after it was backed up.
+                machine.written += 1;
+                let last = machine.written;
                 let books = Books {
                     reads: Some(machine.reads.get(&from).copied().unwrap_or(1)),
                     backup: Some(format!("before-{id}")),
@@ -594,6 +631,8 @@ mod tests {
                     prop_assert_eq!(settled.links.previous.as_ref(), Some(&from));
                     prop_assert_eq!(settled.state.floor.as_ref(), Some(&to));
                 } else {
+                    // The old daemon finds all that it had written, whatever the database went through.
+                    prop_assert!(machine.written >= last, "{} {}", machine.written, last);
                     prop_assert!(told.iter().all(|entry| entry.outcome != Outcome::Done));
                     prop_assert_ne!(settled.links.launcher.as_ref(), Some(&to));
                 }
@@ -607,7 +646,8 @@ mod tests {
         let tried = |books: Books, layout: u32| {
             let mut machine = Machine::default();
             (machine.disk.layout, machine.reads) = (Some(1), BTreeMap::from([(to.clone(), layout)]));
-            machine.kept.insert("b".to_owned(), 1);
+            machine.kept.insert("b".to_owned(), (1, 0));
+            machine.written = 7;
             machine.carry_out(Event::Begin(Box::new(Trial { books, ..trial(1, &from, &to) })), &mut None);
             machine.boot();
             (machine.daemon, machine.watched) = (None, false);
@@ -620,9 +660,13 @@ mod tests {
         assert_eq!(stays.history[0].reason, "it was slow");
         let changes = tried(books, 2);
         let exchange = changes.history[0].exchange.clone().unwrap();
-        assert_eq!((changes.disk.layout, exchange.back.as_str()), (Some(1), "b"));
+        assert_eq!(
+            (changes.disk.layout, exchange.back.as_str()),
+            (Some(1), "19700101T000000.000Z-1.0.0-last-1")
+        );
+        assert_eq!(changes.written, 8, "what was written after the backup, and by the daemon that is back");
         assert_eq!(exchange.aside, "19700101T000000.000Z-1.1.0-aside");
-        assert_eq!(changes.kept.get(&exchange.aside), Some(&2));
+        assert_eq!(changes.kept.get(&exchange.aside), Some(&(2, 8)));
         assert!(changes.history[0].reason.contains("1.1.0 are kept as 1970"), "{:?}", changes.history);
     }
 
