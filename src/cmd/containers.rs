@@ -65,7 +65,9 @@ impl Whose<'_> {
         }
         let verb = if which == Which::Running { "runs" } else { "is" };
         let what = format!("no container of {}/{} {verb} on this node", self.namespace, self.pod);
-        Err(Failure::new("KE-POD-003", what).fix("list the pods of this node with `kedge pods`"))
+        Err(Failure::new("KE-POD-003", what)
+            .because(format!("the runtime at {} has none", endpoints.join(", ")))
+            .fix("list the pods of this node with `kedge pods`"))
     }
 
     /// The name that is meant among those that are there.

@@ -21,6 +21,7 @@ mod gettoken;
 mod help;
 mod init;
 mod join;
+mod keadm;
 mod limits;
 mod logs;
 mod man;
@@ -35,6 +36,7 @@ mod tree_tests;
 mod twin;
 mod undo;
 mod up;
+mod usage;
 mod version;
 
 use crate::base::{Exit, Failure, Stop, Term, listen, threads};
@@ -107,15 +109,25 @@ pub struct DataDir {
 /// Runs the command line of this process; returns its exit status.
 pub fn main() -> u8 {
     crate::host::names::keep_to_files_and_dns();
-    let cli = match Cli::try_parse() {
+    let line = match keadm::read(&tree(), std::env::args_os()) {
+        Ok(line) => line,
+        Err(failure) => return usage::tell(&failure),
+    };
+    let cli = match Cli::try_parse_from(&line.words) {
         Ok(cli) => cli,
         Err(error) => {
+            if let Some(failure) = usage::failure(&error, &line.command) {
+                return usage::tell(&failure);
+            }
             drop(error.print());
             let asked_for = !error.use_stderr();
             return if asked_for { Exit::Done } else { Exit::Usage }.code();
         }
     };
     let term = Term::new(cli.quiet, cli.plain);
+    for note in &line.notes {
+        term.say(&format!("note: {note}"));
+    }
     match run(cli.command, &term) {
         Ok(exit) => exit.code(),
         Err(failure) => {

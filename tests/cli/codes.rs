@@ -45,7 +45,7 @@ fn edgecore(house: &House, from: &str, to: &str) {
 fn what_is_typed_in_vain_is_told() {
     let join = "join -e cloud.example -t x -i edge-7";
     for (line, code, named) in [
-        ("--pre-run ./a.sh", "KE-JOIN-002", "./a.sh"),
+        ("--pre-run ./a.sh", "KE-KEADM-001", "./a.sh"),
         ("--hub-protocol quic", "KE-JOIN-003", "10000"),
         ("-i Not_A_Name", "KE-JOIN-004", "--edgenode-name"),
         ("-p tcp://127.0.0.1:1", "KE-JOIN-005", "unix:///"),

@@ -9,9 +9,18 @@ use std::path::Path;
 fn topics_and_commands_have_help_and_a_typo_is_answered() {
     let all = kedge(&["help"]);
     all.assert_status(0);
-    for topic in
-        ["join", "offline", "certificates", "ports", "exit-codes", "upgrade", "files", "airgap", "services"]
-    {
+    for topic in [
+        "join",
+        "offline",
+        "certificates",
+        "ports",
+        "exit-codes",
+        "upgrade",
+        "files",
+        "airgap",
+        "services",
+        "keadm",
+    ] {
         assert!(all.stdout.contains(&format!("\n  {topic} ")), "{topic} is not listed: {}", all.stdout);
         let one = kedge(&["help", topic]);
         one.assert_status(0);

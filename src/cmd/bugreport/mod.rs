@@ -44,6 +44,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     let file = args.file.unwrap_or_else(|| PathBuf::from(format!("{stem}.tar")));
     if file.exists() && !args.dry_run {
         return Err(Failure::new("KE-BUGREPORT-001", format!("{} is there already", file.display()))
+            .because("an archive is written anew only, so that none is lost")
             .fix("name another file with -F"));
     }
     let scrubber = Scrubber::new(parts::secrets(&args.place));

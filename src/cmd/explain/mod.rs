@@ -79,7 +79,10 @@ fn find<'a>(pages: &'a [Page], code: &str) -> Result<&'a Page, Failure> {
             Some(near) => format!("did you mean {near}? `kedge explain` lists all codes"),
             None => "`kedge explain` lists all codes".to_owned(),
         };
-        Failure::new("KE-EXPLAIN-001", format!("there is no page for {code:?}")).fix(fix).exit(Exit::Usage)
+        Failure::new("KE-EXPLAIN-001", format!("there is no page for {code:?}"))
+            .because("no error of this kedge has the code")
+            .fix(fix)
+            .exit(Exit::Usage)
     })
 }
 
@@ -155,6 +158,7 @@ const PAGES: &[&str] = &[
     include_str!("pages/job.md"),
     include_str!("pages/join.md"),
     include_str!("pages/journal.md"),
+    include_str!("pages/keadm.md"),
     include_str!("pages/kernel.md"),
     include_str!("pages/kube.md"),
     include_str!("pages/kubelet.md"),
@@ -190,6 +194,7 @@ const PAGES: &[&str] = &[
     include_str!("pages/undo.md"),
     include_str!("pages/up.md"),
     include_str!("pages/upgrade.md"),
+    include_str!("pages/usage.md"),
 ];
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(super) struct Topic {
 }
 
 /// In the order of a newcomer's needs.
-pub(super) const TOPICS: [Topic; 9] = [
+pub(super) const TOPICS: [Topic; 10] = [
     Topic { name: "join", text: include_str!("topics/join.txt") },
     Topic { name: "offline", text: include_str!("topics/offline.txt") },
     Topic { name: "certificates", text: include_str!("topics/certificates.txt") },
@@ -20,6 +20,7 @@ pub(super) const TOPICS: [Topic; 9] = [
     Topic { name: "services", text: include_str!("topics/services.txt") },
     Topic { name: "upgrade", text: include_str!("topics/upgrade.txt") },
     Topic { name: "airgap", text: include_str!("topics/airgap.txt") },
+    Topic { name: "keadm", text: include_str!("topics/keadm.txt") },
     Topic { name: "exit-codes", text: include_str!("topics/exit-codes.txt") },
 ];
 
@@ -113,6 +114,10 @@ fn unknown(tree: &clap::Command, above: &clap::Command, words: &[&str], word: &s
         None => "`kedge help` lists topics and commands".to_owned(),
     };
     Failure::new("KE-HELP-001", format!("there is no topic and no command {:?}", words.join(" ")))
+        .because(match words {
+            [_] => "neither a topic nor a command has this name".to_owned(),
+            _ => format!("`kedge {}` has no command {word:?}", above.get_name()),
+        })
         .fix(fix)
         .exit(Exit::Usage)
 }

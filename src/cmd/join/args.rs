@@ -1,5 +1,5 @@
 //! What can be typed after `kedge join`, and what it comes to: flags, join file and host name put together, all checked
-//! before anything is looked at. keadm's flags keep their names; those that have no meaning here get a sentence.
+//! before anything is looked at. keadm's flags keep their names; those that have no meaning here are answered by `cmd::keadm`.
 
 use super::unpack;
 use crate::base::{Exit, Failure};
@@ -64,29 +64,6 @@ pub struct Args {
     /// Answer every question with yes
     #[arg(long, short = 'y')]
     pub(super) yes: bool,
-    #[command(flatten)]
-    former: Former,
-}
-
-/// Flags of keadm that kedge has no use for.
-#[derive(clap::Args)]
-struct Former {
-    #[arg(long, hide = true, value_name = "VERSION")]
-    kubeedge_version: Option<String>,
-    #[arg(long, hide = true, value_name = "NAME")]
-    image_repository: Option<String>,
-    #[arg(long = "certPath", alias = "cert-path", hide = true, value_name = "DIR")]
-    cert_path: Option<String>,
-    #[arg(long, hide = true, value_name = "DIR")]
-    tarballpath: Option<String>,
-    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "true")]
-    with_mqtt: Option<String>,
-    #[arg(long, short = 'r', hide = true, value_name = "NAME")]
-    runtimetype: Option<String>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    pre_run: Option<String>,
-    #[arg(long, hide = true, value_name = "FILE")]
-    post_run: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -139,7 +116,7 @@ pub(super) struct Wish {
     pub timeout: Duration,
     /// What binary and images come from, where there is no network.
     pub bundle: Option<Arc<Bundle>>,
-    /// Sentences about flags that have no meaning here.
+    /// What deserves a look in the join file.
     pub notices: Vec<String>,
 }
 
@@ -155,7 +132,7 @@ fn usage(code: &'static str, what: impl Into<String>) -> Failure {
 impl Args {
     /// Puts flags, join file and host name together; flags win.
     pub(super) fn wish(&self) -> Result<Wish, Failure> {
-        let mut notices = self.former.judged()?;
+        let mut notices = Vec::new();
         if self.hub_protocol == Protocol::Quic {
             return Err(usage("KE-JOIN-003", "--hub-protocol quic is not offered")
                 .because("this kedge reaches its cloud by WebSocket")
@@ -218,50 +195,6 @@ impl Args {
     }
 }
 
-impl Former {
-    fn judged(&self) -> Result<Vec<String>, Failure> {
-        for (flag, script, when) in
-            [("--pre-run", &self.pre_run, "before"), ("--post-run", &self.post_run, "after")]
-        {
-            if let Some(script) = script {
-                return Err(usage("KE-JOIN-002", format!("{flag} is not offered"))
-                    .because("kedge runs no scripts: their failure could not be rolled back")
-                    .fix(format!(
-                        "run {script} yourself {when} `kedge join`, which tells its outcome by exit status"
-                    )));
-            }
-        }
-        let of = |given: bool, sentence: &str| given.then(|| sentence.to_owned());
-        let sentences = [
-            of(
-                self.kubeedge_version.is_some(),
-                "--kubeedge-version is not needed: this program is what runs, and nothing is downloaded; `kedge edge upgrade` changes it",
-            ),
-            of(
-                self.image_repository.is_some(),
-                "--image-repository is not needed: kedge installs itself without an image",
-            ),
-            of(
-                self.cert_path.is_some(),
-                "--certPath has no effect, as with keadm; --set modules.edgeHub.tlsCertFile=FILE moves the certificate",
-            ),
-            of(
-                self.tarballpath.is_some(),
-                "--tarballpath is not needed: this program is all there is to install",
-            ),
-            of(
-                self.with_mqtt.is_some(),
-                "--with-mqtt is not needed: the broker is inside; one that serves on 127.0.0.1:1883 is used instead",
-            ),
-            of(
-                self.runtimetype.is_some(),
-                "--runtimetype is not needed: any runtime that speaks CRI v1 is found; --remote-runtime-endpoint names one",
-            ),
-        ];
-        Ok(sentences.into_iter().flatten().collect())
-    }
-}
-
 fn node_name(said: Option<String>) -> Result<NodeName, Failure> {
     let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
     let name = said.unwrap_or_else(host);
@@ -313,19 +246,9 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn flags_without_a_meaning_get_a_sentence() {
-        let wish =
-            typed("-e c -t x -i n --kubeedge-version v1.23.1 --with-mqtt=false --certPath /x").unwrap();
-        assert_eq!(wish.notices.len(), 3, "{:?}", wish.notices);
-        let hook = typed("-e c -t x -i n --pre-run ./a.sh").unwrap_err();
-        assert_eq!((hook.code, hook.exit), ("KE-JOIN-002", Exit::Usage));
-        assert!(hook.fix.contains("./a.sh"), "{}", hook.fix);
-        assert_eq!(typed("-e c -t x -i n --hub-protocol quic").unwrap_err().code, "KE-JOIN-003");
-    }
-
-    #[test]
     fn nonsense_is_a_usage_error_with_a_way_out() {
         for (line, code) in [
+            ("-e c -t x -i n --hub-protocol quic", "KE-JOIN-003"),
             ("-t x -i n", "KE-JOIN-001"),
             ("-e a:b:c -t x -i n", "KE-JOIN-001"),
             ("-e host:0 -t x -i n", "KE-JOIN-001"),
@@ -336,9 +259,14 @@ pub(super) mod tests {
             assert_eq!((failure.code, failure.exit), (code, Exit::Usage), "{line}");
             assert!(!failure.fix.is_empty(), "{line}");
         }
-        for line in
-            ["join -e", "join --timeout 0s", "join --certport 0", "join --cgroupdriver x", "join -l =x"]
-        {
+        for line in [
+            "join -e",
+            "join --timeout 0s",
+            "join --certport 0",
+            "join --cgroupdriver x",
+            "join -l =x",
+            "join -l nokey",
+        ] {
             assert!(Line::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
     }

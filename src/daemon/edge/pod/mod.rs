@@ -104,6 +104,7 @@ impl PodHandle {
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, Failure> {
         let summary = self.summaries.get(namespace, pod).ok_or_else(|| {
             Failure::new("KE-POD-003", format!("there is no pod {namespace}/{pod} on this node"))
+                .because("the cloud has assigned none of this name, or it is gone already")
                 .fix("list the pods of this node with `kedge pods`")
         })?;
         logs::open(&self.paths, &self.summaries, &summary, container, options).await
