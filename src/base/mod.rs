@@ -30,7 +30,7 @@ pub use failure::{Exit, Failure, deepest};
 pub use files::{create_private_dir, read_limited, write_atomic};
 pub use id::{random_bytes, random_suffix, uuid4};
 pub use lock::{LockError, PidLock};
-pub use log::{LogFormat, start_log};
+pub use log::{LogFormat, check_level, start_log};
 pub use mailbox::{Gone, Mail, Mailbox, Reply, mailbox};
 pub use nearest::nearest;
 pub use process::{aside, listen, threads};

@@ -38,8 +38,16 @@ impl DatabaseArgs {
         &self.data_dir.data_dir
     }
 
+    /// Whether one database is meant and no other.
+    pub(super) fn is_named(&self) -> bool {
+        self.db.is_some()
+    }
+
     /// Sockets on which a daemon with this database may tell its state.
     pub(super) fn sockets(&self) -> Vec<PathBuf> {
+        if let Some(db) = &self.db {
+            return vec![db.with_file_name("kedge.sock")];
+        }
         let of_up = self.data_dir.data_dir.join("kedge.sock");
         let beside = self.path().with_file_name("kedge.sock");
         if of_up == beside { vec![of_up] } else { vec![of_up, beside] }
@@ -84,6 +92,15 @@ pub(super) fn age(since: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_named_database_has_one_socket() {
+        let args = DatabaseArgs {
+            db: Some(PathBuf::from("/srv/a/edgecore.db")),
+            data_dir: super::super::DataDir { data_dir: PathBuf::from("/srv/b") },
+        };
+        assert_eq!(args.sockets(), [PathBuf::from("/srv/a/kedge.sock")]);
+    }
 
     #[test]
     fn columns_line_up() {

@@ -1,6 +1,6 @@
 //! Flags that the commands which run daemons share: the log's form, and the ports of a cloud.
 
-use crate::base::{LogFormat, start_log};
+use crate::base::{LogFormat, check_level, start_log};
 use crate::config::cloud::CloudPorts;
 
 /// How a daemon logs on stderr.
@@ -10,7 +10,7 @@ pub(super) struct LogFlags {
     #[arg(long, value_enum, default_value = "text")]
     log_format: Format,
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = check_level)]
     log_level: String,
 }
 
@@ -40,17 +40,26 @@ impl LogFlags {
 }
 
 /// Where nodes find a cloud.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkPorts {
     /// Port of the cloud's WebSocket
-    #[arg(long, value_name = "PORT", default_value_t = 10000)]
+    #[arg(long, value_name = "PORT", default_value_t = LinkPorts::USUAL.hub_port)]
     pub hub_port: u16,
     /// Port of the cloud's certificate service
-    #[arg(long, value_name = "PORT", default_value_t = 10002)]
+    #[arg(long, value_name = "PORT", default_value_t = LinkPorts::USUAL.cert_port)]
     pub cert_port: u16,
     /// Port of the cloud's tunnel
-    #[arg(long, value_name = "PORT", default_value_t = 10004)]
+    #[arg(long, value_name = "PORT", default_value_t = LinkPorts::USUAL.tunnel_port)]
     pub tunnel_port: u16,
+}
+
+impl LinkPorts {
+    const USUAL: LinkPorts = LinkPorts { hub_port: 10000, cert_port: 10002, tunnel_port: 10004 };
+
+    /// Whether one is not the usual one.
+    pub(super) fn differ(&self) -> bool {
+        *self != LinkPorts::USUAL
+    }
 }
 
 /// Where a cloud with its embedded API listens.

@@ -110,6 +110,9 @@ fn act(
         term.say(&format!("{name} would be {done} (service manager: {})", manager.name()));
         return Ok(Exit::Done);
     }
+    if !manager.status(name)?.installed {
+        manager.must_be_installed(name)?;
+    }
     verb(manager, name)?;
     term.say(&format!("{name} {done}"));
     Ok(Exit::Done)

@@ -233,7 +233,7 @@ fn what_is_not_right_is_refused_and_nothing_is_touched() {
         (&empty, &[], "KE-UPGRADE-015", 1),
         (&good, &["--digest", &wrong_digest], "KE-UPGRADE-006", 1),
         (&good, &["--key", &absent_key], "KE-FILE-002", 1),
-        ("no/such/file", &[], "KE-UPGRADE-015", 2),
+        ("no/such/file", &[], "KE-UPGRADE-026", 2),
         ("0.1.1", &[], "KE-UPGRADE-021", 4),
     ];
     let daemon = node.daemon();

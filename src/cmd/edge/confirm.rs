@@ -19,6 +19,12 @@ pub struct Args {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     let site = args.place.site();
+    if !site.config.is_file() {
+        return Err(Failure::new("KE-UPGRADE-028", "there is no edge node on this machine")
+            .because(format!("{} is not there", site.config.display()))
+            .fix("run it on the node that waits, or name its configuration with --config")
+            .exit(Exit::Configuration));
+    }
     let waiting = agreement::waiting(&site.versions).ok_or_else(|| {
         Failure::new("KE-UPGRADE-022", "no upgrade waits for an agreement on this node")
             .because("the cloud has asked for none that wants one, or it was given")

@@ -1,7 +1,7 @@
 //! `kedge edge rollback`: back to the version that ran before, with the same trial as an upgrade.
 
 use super::upgrade::{Manner, Place, change};
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Output, Term};
 use crate::daemon::upgrade::DEADLINE;
 use crate::host::versions::Deed;
 use crate::model::Release;
@@ -26,10 +26,14 @@ pub struct Args {
     /// Check everything and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Form in which the outcome is shown
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
-    let manner = Manner { wait: args.wait, yes: args.yes, dry_run: args.dry_run, deadline: DEADLINE };
+    let (wait, yes, dry_run, output) = (args.wait, args.yes, args.dry_run, args.output);
+    let manner = Manner { wait, yes, dry_run, deadline: DEADLINE, output };
     change(&args.place.site(), Deed::Rollback, &manner, term, |work| {
         let to = args.to.or_else(|| work.previous()).filter(|to| *to != work.from);
         let to = to.ok_or_else(|| {

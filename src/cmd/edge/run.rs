@@ -4,6 +4,7 @@ use super::launch::relaunch;
 use crate::base::{Exit, Failure, Stop, Term, listen};
 use crate::cmd::run_flags::{LinkPorts, LogFlags};
 use crate::cmd::up::node_name;
+use crate::cmd::usage;
 use crate::config::Loaded;
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig, UpEdge};
 use crate::daemon::{edge, upgrade};
@@ -36,25 +37,49 @@ pub struct Args {
 
 /// What stands in the configuration file otherwise.
 #[derive(clap::Args)]
-#[group(requires = "data_dir")]
 struct Place {
     /// Name of this machine as a node [default: its host name]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// Host name or address of the cloud
-    #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
-    cloud: String,
+    /// Host name or address of the cloud [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    cloud: Option<String>,
     #[command(flatten)]
     ports: LinkPorts,
-    /// Port of the MQTT broker on loopback
-    #[arg(long, value_name = "PORT", default_value_t = 1883)]
-    mqtt_port: u16,
+    /// Port of the MQTT broker on loopback [default: 1883]
+    #[arg(long, value_name = "PORT")]
+    mqtt_port: Option<u16>,
     /// Join token; needed until the node has a certificate
-    #[arg(long, value_name = "TOKEN", env = "KEDGE_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN", env = TOKEN, hide_env_values = true)]
     token: Option<String>,
 }
 
+const TOKEN: &str = "KEDGE_TOKEN";
+
+impl Place {
+    /// A flag that would be ignored beside a configuration file; the environment may say what it likes.
+    fn typed(&self) -> Option<&'static str> {
+        let of_environment = std::env::var(TOKEN).ok();
+        [
+            ("--node", self.node.is_some()),
+            ("--cloud", self.cloud.is_some()),
+            ("--mqtt-port", self.mqtt_port.is_some()),
+            ("--token", self.token.is_some() && self.token != of_environment),
+            ("--hub-port, --cert-port and --tunnel-port", self.ports.differ()),
+        ]
+        .into_iter()
+        .find_map(|(flag, typed)| typed.then_some(flag))
+    }
+}
+
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    if let Some(flag) = args.place.typed().filter(|_| args.data_dir.is_none()) {
+        return Err(usage::wrong(
+            format!("{flag} has no meaning beside a configuration file"),
+            format!("{} says it", args.config.display()),
+            "say it with `kedge config set`, or name a directory with --data-dir in place of --config",
+        ));
+    }
     let (loaded, source) = match &args.data_dir {
         Some(dir) => (below(dir, &args.place)?, "the command line".to_owned()),
         None => (EdgeConfig::load(&args.config)?, args.config.display().to_string()),
@@ -125,11 +150,11 @@ fn below(dir: &Path, place: &Place) -> Result<Loaded<EdgeConfig>, Failure> {
     let config = EdgeConfig::for_data_dir(&UpEdge {
         data_dir: std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()),
         node: node_name(place.node.as_deref())?,
-        cloud_host: place.cloud.clone(),
+        cloud_host: place.cloud.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
         websocket_port: place.ports.hub_port,
         https_port: place.ports.cert_port,
         stream_port: place.ports.tunnel_port,
-        mqtt_port: place.mqtt_port,
+        mqtt_port: place.mqtt_port.unwrap_or(1883),
         kubelet_port: 10350,
         token: place.token.clone().unwrap_or_default(),
         labels: BTreeMap::new(),

@@ -1,12 +1,14 @@
 //! `kedge edge upgrade`: another version of kedge on this node, tried before it stays. It talks; the deed is
 //! `daemon::upgrade`'s.
 
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Output, Term};
+use crate::cmd::usage;
 use crate::config::edge::DEFAULT_PATH;
 use crate::daemon::upgrade::{Checked, Demands, Site, Work, verdict};
-use crate::host::versions::{Deed, Entry};
+use crate::host::versions::Deed;
 use crate::model::Release;
 use crate::model::image::is_digest;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +52,9 @@ pub struct Args {
     /// Check everything and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Form in which the outcome is shown
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 #[derive(clap::Subcommand)]
@@ -61,11 +66,19 @@ enum Command {
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Place {
     /// The edge daemon's configuration
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "KEDGE_EDGE_CONFIG")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = CONFIG)]
     config: PathBuf,
 }
 
+const CONFIG: &str = "KEDGE_EDGE_CONFIG";
+
 impl Place {
+    /// Whether a flag names the configuration, and not the environment.
+    fn is_typed(&self) -> bool {
+        self.config != Path::new(DEFAULT_PATH)
+            && std::env::var_os(CONFIG).as_deref() != Some(self.config.as_os_str())
+    }
+
     pub(super) fn site(&self) -> Site {
         Site::of(&self.config)
     }
@@ -77,6 +90,7 @@ pub(super) struct Manner {
     pub yes: bool,
     pub dry_run: bool,
     pub deadline: Duration,
+    pub output: Output,
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
@@ -85,10 +99,24 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     }
     let to = args.to.unwrap_or_default();
     if args.fleet.chosen() {
-        return super::waves::run(&args.fleet, &to, args.dry_run, term);
+        if args.place.is_typed() {
+            return Err(usage::wrong(
+                "the argument '--config <FILE>' cannot be used with '--nodes' or '--selector'",
+                "an upgrade of the cluster has nothing to do with this machine's configuration",
+                "leave --config out",
+            ));
+        }
+        let manner = super::waves::Manner { yes: args.yes, dry_run: args.dry_run, output: args.output };
+        return super::waves::run(&args.fleet, &to, manner, term);
     }
     let site = args.place.site();
-    let manner = Manner { wait: args.wait, yes: args.yes, dry_run: args.dry_run, deadline: args.deadline };
+    let manner = Manner {
+        wait: args.wait,
+        yes: args.yes,
+        dry_run: args.dry_run,
+        deadline: args.deadline,
+        output: args.output,
+    };
     crate::pki::install_crypto_provider();
     let mut demands =
         Demands { version: None, digest: args.digest, key: args.key, downgrade: args.allow_downgrade };
@@ -115,7 +143,7 @@ fn source(to: &str) -> Result<Source, Failure> {
     match Release::parse(to) {
         _ if Path::new(to).is_file() => Ok(Source::File(PathBuf::from(to))),
         Some(version) => Ok(Source::Release(version)),
-        None => Err(Failure::new("KE-UPGRADE-015", format!("{to} cannot be used"))
+        None => Err(Failure::new("KE-UPGRADE-026", format!("--to {to} names no version of kedge"))
             .because("it is neither a file nor a version such as 0.2.0")
             .fix("name the kedge binary of the new version, or its version")
             .exit(Exit::Usage)),
@@ -139,43 +167,56 @@ pub(super) fn change(
         Err(failure) => return Err(work.refused(failure)),
     };
     let to = checked.version.clone();
+    let change = Change { deed, from, to, output: manner.output, term };
     if manner.dry_run {
-        term.say(&format!("kedge {} can take the place of {}; nothing was changed", to.bare(), from.bare()));
-        return Ok(Exit::Done);
+        let sentence = format!("can take the place of {}; nothing was changed", change.from.bare());
+        return change.show("checked", &sentence);
     }
-    let question = format!("Let kedge {} take the place of {}?", to.bare(), from.bare());
+    let question = format!("Let kedge {} take the place of {}?", change.to.bare(), change.from.bare());
     if !crate::cmd::ask::offer(&question, manner.yes)? {
-        term.say("nothing was changed");
-        return Ok(Exit::Done);
+        return change.show("declined", "is not wanted; nothing was changed");
     }
     let running = work.is_running();
     if let Err(failure) = work.back_up().and_then(|_| work.switch(checked, manner.deadline)) {
         return Err(work.refused(failure));
     }
     if !running {
-        term.say(&format!("no daemon runs: kedge {} is tried when the service starts", to.bare()));
-        return Ok(Exit::Done);
+        return change.show("waiting", "is tried when the service starts: no daemon runs");
     }
     let id = work.hand_over()?;
     if !manner.wait {
-        term.say(&format!(
-            "kedge {} is being tried; what becomes of it is shown by: kedge edge history",
-            to.bare()
-        ));
-        return Ok(Exit::Done);
+        return change.show("tried", "is being tried; what becomes of it is shown by: kedge edge history");
     }
     let entry = site.await_outcome(&id, manner.deadline)?;
     verdict(&entry)?;
-    term.say(&told(&entry));
-    Ok(Exit::Done)
-}
-
-fn told(entry: &Entry) -> String {
-    let to = entry.to.as_ref().map(Release::bare).unwrap_or_default();
     let interrupted = entry.interrupted.map_or(String::new(), |ms| {
         format!("; the daemon was interrupted for {:.2} s, pods were not", ms as f64 / 1000.0)
     });
-    format!("kedge {to} runs{interrupted}")
+    change.show("runs", &format!("runs{interrupted}"))
+}
+
+/// A change of version, as it is told.
+struct Change<'a> {
+    deed: Deed,
+    from: Release,
+    to: Release,
+    output: Output,
+    term: &'a Term,
+}
+
+impl Change<'_> {
+    /// Says what became of it.
+    fn show(&self, state: &str, sentence: &str) -> Result<Exit, Failure> {
+        match self.output {
+            Output::Text => self.term.say(&format!("kedge {} {sentence}", self.to.bare())),
+            form => {
+                let document = json!({"apiVersion": "kedge.io/v1", "kind": "EdgeVersionChange", "deed": self.deed,
+                    "from": self.from, "to": self.to, "state": state, "message": sentence});
+                self.term.value(&document, form)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
 }
 
 fn digest(text: &str) -> Result<String, String> {
@@ -203,6 +244,39 @@ mod tests {
     use crate::daemon::upgrade::DEADLINE;
 
     #[test]
+    fn flags_of_one_machine_and_of_a_fleet_do_not_mix() {
+        let typed = |line: &str| {
+            let line = format!("kedge edge upgrade --to 1.0.0 {line}");
+            crate::cmd::tree().try_get_matches_from(line.split_whitespace()).map(drop)
+        };
+        let digest = format!("--digest sha256:{}", "0".repeat(64));
+        for of_one in ["--wait", "--key k.pem", &digest, "--deadline 5m", "--allow-downgrade"] {
+            assert!(typed(of_one).is_ok(), "{of_one}");
+            assert!(typed(&format!("--nodes a {of_one}")).is_err(), "{of_one}");
+            assert!(typed(&format!("--selector a=b {of_one}")).is_err(), "{of_one}");
+        }
+        for of_fleet in [
+            "--max-unavailable 2",
+            "--failure-budget 1",
+            "--node-timeout 90s",
+            "--node-timeout 90",
+            "--kube-config k",
+        ] {
+            assert!(typed(of_fleet).is_err(), "{of_fleet}");
+            assert!(typed(&format!("--nodes a,b {of_fleet}")).is_ok(), "{of_fleet}");
+            assert!(
+                typed(&format!("--selector a=b {of_fleet} --yes --dry-run -o json")).is_ok(),
+                "{of_fleet}"
+            );
+        }
+        for wrong in
+            ["--nodes a --selector b=c", "--nodes a --node-timeout 0", "--nodes a --node-timeout 1.5s"]
+        {
+            assert!(typed(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn times_and_sources_are_read_strictly() {
         assert_eq!(time("5m"), Ok(DEADLINE));
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
@@ -213,6 +287,6 @@ mod tests {
         assert!(matches!(source("v0.2.0"), Ok(Source::Release(_))));
         assert!(matches!(source("/bin/sh"), Ok(Source::File(_))));
         let failure = source("no/such/file").err().unwrap();
-        assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-015", Exit::Usage));
+        assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-026", Exit::Usage));
     }
 }

@@ -85,7 +85,7 @@ fn document(args: &Args) -> Result<Value, Failure> {
         None => args.place.sockets(),
     };
     let first = ask_first(&places);
-    if args.socket.is_some() {
+    if args.socket.is_some() || args.place.is_named() {
         return first;
     }
     let cloud = cloud_sockets(args.place.data_dir()).iter().find_map(|path| status::ask(path).ok());

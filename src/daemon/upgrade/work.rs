@@ -158,7 +158,7 @@ impl<'a> Work<'a> {
         self.make_room(facts.len())?;
         let staging = self.site.versions.stage()?;
         let copied = versions::copy(&mut source, &staging.binary());
-        let (bytes, digest) = copied.map_err(|error| unusable(error.to_string()))?;
+        let (bytes, digest) = copied.map_err(|error| uncopied(file, &error))?;
         self.step("copied", format!("{} MiB, {digest}", bytes.div_ceil(1 << 20)));
         Ok(Staged { staging, bytes, digest, signature, origin: file.display().to_string() })
     }
@@ -169,9 +169,7 @@ impl<'a> Work<'a> {
         let staging = self.site.versions.stage()?;
         let got = release::fetch(&self.config, version, &staging.binary())?;
         let digest = versions::digest(&staging.binary()).map_err(|error| {
-            Failure::new("KE-UPGRADE-015", "what was fetched cannot be read again")
-                .because(error)
-                .fix("check that the disk is well and has free space, then try again")
+            uncopied(&staging.binary(), &error).fix("check that the disk is well, then try again")
         })?;
         if got.digest != digest {
             return Err(Failure::new("KE-UPGRADE-006", "the digest is not that of the release")
@@ -447,6 +445,13 @@ fn settle(site: &Site) -> Result<Disk, Failure> {
         .fix("wait for its end, which `kedge edge history` shows"))
 }
 
+/// A binary and its copy below the versions are not the same, or not both there.
+fn uncopied(binary: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("KE-UPGRADE-027", format!("{} cannot be copied", binary.display()))
+        .because(error)
+        .fix("check that the file can be read, and that /var/lib/kedge has free space")
+}
+
 /// The binary of the running daemon, or this one.
 fn present_binary(running: Option<&Running>) -> PathBuf {
     running.map_or_else(|| PathBuf::from("/proc/self/exe"), |running| running.binary.clone())
@@ -479,11 +484,7 @@ fn note(told: &Told, (digest, bytes): (String, u64), origin: String, launches: b
 fn adopt(site: &Site, binary: &Path) -> Result<Release, Failure> {
     let told = versions::ask_version(binary)?;
     let version = told.version();
-    let unread = |error: std::io::Error| {
-        Failure::new("KE-UPGRADE-015", format!("{} cannot be copied", binary.display()))
-            .because(error)
-            .fix("check that the file can be read, and that /var/lib/kedge has free space")
-    };
+    let unread = |error: std::io::Error| uncopied(binary, &error);
     if site.versions.slot(&version).is_none() {
         let staging = site.versions.stage()?;
         let mut source = File::open(binary).map_err(unread)?;

@@ -283,7 +283,8 @@ impl Manager {
         }
     }
 
-    fn must_be_installed(self, name: &str) -> Result<(), Failure> {
+    /// Fails where the service is not installed, as far as its manager lets one see it.
+    pub fn must_be_installed(self, name: &str) -> Result<(), Failure> {
         let path = self.definition_path(name);
         // A definition that a package brought lies elsewhere; systemd itself knows.
         if path.exists() || self == Manager::Systemd {

@@ -6,6 +6,7 @@ mod api;
 mod plan;
 
 use crate::base::{Bar, Exit, Failure, Output, Stop, Term};
+use crate::config::go_duration;
 use crate::model::{NodeName, Release};
 use api::{Cluster, Job, Wave, history};
 use plan::{Most, Node, Run, Step, Verdict, identity};
@@ -18,30 +19,45 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A cloud takes a job at once; after so long somebody is told that none has.
 const UNTAKEN: Duration = Duration::from_secs(15);
 
-/// Flags that make an upgrade one of the cluster instead of this machine.
+/// Flags that make an upgrade one of the cluster instead of this machine. Those of the one kind are refused with the other.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Flags {
     /// Upgrade these nodes of the cluster, not this machine
-    #[arg(long, value_name = "NODE,…", value_delimiter = ',', value_parser = node, conflicts_with = "selector")]
+    #[arg(long, value_name = "NODE,…", value_delimiter = ',', value_parser = node, group = "fleet", conflicts_with_all = OF_ONE)]
     nodes: Vec<String>,
     /// Upgrade the edge nodes with these labels, such as site=lab
-    #[arg(long, value_name = "SELECTOR")]
+    #[arg(long, value_name = "SELECTOR", group = "fleet", conflicts_with_all = OF_ONE)]
     selector: Option<String>,
     /// Nodes that may be away at a time: a number, or a share such as 10%
-    #[arg(long, value_name = "N|N%", default_value = "1", value_parser = Most::parse)]
+    #[arg(long, value_name = "N|N%", default_value = "1", value_parser = Most::parse, requires = "fleet")]
     max_unavailable: Most,
     /// Nodes that may fail before no more waves begin
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "fleet")]
     failure_budget: usize,
-    /// Seconds that a node may take for each step
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    node_timeout: u64,
+    /// How long a node may take for each step, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = limit, requires = "fleet")]
+    node_timeout: Duration,
     /// The cluster [default: $KUBECONFIG or ~/.kube/config]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "fleet")]
     kube_config: Option<PathBuf>,
-    /// How the outcome for the nodes is shown
-    #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+}
+
+/// Flags of the upgrade of one machine, which knows its own file, keys and configuration.
+const OF_ONE: [&str; 5] = ["wait", "key", "digest", "deadline", "allow_downgrade"];
+
+/// How the command was given besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub yes: bool,
+    pub dry_run: bool,
+    pub output: Output,
+}
+
+/// Whole seconds, or a time with its unit, up to a day.
+fn limit(text: &str) -> Result<Duration, String> {
+    let read = text.parse().map(Duration::from_secs).ok().or_else(|| go_duration(text));
+    let whole = read.filter(|time| time.subsec_nanos() == 0 && (1..=86_400).contains(&time.as_secs()));
+    whole.ok_or_else(|| "write a time in whole seconds, such as 90s or 5m, at most 24h".to_owned())
 }
 
 fn node(text: &str) -> Result<String, String> {
@@ -64,9 +80,10 @@ impl Flags {
 }
 
 /// Drives the roll-out to its end.
-pub(super) fn run(flags: &Flags, to: &str, dry_run: bool, term: &Term) -> Result<Exit, Failure> {
+pub(super) fn run(flags: &Flags, to: &str, manner: Manner, term: &Term) -> Result<Exit, Failure> {
     let to = Release::parse(to).ok_or_else(|| {
         Failure::new("KE-FLEET-001", format!("{to:?} is no version"))
+            .because("the cloud hands out releases by their versions")
             .fix("write --to X.Y.Z; a file can only be given to one machine, on that machine")
             .exit(Exit::Usage)
     })?;
@@ -84,15 +101,25 @@ pub(super) fn run(flags: &Flags, to: &str, dry_run: bool, term: &Term) -> Result
             failed: BTreeMap::new(),
             skipped: BTreeMap::new(),
         };
-        let mut rollout =
-            Rollout { cluster: cluster?, flags, identity, run, term, stop, since: 0, told: BTreeMap::new() };
-        if dry_run { rollout.show().await } else { rollout.drive().await }
+        let mut rollout = Rollout {
+            cluster: cluster?,
+            flags,
+            manner,
+            identity,
+            run,
+            term,
+            stop,
+            since: 0,
+            told: BTreeMap::new(),
+        };
+        if manner.dry_run { rollout.show().await } else { rollout.drive().await }
     })
 }
 
 struct Rollout<'a> {
     cluster: Cluster,
     flags: &'a Flags,
+    manner: Manner,
     identity: String,
     run: Run,
     term: &'a Term,
@@ -133,19 +160,28 @@ impl Rollout<'_> {
     async fn show(&self) -> Result<Exit, Failure> {
         let mut nodes = self.nodes().await?;
         let history = history(&self.cluster.jobs(&self.identity).await?, u64::MAX);
-        let mut number = 0;
+        let mut waves = Vec::new();
         while let Step::Wave(wave) = self.run.next(&nodes, &history) {
-            number += 1;
-            self.term.data(&format!("wave {number}: {}", wave.join(", ")));
             for node in nodes.iter_mut().filter(|node| wave.contains(&node.name)) {
                 node.runs = Some(self.run.to.clone());
             }
+            waves.push(wave);
         }
         let away = nodes.iter().filter(|node| !node.ready && node.runs.as_ref() != Some(&self.run.to));
-        for node in away {
-            self.term.data(&format!("skipped: {} is not Ready", node.name));
+        let away: Vec<&str> = away.map(|node| node.name.as_str()).collect();
+        if self.manner.output != Output::Text {
+            let document = json!({"apiVersion": "kedge.io/v1", "kind": "FleetUpgradePlan",
+                "version": self.run.to.to_string(), "rollout": self.identity, "waves": waves, "notReady": away});
+            self.term.value(&document, self.manner.output)?;
+            return Ok(Exit::Done);
         }
-        if number == 0 {
+        for (number, wave) in (1..).zip(&waves) {
+            self.term.data(&format!("wave {number}: {}", wave.join(", ")));
+        }
+        for node in away {
+            self.term.data(&format!("skipped: {node} is not Ready"));
+        }
+        if waves.is_empty() {
             self.term.say(&format!("no node is to be upgraded to {}", self.run.to));
         }
         Ok(Exit::Done)
@@ -156,6 +192,14 @@ impl Rollout<'_> {
         let last = jobs.last().cloned();
         self.since = last.as_ref().map_or(0, |job| job.number);
         let nodes = self.nodes().await?;
+        let question = match nodes.as_slice() {
+            [node] => format!("Upgrade {} to {}?", node.name, self.run.to),
+            nodes => format!("Upgrade {} nodes to {}, wave by wave?", nodes.len(), self.run.to),
+        };
+        if !crate::cmd::ask::offer(&question, self.manner.yes)? {
+            self.term.say("nothing was changed");
+            return Ok(Exit::Done);
+        }
         let bar = self.term.bar(nodes.len());
         if let Some(job) = last.filter(|job| !job.over) {
             bar.line(&format!("going on with {}, which is still at work", job.name));
@@ -197,7 +241,7 @@ impl Rollout<'_> {
             number: history.last + 1,
             to: &self.run.to,
             nodes: names,
-            limit: Duration::from_secs(self.flags.node_timeout),
+            limit: self.flags.node_timeout,
         };
         let more = self.run.waves(&nodes, &history).saturating_sub(1);
         bar.line(&format!("{}: {} to {} ({more} more waves)", wave.name(), names.join(", "), self.run.to));
@@ -292,7 +336,7 @@ impl Rollout<'_> {
             })
             .collect();
         let open = rows.iter().filter(|[_, state, _]| state != "upgraded").count();
-        if self.flags.output == Output::Text {
+        if self.manner.output == Output::Text {
             let mut table = vec![["NODE", "STATE", "REASON"].map(str::to_owned)];
             table.extend(rows.iter().cloned());
             self.term.data(&crate::cmd::twin::aligned(&table));
@@ -303,7 +347,7 @@ impl Rollout<'_> {
                 .collect();
             let document = json!({"apiVersion": "kedge.io/v1", "kind": "FleetUpgrade", "version": self.run.to.to_string(),
                 "rollout": self.identity, "stopped": spent, "nodes": items});
-            self.term.value(&document, self.flags.output)?;
+            self.term.value(&document, self.manner.output)?;
         }
         if spent {
             let list: Vec<String> =
