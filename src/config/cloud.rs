@@ -3,7 +3,7 @@
 
 use super::check::Checker;
 use super::survey::{Role, Survey};
-use super::{Loaded, Problem, merge, read_yaml, refuse};
+use super::{Loaded, Problem, merge, read_document, refuse_beside};
 use crate::base::Failure;
 use serde::Deserialize;
 use serde_json::Value;
@@ -139,7 +139,10 @@ impl Default for CloudPorts {
 impl CloudConfig {
     /// Loads a file over the defaults; the failure tells all problems at once.
     pub fn load(path: &Path) -> Result<Loaded<CloudConfig>, Failure> {
-        CloudConfig::from_value(&read_yaml(path)?, &path.display().to_string())
+        let (file, doubt) = read_document(path)?;
+        let mut loaded = CloudConfig::from_value(&file, &path.display().to_string())?;
+        loaded.warnings.extend(doubt);
+        Ok(loaded)
     }
 
     /// Lays a document over the defaults and checks the result.
@@ -148,7 +151,7 @@ impl CloudConfig {
             (Some(config), survey) if survey.problems.is_empty() => {
                 Ok(Loaded { config, warnings: survey.warnings })
             }
-            (_, survey) => Err(refuse(name, &survey.problems)),
+            (_, survey) => Err(refuse_beside(name, &survey.problems, &survey.warnings)),
         }
     }
 
@@ -221,6 +224,7 @@ fn examine(file: &Value) -> Result<(Option<CloudConfig>, Survey), Failure> {
     }
     let findings = merge::overlay(&mut document, file);
     survey = Survey { problems: findings.problems, warnings: findings.warnings };
+    survey.problems.extend(Role::Cloud.foreign(file));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {

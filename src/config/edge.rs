@@ -3,8 +3,8 @@
 
 use super::check::Checker;
 use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge, RawServiceBus};
-use super::survey::Survey;
-use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse, unserved};
+use super::survey::{Role, Survey};
+use super::{Hidden, Loaded, Problem, merge, read_document, refuse_beside, unserved};
 use crate::base::{Exit, Failure};
 use crate::model::NodeName;
 use serde::Deserialize;
@@ -203,8 +203,9 @@ pub struct UpEdge {
 impl EdgeConfig {
     /// Loads a file over the defaults; the failure tells all problems at once.
     pub fn load(path: &Path) -> Result<Loaded<EdgeConfig>, Failure> {
-        let file = read_yaml(path)?;
+        let (file, doubt) = read_document(path)?;
         let mut loaded = EdgeConfig::from_value(&file, &path.display().to_string())?;
+        loaded.warnings.extend(doubt);
         loaded.config.file = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
         if loaded.config.hub.token.is_empty() {
             loaded.config.hub.token = bootstrap_token(path);
@@ -218,7 +219,7 @@ impl EdgeConfig {
             (Some(config), survey) if survey.problems.is_empty() => {
                 Ok(Loaded { config, warnings: survey.warnings })
             }
-            (_, survey) => Err(refuse(name, &survey.problems)),
+            (_, survey) => Err(refuse_beside(name, &survey.problems, &survey.warnings)),
         }
     }
 
@@ -283,6 +284,7 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
     let unserved = unserved::warnings(file, &document);
     survey.warnings.retain(|unknown| !unserved.iter().any(|known| known.path == unknown.path));
     survey.warnings.extend(unserved);
+    survey.problems.extend(Role::Edge.foreign(file));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {

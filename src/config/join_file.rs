@@ -2,7 +2,7 @@
 //! it, `kedge join --join-file` parses it. It holds a token: it is written for its owner only and never shown.
 
 use super::check::Checker;
-use super::{Hidden, Loaded, Problem, merge, read_yaml, refuse};
+use super::{Hidden, Loaded, Problem, merge, read_document, refuse, refuse_beside, yaml};
 use crate::base::{Exit, Failure};
 use crate::model::{NodeName, check_label};
 use serde::{Deserialize, Serialize};
@@ -72,12 +72,15 @@ struct RawNode {
 impl JoinFile {
     /// Reads a file of at most 1 MiB; the failure tells all problems at once and never the token.
     pub fn load(path: &Path) -> Result<Loaded<JoinFile>, Failure> {
-        JoinFile::from_value(&read_yaml(path)?, &path.display().to_string())
+        let (file, doubt) = read_document(path)?;
+        let mut loaded = JoinFile::from_value(&file, &path.display().to_string())?;
+        loaded.warnings.extend(doubt);
+        Ok(loaded)
     }
 
     /// Reads the text of a join file; `name` is what messages call it.
     pub fn parse(text: &str, name: &str) -> Result<Loaded<JoinFile>, Failure> {
-        let value = serde_yaml::from_str(text).map_err(|error| {
+        let value = yaml(text.as_bytes()).map_err(|error| {
             Failure::new("KE-CONFIG-001", format!("{name} is not valid YAML"))
                 .because(error)
                 .fix("make it again with `kedge token create --join-file`")
@@ -102,7 +105,7 @@ impl JoinFile {
         let config = check(raw, &mut Checker(&mut problems));
         match config {
             Some(config) if problems.is_empty() => Ok(Loaded { config, warnings: findings.warnings }),
-            _ => Err(refuse(name, &problems)),
+            _ => Err(refuse_beside(name, &problems, &findings.warnings)),
         }
     }
 
@@ -240,6 +243,14 @@ mod tests {
             let failure = JoinFile::parse(text, "x").unwrap_err();
             assert!(failure.exit == Exit::Configuration && !failure.why.contains("s3cret"), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_mistyped_is_named_beside_what_it_causes() {
+        let text = file().render().replace("addresses:", "adresses:");
+        let failure = JoinFile::parse(&text, "join.yaml").unwrap_err();
+        assert!(failure.what.ends_with("has 1 problem"), "{failure}");
+        assert!(failure.why.contains("did you mean addresses?"), "{failure}");
     }
 
     #[test]

@@ -60,19 +60,31 @@ impl fmt::Debug for Hidden {
 
 /// Reads a YAML file into a value.
 pub fn read_yaml(path: &Path) -> Result<Value, Failure> {
+    read_document(path).map(|(document, _)| document)
+}
+
+/// Reads a YAML file into a value, with a warning where its end makes one doubt that it is whole.
+pub(crate) fn read_document(path: &Path) -> Result<(Value, Option<Problem>), Failure> {
     let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.exit(Exit::Configuration))?;
-    if let Some(why) = survey::torn(&bytes) {
+    if let Some(why) = survey::half_written(&bytes) {
         return Err(Failure::new("KE-CONFIG-005", format!("{} was written only half", path.display()))
             .because(why)
             .fix("put it back from a copy, or write it anew with `kedge edge config --minconfig`")
             .exit(Exit::Configuration));
     }
-    serde_yaml::from_slice(&bytes).map_err(|error| {
+    let document = yaml(&bytes).map_err(|error| {
         Failure::new("KE-CONFIG-001", format!("{} is not valid YAML", path.display()))
             .because(error)
             .fix("mend the line that is named; indent with spaces, not tabs")
             .exit(Exit::Configuration)
-    })
+    })?;
+    Ok((document, survey::unended(&bytes)))
+}
+
+/// Reads YAML; a key that stands twice in one map is an error, as one of the two would be lost.
+pub fn yaml(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    serde_yaml::from_slice::<serde_yaml::Value>(bytes)?;
+    serde_yaml::from_slice(bytes)
 }
 
 /// One failure that tells all problems of a file.
@@ -86,4 +98,13 @@ pub fn refuse(file: &str, problems: &[Problem]) -> Failure {
         .because(lines.join("; "))
         .fix(format!("mend {file} and start again"))
         .exit(Exit::Configuration)
+}
+
+/// The same, with the unknown keys that look like known ones: one of them may be the cause.
+pub fn refuse_beside(file: &str, problems: &[Problem], warnings: &[Problem]) -> Failure {
+    let mut failure = refuse(file, problems);
+    for typo in warnings.iter().filter(|warning| warning.nearest.is_some()) {
+        failure.why += &format!("; {typo}");
+    }
+    failure
 }

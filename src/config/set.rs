@@ -1,6 +1,7 @@
 //! `--set path=value,…`: changes to a configuration document as they are typed, in keadm's grammar. The default document
 //! says which paths exist and of which kind their values are. Commands use it; it writes nothing.
 
+use super::survey::Role;
 use crate::base::{Exit, Failure, nearest};
 use serde_json::{Map, Value};
 
@@ -11,7 +12,7 @@ const LIMIT: usize = 64 << 10;
 /// set. Keys are found whatever their case; a dot in a key is written `\.`; `name[0]` changes one entry of a list.
 pub fn assignments(defaults: &Value, text: &str) -> Result<Value, Failure> {
     if text.len() > LIMIT {
-        return Err(wrong(text.get(..40).unwrap_or_default(), "it is longer than 64 KiB"));
+        return Err(wrong(defaults, text.get(..40).unwrap_or_default(), "it is longer than 64 KiB"));
     }
     let mut document = Value::Object(Map::new());
     for item in split(text, ',') {
@@ -20,10 +21,10 @@ pub fn assignments(defaults: &Value, text: &str) -> Result<Value, Failure> {
             continue;
         }
         let Some((path, value)) = item.split_once('=') else {
-            return Err(wrong(item, "it has no `=`"));
+            return Err(wrong(defaults, item, "it has no `=`"));
         };
-        let steps = steps(path.trim()).ok_or_else(|| wrong(path, "it is no path such as a.b.c"))?;
-        lay(&mut document, defaults, &steps, value.trim()).map_err(|why| wrong(path, why))?;
+        let steps = steps(path.trim()).ok_or_else(|| wrong(defaults, path, "it is no path such as a.b.c"))?;
+        lay(&mut document, defaults, &steps, value.trim()).map_err(|why| wrong(defaults, path, why))?;
     }
     Ok(document)
 }
@@ -40,10 +41,14 @@ pub fn lay_over(base: &mut Value, above: &Value) {
     }
 }
 
-fn wrong(what: &str, why: impl std::fmt::Display) -> Failure {
-    Failure::new("KE-CONFIG-003", format!("--set {what} cannot be used"))
+fn wrong(defaults: &Value, what: &str, why: impl std::fmt::Display) -> Failure {
+    let (side, example) = match Role::of(defaults) {
+        Some(Role::Cloud) => ("cloud", "modules.cloudHub.nodeLimit=2000"),
+        Some(Role::Edge) | None => ("edge", "modules.edgeStream.enable=true"),
+    };
+    Failure::new("KE-CONFIG-003", format!("the setting {what} cannot be used"))
         .because(why)
-        .fix("`kedge edge config --defaultconfig` shows every key; write modules.edgeStream.enable=true")
+        .fix(format!("`kedge {side} config --defaultconfig` shows every key; write {example}"))
         .exit(Exit::Usage)
 }
 

@@ -38,6 +38,9 @@ enum Deed {
         /// Show what would change, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Form of the output
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
     },
     /// Show settings, those that the file leaves out with their defaults
     #[command(
@@ -91,7 +94,7 @@ struct Source {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.deed {
-        Deed::Set { changes, file, dry_run } => set::run(&file, &changes, dry_run, term),
+        Deed::Set { changes, file, dry_run, output } => set::run(&file, &changes, dry_run, output, term),
         Deed::Get { key, file, output } => get::run(&file, key.as_deref(), output, term),
         Deed::Validate { files, file, strict, output } => validate::run(&files, &file, strict, output, term),
     }

@@ -3,23 +3,29 @@
 //! beside it.
 
 use super::{FileFlags, Source, masked};
-use crate::base::{Exit, Failure, Term, diff, write_atomic};
+use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
 use crate::config::set::assignments;
-use crate::config::{edit, refuse};
+use crate::config::{edit, refuse, yaml};
 use crate::host::journal::{self, Change, Deed, Journal};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Configurations of the machine itself.
 const OF_THE_MACHINE: &str = "/etc/kubeedge";
 
-pub(super) fn run(file: &FileFlags, changes: &[String], dry_run: bool, term: &Term) -> Result<Exit, Failure> {
+pub(super) fn run(
+    file: &FileFlags,
+    changes: &[String],
+    dry_run: bool,
+    output: Output,
+    term: &Term,
+) -> Result<Exit, Failure> {
     let source = file.one()?;
     let before: Value = crate::config::read_yaml(&source.path)?;
     let known = source.role.survey(&before)?.problems;
     let (text, comments_lost) = edited(&source, changes)?;
-    let after: Value = serde_yaml::from_str(&text).unwrap_or_default();
+    let after: Value = yaml(text.as_bytes()).unwrap_or_default();
     // A file that is wrong already can be mended one setting at a time; no change may add a problem.
     let survey = source.role.survey(&after)?;
     let new: Vec<_> = survey.problems.into_iter().filter(|problem| !known.contains(problem)).collect();
@@ -29,10 +35,11 @@ pub(super) fn run(file: &FileFlags, changes: &[String], dry_run: bool, term: &Te
     }
     let shown = diff(&hidden(&source.text), &hidden(&text));
     if shown.is_empty() && text == source.text {
+        show(&source, &shown, dry_run, output, term)?;
         term.say("nothing to change");
         return Ok(Exit::Done);
     }
-    term.data(&shown);
+    show(&source, &shown, dry_run, output, term)?;
     if comments_lost {
         term.say("warning: the file is written anew, its comments are lost: a setting stands in a form that cannot be edited");
     }
@@ -43,6 +50,23 @@ pub(super) fn run(file: &FileFlags, changes: &[String], dry_run: bool, term: &Te
     let kept = write(&source.path, &text)?;
     term.say(&format!("{} is changed; {kept}; restart the daemon to use it", source.path.display()));
     Ok(Exit::Done)
+}
+
+/// The difference; `lines` has none where everything stands there already.
+fn show(source: &Source, lines: &str, dry_run: bool, output: Output, term: &Term) -> Result<(), Failure> {
+    match output {
+        Output::Text if lines.is_empty() => Ok(()),
+        Output::Text => {
+            term.data(lines);
+            Ok(())
+        }
+        form => {
+            let lines: Vec<&str> = lines.lines().collect();
+            let document = json!({"apiVersion": "kedge.io/v1", "kind": "ConfigChange", "file": source.path,
+                "role": source.role, "dryRun": dry_run, "difference": lines});
+            term.value(&document, form)
+        }
+    }
 }
 
 /// The text with all changes, and whether comments were lost on the way.
@@ -152,7 +176,6 @@ fn write(path: &Path, text: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_is_set_is_found_by_its_path() {

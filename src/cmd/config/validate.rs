@@ -2,10 +2,10 @@
 
 use super::{FileFlags, Source};
 use crate::base::{Exit, Failure, Output, Term};
-use crate::config::Problem;
-use crate::config::survey::{Role, Survey, half_written};
+use crate::config::survey::{Role, Survey, half_written, unended};
+use crate::config::{Problem, yaml};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 
 /// What was found in one file.
@@ -41,7 +41,7 @@ pub(super) fn run(
 }
 
 fn report(source: &Source, strict: bool) -> Result<Report, Failure> {
-    let mut survey = match serde_yaml::from_str::<Value>(&source.text) {
+    let mut survey = match yaml(source.text.as_bytes()) {
         Ok(value) => source.role.survey(&value)?,
         Err(error) => Survey {
             problems: vec![Problem::new("(whole file)", "", format!("not valid YAML: {error}"))],
@@ -50,6 +50,8 @@ fn report(source: &Source, strict: bool) -> Result<Report, Failure> {
     };
     if let Some(why) = half_written(source.text.as_bytes()) {
         survey.problems.insert(0, Problem::new("(whole file)", "", format!("written only half: {why}")));
+    } else {
+        survey.warnings.extend(unended(source.text.as_bytes()));
     }
     let fit = survey.problems.is_empty() && (!strict || survey.warnings.is_empty());
     Ok(Report { file: source.path.clone(), role: source.role, fit, survey })
