@@ -24,7 +24,8 @@ pub fn check_label(key: &str, value: &str) -> Result<(), String> {
 
 /// Reads `name=value`; a bare `name` has an empty value.
 pub fn parse_label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("a label is written NAME=VALUE, or NAME= without a value")?;
+    let (key, value) =
+        text.split_once('=').ok_or("a label is written NAME=VALUE, or NAME= without a value")?;
     check_label(key, value).map(|()| (key.to_owned(), value.to_owned()))
 }
 
@@ -56,9 +57,19 @@ mod tests {
             assert!(parse_label(good).is_ok(), "{good}");
         }
         let long = "x".repeat(64);
-        for bad in
-            ["", "a", "=b", "a=b c", "-a=b", "a=-b", "A.io/x=1", "/x=1", "a/=1", "a=b=c", &format!("{long}=1")]
-        {
+        for bad in [
+            "",
+            "a",
+            "=b",
+            "a=b c",
+            "-a=b",
+            "a=-b",
+            "A.io/x=1",
+            "/x=1",
+            "a/=1",
+            "a=b=c",
+            &format!("{long}=1"),
+        ] {
             assert!(parse_label(bad).is_err(), "{bad}");
         }
     }

@@ -107,6 +107,14 @@ pub struct Part {
     pub sha256: String,
 }
 
+/// The archive's own errors repeat the bytes that they stumble over, of a file that may be anything: they are left out.
+fn unread(path: &Path, error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(_) => damaged(path, error),
+        None => damaged(path, "it is no archive as `kedge bundle` writes it, or it is cut off"),
+    }
+}
+
 fn damaged(path: &Path, why: impl fmt::Display) -> Failure {
     Failure::new("KE-BUNDLE-001", format!("{} is no usable bundle", path.display()))
         .because(why)

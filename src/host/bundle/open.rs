@@ -1,7 +1,9 @@
 //! Opens a bundle: reads its manifest, then every part against it. What a bundle says is only ever compared with the fixed
 //! names, limits and digests; no path in it is used.
 
-use super::{API_VERSION, KIND, MANIFEST, MANIFEST_LIMIT, Manifest, Name, Part, copy_digested, damaged};
+use super::{
+    API_VERSION, KIND, MANIFEST, MANIFEST_LIMIT, Manifest, Name, Part, copy_digested, damaged, unread,
+};
 use crate::base::{Exit, Failure, random_suffix};
 use crate::cri::Runtime;
 use crate::host::images;
@@ -30,11 +32,11 @@ impl Bundle {
                 .exit(Exit::Configuration)
         })?;
         let mut archive = tar::Archive::new(BufReader::with_capacity(256 << 10, &file));
-        let entries = archive.entries().map_err(|error| damaged(path, error))?;
+        let entries = archive.entries().map_err(|error| unread(path, &error))?;
         let mut manifest: Option<Manifest> = None;
         let mut parts: Vec<(Part, u64)> = Vec::new();
         for entry in entries {
-            let mut entry = entry.map_err(|error| damaged(path, error))?;
+            let mut entry = entry.map_err(|error| unread(path, &error))?;
             let name = entry.path_bytes().into_owned();
             if entry.header().entry_type() != tar::EntryType::Regular {
                 return Err(damaged(path, "an entry is no ordinary file"));
@@ -286,6 +288,15 @@ mod tests {
             std::fs::write(&path, &whole[..length]).unwrap();
             assert_eq!(Bundle::open(&path).unwrap_err().code, "KE-BUNDLE-001", "{length}");
         }
+    }
+
+    #[test]
+    fn a_file_that_is_no_archive_is_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b");
+        std::fs::write(&path, "token: s3cret\n".repeat(200)).unwrap();
+        let failure = Bundle::open(&path).unwrap_err();
+        assert!(failure.code == "KE-BUNDLE-001" && !failure.why.contains("s3cret"), "{failure}");
     }
 
     /// An archive by hand, with a manifest that lists what it holds.
