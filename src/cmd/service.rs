@@ -111,7 +111,7 @@ fn act(
         return Ok(Exit::Done);
     }
     if !manager.status(name)?.installed {
-        manager.must_be_installed(name)?;
+        return Err(manager.absent(name));
     }
     verb(manager, name)?;
     term.say(&format!("{name} {done}"));

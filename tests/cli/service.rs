@@ -48,6 +48,8 @@ fn lives(house: &House, at_boot: bool) {
     let dry = house.kedge(&["service", "install", "edge", "--dry-run"]);
     assert_eq!((dry.status, files(house) == before), (0, true), "{dry:?}");
     assert_eq!(house.kedge(&["service", "start", "edge"]).status, 1, "not installed yet");
+    let stop = house.kedge(&["service", "stop", "edge"]);
+    assert!(stop.status == 1 && stop.stderr.contains("KE-SERVICE-003"), "{stop:?}");
 
     done(&house.kedge(&["service", "install", "edge"]));
     let first = running(house);

@@ -115,6 +115,26 @@ fn a_status_is_watched_until_somebody_has_seen_enough() {
 }
 
 #[test]
+fn a_fleet_is_upgraded_only_when_somebody_says_so() {
+    let world = World::new("terminal-fleet");
+    let _cloud = world.cloud();
+    world.apply(
+        "{apiVersion: v1, kind: Node, metadata: {name: n1, labels: {node-role.kubernetes.io/edge: ''}}}",
+    );
+    let config = world.kubeconfig().display().to_string();
+    let args = ["edge", "upgrade", "--to", "9.9.9", "--nodes", "n1", "--kube-config", &config];
+    for keys in ["n", "\r"] {
+        let mut asked = Terminal::run(&args, &[]);
+        asked.shows("Upgrade n1 to v9.9.9?");
+        asked.types(keys);
+        let (status, screen) = asked.end();
+        assert!(status == 0 && screen.contains("nothing was changed"), "{screen}");
+        sane(&screen);
+    }
+    assert_eq!(world.kubectl_ok(&["get", "nodeupgradejobs", "-o", "name"]), "");
+}
+
+#[test]
 fn a_spinner_turns_and_a_question_is_answered_by_typing() {
     let world = World::new("terminal-question");
     let _cloud = world.cloud();

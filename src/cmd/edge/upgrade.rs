@@ -27,7 +27,7 @@ pub struct Args {
     /// The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out
     #[arg(long, value_name = "FILE|VERSION", required = true)]
     to: Option<String>,
-    /// Wait until the new version has proved good or the old one is back
+    /// Wait until the new version has proved good or the old one is back; nodes of the cluster are always waited for
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -250,7 +250,7 @@ mod tests {
             crate::cmd::tree().try_get_matches_from(line.split_whitespace()).map(drop)
         };
         let digest = format!("--digest sha256:{}", "0".repeat(64));
-        for of_one in ["--wait", "--key k.pem", &digest, "--deadline 5m", "--allow-downgrade"] {
+        for of_one in ["--key k.pem", &digest, "--deadline 5m", "--allow-downgrade"] {
             assert!(typed(of_one).is_ok(), "{of_one}");
             assert!(typed(&format!("--nodes a {of_one}")).is_err(), "{of_one}");
             assert!(typed(&format!("--selector a=b {of_one}")).is_err(), "{of_one}");
@@ -263,7 +263,7 @@ mod tests {
             "--kube-config k",
         ] {
             assert!(typed(of_fleet).is_err(), "{of_fleet}");
-            assert!(typed(&format!("--nodes a,b {of_fleet}")).is_ok(), "{of_fleet}");
+            assert!(typed(&format!("--nodes a,b --wait {of_fleet}")).is_ok(), "{of_fleet}");
             assert!(
                 typed(&format!("--selector a=b {of_fleet} --yes --dry-run -o json")).is_ok(),
                 "{of_fleet}"

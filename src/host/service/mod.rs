@@ -283,16 +283,20 @@ impl Manager {
         }
     }
 
-    /// Fails where the service is not installed, as far as its manager lets one see it.
-    pub fn must_be_installed(self, name: &str) -> Result<(), Failure> {
+    fn must_be_installed(self, name: &str) -> Result<(), Failure> {
         let path = self.definition_path(name);
         // A definition that a package brought lies elsewhere; systemd itself knows.
         if path.exists() || self == Manager::Systemd {
             return Ok(());
         }
-        Err(Failure::new("KE-SERVICE-003", format!("the service {name} is not installed here"))
-            .because(format!("there is no {}", path.display()))
-            .fix("install it with `kedge join` or `kedge init`"))
+        Err(self.absent(name))
+    }
+
+    /// The failure of who asks something of a service that is not installed.
+    pub fn absent(self, name: &str) -> Failure {
+        Failure::new("KE-SERVICE-003", format!("the service {name} is not installed here"))
+            .because(format!("there is no {}", self.definition_path(name).display()))
+            .fix("install it with `kedge join` or `kedge init`")
     }
 }
 

@@ -42,8 +42,9 @@ pub(super) struct Flags {
     kube_config: Option<PathBuf>,
 }
 
-/// Flags of the upgrade of one machine, which knows its own file, keys and configuration.
-const OF_ONE: [&str; 5] = ["wait", "key", "digest", "deadline", "allow_downgrade"];
+/// Flags of the upgrade of one machine, which knows its own file, keys and configuration. A fleet is always waited for, so
+/// `--wait` goes with both.
+const OF_ONE: [&str; 4] = ["key", "digest", "deadline", "allow_downgrade"];
 
 /// How the command was given besides.
 #[derive(Clone, Copy, Debug)]
