@@ -75,6 +75,7 @@ fn a_machine_that_lacks_something_is_told_what() {
         ("token list --kube-config /no/kubeconfig", "KE-TOKEN-011", 3),
         ("edge upgrade --to 1.0.0 --nodes a --kube-config /no/kubeconfig", "KE-KUBE-002", 4),
         ("cloud reset --dry-run", "KE-CLOUD-031", 3),
+        ("edge upgrade confirm", "KE-UPGRADE-028", 3),
     ] {
         fails(&kedge(line), code, status);
     }

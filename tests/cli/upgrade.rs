@@ -251,6 +251,12 @@ fn what_is_not_right_is_refused_and_nothing_is_touched() {
     let got = node.upgrade(&foreign, &["--key", &stranger, "--dry-run"]);
     assert_eq!((code(&got), got.status), ("", 0), "{got:?}");
     node.house.kedge(&["edge", "upgrade"]).assert_status(2);
+    // A write that the system cuts off, as a full disk does.
+    let cut_off = "trap '' XFSZ; ulimit -f 64; exec /usr/local/bin/kedge edge upgrade --yes --to \"$0\"";
+    let large = releases.path("large");
+    fs::write(&large, vec![1; 1 << 20]).unwrap();
+    let got = node.house.run("sh", &["-c", cut_off, &large]);
+    assert_eq!((code(&got), got.status), ("KE-UPGRADE-027", 1), "{got:?}");
     for nonsense in [["--deadline", "never"], ["--deadline", "1s"], ["--digest", "md5:1"]] {
         node.upgrade(&good, &nonsense).assert_status(2);
     }

@@ -33,7 +33,7 @@ pub(super) fn read(tree: &clap::Command, words: impl IntoIterator<Item = OsStrin
                 break;
             }
             Some(text) if text.starts_with('-') => match flag(&line.command, text, left.front()) {
-                Some((flag, value)) => line.drop_flag(flag, value, &mut left)?,
+                Some((flag, value)) => line.drop_flag((flag, text), value, &mut left)?,
                 None => line.words.push(word),
             },
             Some(text) => {
@@ -78,7 +78,7 @@ impl Line {
 
     fn drop_flag(
         &mut self,
-        flag: &Flag,
+        (flag, typed): (&Flag, &str),
         attached: Option<String>,
         left: &mut VecDeque<OsString>,
     ) -> Result<(), Failure> {
@@ -88,13 +88,17 @@ impl Line {
                 attached.or_else(|| left.pop_front().map(|word| word.to_string_lossy().into_owned()))
             }
         };
-        let name = flag.names.last().copied().unwrap_or_default();
         match flag.verdict {
             Verdict::Idle(why) => {
+                let name = flag.names.last().copied().unwrap_or_default();
                 self.notes.push(format!("{name} {why}"));
                 Ok(())
             }
             Verdict::Refused { why, instead } => {
+                let is_it = |name: &&str| typed.split('=').next() == Some(*name);
+                let letter = |name: &&str| !name.starts_with("--") && typed.starts_with(*name);
+                let names = || flag.names.iter().copied();
+                let name = names().find(is_it).or_else(|| names().find(letter)).unwrap_or(typed);
                 let shown = match flag.value {
                     Value::Only(only) => format!("{name} {only}"),
                     _ => name.to_owned(),
@@ -318,10 +322,13 @@ mod tests {
     fn a_refusal_names_what_was_typed() {
         let hook = typed("join -e c --pre-run ./a.sh").unwrap_err();
         assert!(hook.fix.contains("./a.sh") && hook.what.contains("--pre-run"), "{hook:?}");
+        let former = typed("edge upgrade --upgradeID=7").unwrap_err();
+        assert!(former.what.starts_with("--upgradeID is not"), "{former}");
         let verb = typed("upgrade edge --toVersion v1.24.0").unwrap_err();
         assert!(verb.fix.contains("kedge edge upgrade") && verb.what.contains("upgrade edge"), "{verb:?}");
         for short in ["version -o short", "version -oshort", "version --output=short"] {
-            assert!(typed(short).unwrap_err().what.contains("-output short"), "{short}");
+            let refused = typed(short).unwrap_err();
+            assert!(refused.what.contains(" short is not offered by `kedge version`"), "{refused}");
         }
     }
 
