@@ -374,7 +374,17 @@ echo '{"code":"SITE-7","group":"devices","name":"door","state":"warning","seen":
     // The cloud: a real byte of a log, Secrets, the DaemonSet that should not be on edge nodes.
     let run = house.kedge(&["doctor", "--role", "cloud", "-o", "json"]);
     let found = report(&run);
-    for code in ["KE-KUBE-010", "KE-CRD-010", "KE-CERT-030", "KE-CERT-031", "KE-NODE-010", "KE-STREAM-001"] {
+    let cloud = [
+        "KE-KUBE-010",
+        "KE-CRD-010",
+        "KE-CERT-030",
+        "KE-CERT-031",
+        "KE-CERT-033",
+        "KE-NODE-010",
+        "KE-SKEW-002",
+        "KE-STREAM-001",
+    ];
+    for code in cloud {
         assert_state(&found, code, "fine");
     }
     let byte = one(&found, "KE-STREAM-001");

@@ -11,6 +11,7 @@ mod codes;
 mod codes_join;
 mod devices;
 mod doctor;
+mod doctor_fix;
 mod edgecore;
 mod faults;
 mod fleet;

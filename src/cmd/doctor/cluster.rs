@@ -9,7 +9,8 @@ use crate::daemon::cloud::{
     CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
 };
 use crate::host::check::{Check, Cost, Finding, Group};
-use crate::pki::{Token, facts_of, names_of};
+use crate::link::{Endpoint, dial};
+use crate::pki::{Token, facts_of, names_of, unverified_client_config};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
 use k8s_openapi::api::apps::v1::DaemonSet;
@@ -20,6 +21,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +29,7 @@ use std::time::{Duration, Instant};
 const CALL: Duration = Duration::from_secs(5);
 const DAY: i64 = 86_400;
 const EDGE_LABEL: &str = "node-role.kubernetes.io/edge";
+const SERVED: &str = "certificate that is served";
 const NO_API: &[&str] = &["KE-KUBE-010"];
 /// So many nodes are asked for a byte of a log.
 const ASKED: usize = 5;
@@ -62,7 +65,8 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
     };
     let api = connecting.clone();
     let advertised = place.cloud.as_ref().map(|cloud| cloud.hub.advertise.clone()).unwrap_or_default();
-    let certificates = connecting.clone();
+    let (certificates, reloading) = (connecting.clone(), connecting.clone());
+    let serving = place.daemon.as_ref().and(place.cloud.as_ref()).map(|cloud| cloud.hub.websocket);
     vec![
         Check::asking("KE-KUBE-010", Group::Network, "Kubernetes API", async move {
             vec![version(api.await).await]
@@ -77,6 +81,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         })
         .cost(Cost::Large)
         .also(&["KE-CERT-031", "KE-CERT-032", "KE-TOKEN-021"])
+        .after(NO_API),
+        Check::asking("KE-CERT-033", Group::Identity, "certificate that is served", async move {
+            match reloading.await {
+                Ok(client) => vec![reloaded(client, serving).await],
+                Err(_) => vec![Finding::skipped("KE-CERT-033", SERVED, "because of KE-KUBE-010")],
+            }
+        })
+        .cost(Cost::Large)
         .after(NO_API),
         look("KE-NODE-010", Group::CloudLink, "edge nodes", |client| nodes(client).boxed())
             .also(&["KE-DUP-002", "KE-SKEW-002"]),
@@ -187,6 +199,41 @@ async fn secrets(client: kube::Client, advertised: Vec<String>) -> Vec<Finding> 
             judge_secrets(ca, server, token, &advertised, now().as_second())
         }
         Err(error) => vec![unasked(code, name, error)],
+    }
+}
+
+/// Asks the cloud of this machine for its certificate and compares it with the one in the Secret: a renewal that has not
+/// reached who serves is seen here, long before the old one expires.
+async fn reloaded(client: kube::Client, serving: Option<SocketAddr>) -> Finding {
+    let Some(address) = serving else {
+        return Finding::skipped("KE-CERT-033", SERVED, "no cloud runs on this machine");
+    };
+    let api: Api<Secret> = Api::namespaced(client, NAMESPACE);
+    let kept = within(api.get(SERVER_SECRET)).await.ok().and_then(|secret| secret.data);
+    let kept = kept.and_then(|data| data.get(SERVER_CERT).map(|bytes| der(bytes.0.clone())));
+    let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
+    judge_reloaded(kept.as_deref(), served(&Endpoint { host, port: address.port() }).await)
+}
+
+/// The certificate that a server shows to anybody.
+async fn served(endpoint: &Endpoint) -> Result<Vec<u8>, String> {
+    let anyone = unverified_client_config().map_err(|failure| failure.why)?;
+    let stream = dial(endpoint, anyone, CALL).await.map_err(|error| error.to_string())?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    shown.map(|der| der.to_vec()).ok_or_else(|| "no certificate was shown".to_owned())
+}
+
+fn judge_reloaded(kept: Option<&[u8]>, served: Result<Vec<u8>, String>) -> Finding {
+    let code = "KE-CERT-033";
+    let Some(kept) = kept else { return Finding::skipped(code, SERVED, "because of KE-CERT-031") };
+    match served {
+        Ok(served) if served == kept => Finding::fine(code, SERVED, "the one in the Secret"),
+        Ok(_) => Finding::warning(code, SERVED, "another one than in the Secret")
+            .because("the cloud has not taken up the renewed certificate; nodes will refuse it once the old one expires")
+            .fix("kedge status, and a restart of kedge cloud run if it stays"),
+        Err(error) => Finding::failed(code, SERVED, error)
+            .because("nodes that connect meet the same")
+            .fix("kedge status"),
     }
 }
 
@@ -354,11 +401,24 @@ fn judge_skew(nodes: &[Node]) -> Finding {
     let told: Vec<String> = counts.iter().map(|(version, count)| format!("{count} × {version}")).collect();
     match counts.len() {
         0 => Finding::fine(code, name, "no nodes yet"),
+        1 if told.iter().any(|told| is_newer(told)) => Finding::warning(code, name, told.join(", "))
+            .because(format!(
+                "the nodes are newer than this kedge, {}; the cloud is upgraded first",
+                env!("CARGO_PKG_VERSION")
+            ))
+            .fix("replace kedge on the cloud, then kedge init"),
         1 => Finding::fine(code, name, told.join(", ")),
         _ => Finding::warning(code, name, told.join(", "))
             .because("nodes of several versions work together; an upgrade may have stopped half-way")
             .fix("kedge edge upgrade --to VERSION --selector node-role.kubernetes.io/edge"),
     }
+}
+
+/// Whether a node's version, such as `v1.36.0-kubeedge-v1.23.1-kedge-0.2.0`, is of a later kedge than this one.
+fn is_newer(told: &str) -> bool {
+    let parts = |text: &str| -> Option<Vec<u64>> { text.split('.').map(|part| part.parse().ok()).collect() };
+    let theirs = told.rsplit_once("-kedge-").and_then(|(_, version)| parts(version));
+    theirs > parts(env!("CARGO_PKG_VERSION"))
 }
 
 fn shortened(names: &[String]) -> String {
@@ -540,6 +600,24 @@ mod tests {
         assert_eq!(judge_definitions(&all).seen, "5 of KubeEdge's kinds");
         let few = judge_definitions(&all[1..]);
         assert_eq!((few.state, few.seen.as_str()), (State::Failed, "none of apps.kubeedge.io"));
+    }
+
+    #[test]
+    fn nodes_that_are_newer_than_the_cloud_are_told() {
+        let of = |version: &str| format!("3 × v1.36.0-kubeedge-v1.23.1-kedge-{version}");
+        assert!(
+            is_newer(&of("99.0.0")) && !is_newer(&of(env!("CARGO_PKG_VERSION"))) && !is_newer(&of("0.0.1"))
+        );
+        assert!(!is_newer("1 × v1.31.0-kubeedge-v1.23.1") && !is_newer(&of("x")));
+    }
+
+    #[test]
+    fn a_certificate_that_was_renewed_and_is_not_served_is_told() {
+        assert_eq!(judge_reloaded(Some(b"a"), Ok(b"a".to_vec())).state, State::Fine);
+        let old = judge_reloaded(Some(b"a"), Ok(b"b".to_vec()));
+        assert_eq!((&*old.code, old.state), ("KE-CERT-033", State::Warning));
+        assert_eq!(judge_reloaded(Some(b"a"), Err("refused".to_owned())).state, State::Failed);
+        assert_eq!(judge_reloaded(None, Ok(Vec::new())).state, State::Skipped);
     }
 
     #[test]

@@ -151,8 +151,8 @@ fn judge(facts: &Facts, answer: Option<&Answer>) -> Vec<Finding> {
         (Some(holder), Some(answer)) => findings.push(judge_holder(&facts.address, holder, answer)),
         _ if facts.wanted => findings.push(
             Finding::warning("KE-META-011", NAME, format!("asked for in edgecore.yaml; nobody serves {}", facts.address))
-                .because("kedge does not serve the edge's Kubernetes API yet; programs that ask it get `connection refused`")
-                .fix("kedge config set modules.metaManager.metaServer.enable=false, and see KE-META-012 for pods"),
+                .because("kedge does not serve the edge's Kubernetes API yet; programs that ask it get `connection refused`; pods that do are named by KE-META-012")
+.fix("kedge config set modules.metaManager.metaServer.enable=false").fixable(),
         ),
         _ => {}
     }

@@ -2,11 +2,12 @@
 //! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
 
 use super::place::Place;
+use super::store::database_files;
 use crate::base::{Failure, Term, read_limited};
 use crate::cmd::ask::confirm;
 use crate::host::check::{Finding, State};
 use crate::host::journal::{self, Change, Deed, Journal};
-use crate::host::preflight::{output_within, pi_command_line, plugin_disabled};
+use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
     let mut repair = match finding.code.as_ref() {
         "KE-KERNEL-001" => module("overlay"),
         "KE-KERNEL-002" => module("bridge"),
+        "KE-KERNEL-003" => module("nf_nat"),
         "KE-KERNEL-004" => Repair {
             changes: vec![with_line(Path::new(SYSCTL), "net.ipv4.ip_forward = 1")?],
             steps: vec![Step::Set(PathBuf::from(FORWARDING), "1")],
@@ -64,21 +66,43 @@ pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
                 ..Repair::default()
             }
         }
-        "KE-CGROUP-003" => {
+        "KE-CGROUP-003" | "KE-META-011" | "KE-QUIC-001" | "KE-STREAM-001" => {
             let path = place?.file.clone()?;
-            let driver = finding.fix.rsplit_once('=')?.1;
-            let mended = with_driver(&text_of(&path)?, driver)?;
-            Repair { changes: vec![file(path, mended)], ..Repair::default() }
+            let mended = with_settings(&text_of(&path)?, &finding.fix)?;
+            Repair {
+                changes: vec![file(path, mended)],
+                note: "start the daemon anew for it to take effect",
+                ..Repair::default()
+            }
         }
-        "KE-CERT-022" => {
-            let path = place?.edge.as_ref()?.hub.key_file.clone();
-            let content = read_limited(&path, FILE_LIMIT).ok()?;
-            Repair { changes: vec![Change::File { path, content, mode: 0o600 }], ..Repair::default() }
+        "KE-CERT-022" => private([place?.edge.as_ref()?.hub.key_file.clone()]),
+        "KE-DB-003" => private(database_files(&place?.edge.as_ref()?.database)),
+        // A copy stays in the journal, and comes back from there.
+        "KE-CNI-010" | "KE-CNI-012" => {
+            without([PathBuf::from(finding.fix.strip_prefix("mv ")?.split(' ').next()?)])
+        }
+        "KE-ETC-001" => without(unfinished(&place?.wanted().etc_dir)),
+        "KE-KUBELET-001" | "KE-EDGECORE-001" => {
+            let unit = finding.fix.strip_prefix("systemctl disable ")?.split(' ').next()?;
+            let name = unit.strip_suffix(".service")?.to_owned();
+            Repair { changes: vec![Change::Halt { name }], ..Repair::default() }
         }
         _ => return None,
     };
     repair.code = finding.code.to_string();
     Some(repair)
+}
+
+/// Files for their owner alone.
+fn private(paths: impl IntoIterator<Item = PathBuf>) -> Repair {
+    let changes = paths.into_iter().map(|path| Change::Mode { path, mode: 0o600 });
+    Repair { changes: changes.collect(), ..Repair::default() }
+}
+
+/// Files that shall not be there.
+fn without(paths: impl IntoIterator<Item = PathBuf>) -> Repair {
+    let changes = paths.into_iter().filter(|path| path.is_file()).map(|path| Change::Remove { path });
+    Repair { changes: changes.collect(), ..Repair::default() }
 }
 
 /// A kernel module, now and after every boot.
@@ -116,21 +140,16 @@ fn restart(unit: &str) -> Vec<Step> {
     systemd.then(run).into_iter().collect()
 }
 
-/// The configuration with this cgroup driver; everything else stays as it was written.
-fn with_driver(text: &str, driver: &str) -> Option<String> {
-    let mut changed = false;
-    let lines: Vec<String> = text
-        .split_inclusive('\n')
-        .map(|line| match line.split_once("cgroupDriver:") {
-            Some((before, rest)) if before.trim().is_empty() => {
-                changed = true;
-                let end = if rest.ends_with('\n') { "\n" } else { "" };
-                format!("{before}cgroupDriver: {driver}{end}")
-            }
-            _ => line.to_owned(),
-        })
-        .collect();
-    changed.then(|| lines.concat())
+/// The text with the settings of a `kedge config set KEY=VALUE …`; everything else stays as it was written.
+fn with_settings(text: &str, command: &str) -> Option<String> {
+    let mut changed = text.to_owned();
+    for word in command.strip_prefix("kedge config set ")?.split(' ') {
+        let (key, value) = word.split_once('=')?;
+        let path = crate::config::survey::Role::Edge.path(key).ok()?;
+        let value = serde_yaml::from_str(value).ok()?;
+        changed = crate::config::edit::set(&changed, &path, &value).ok()?.text;
+    }
+    (changed != text).then_some(changed)
 }
 
 /// The findings that can be mended, or the failure that says why the wanted one cannot.
@@ -163,8 +182,16 @@ pub(super) fn show(repairs: &[Repair]) -> String {
     for repair in repairs {
         out += &format!("{}\n", repair.code);
         for change in &repair.changes {
-            if let Change::File { path, content, mode } = change {
-                out += &diff(path, content, *mode);
+            match change {
+                Change::File { path, content, mode } => out += &diff(path, content, *mode),
+                Change::Mode { path, mode } => {
+                    out += &format!("  set the mode of {} to {mode:04o}\n", path.display());
+                }
+                Change::Remove { path } => out += &format!("  remove {}\n", path.display()),
+                Change::Halt { name } => {
+                    out += &format!("  keep the service {name} from starting at boot\n");
+                }
+                Change::Directory { .. } | Change::Link { .. } | Change::Service(_) => {}
             }
         }
         for step in &repair.steps {
@@ -295,12 +322,61 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_is_replaced_where_it_stands() {
-        let text =
-            "modules:\n  edged:\n    tailoredKubeletConfig:\n      cgroupDriver: cgroupfs # x\n      a: b\n";
-        let changed = with_driver(text, "systemd").unwrap();
-        assert!(changed.contains("      cgroupDriver: systemd\n      a: b\n"), "{changed}");
-        assert_eq!(with_driver("a: b\n", "systemd"), None);
+    fn settings_are_changed_where_they_stand() {
+        let text = "# mine\nmodules:\n  edged:\n    tailoredKubeletConfig:\n      cgroupDriver: cgroupfs\n      maxPods: 7\n";
+        let set = |command: &str| with_settings(text, command);
+        let driver = "kedge config set modules.edged.tailoredKubeletConfig.cgroupDriver=";
+        let changed = set(&format!("{driver}systemd")).unwrap();
+        assert!(
+            changed.starts_with("# mine\n") && changed.contains("cgroupDriver: systemd\n      maxPods: 7\n"),
+            "{changed}"
+        );
+        assert_eq!(set(&format!("{driver}cgroupfs")), None);
+        let two =
+            set("kedge config set modules.edgeHub.quic.enable=false modules.edgeHub.websocket.enable=true")
+                .unwrap();
+        let two: serde_json::Value = serde_yaml::from_str(&two).unwrap();
+        assert_eq!(two.pointer("/modules/edgeHub/quic/enable"), Some(&false.into()));
+        assert_eq!(two.pointer("/modules/edgeHub/websocket/enable"), Some(&true.into()));
+        for bad in ["rm -rf /", "kedge config set no.such.key=1", "kedge config set x"] {
+            assert_eq!(set(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_repair_is_of_the_kind_that_the_journal_takes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            path
+        };
+        let cni = put("05-old.conflist");
+        let stale =
+            Finding::warning("KE-CNI-012", "x", "y").fix(format!("mv {0} {0}.old", cni.display())).fixable();
+        let repair = plan(&stale, None).unwrap();
+        assert!(matches!(repair.changes.as_slice(), [Change::Remove { path }] if *path == cni), "{repair:?}");
+        assert!(show(&[repair]).contains("remove "));
+        let unit =
+            Finding::warning("KE-KUBELET-001", "x", "y").fix("systemctl disable kubelet.service").fixable();
+        let repair = plan(&unit, None).unwrap();
+        assert!(
+            matches!(repair.changes.as_slice(), [Change::Halt { name }] if name == "kubelet"),
+            "{repair:?}"
+        );
+        // What runs is a person's to stop.
+        assert!(plan(&Finding::failed("KE-KUBELET-001", "x", "y").fix("kill 7"), None).is_none());
+        let mut config =
+            crate::config::edge::EdgeConfig::from_value(&serde_json::json!({}), "x").unwrap().config;
+        config.database = put("edgecore.db");
+        put("edgecore.db-wal");
+        let place = Place { edge: Some(config), ..Place::empty(super::super::place::Role::Edge) };
+        let open = Finding::warning("KE-DB-003", "x", "y").fixable();
+        let repair = plan(&open, Some(&place)).unwrap();
+        assert!(
+            matches!(repair.changes.as_slice(), [Change::Mode { mode: 0o600, .. }, Change::Mode { .. }]),
+            "{repair:?}"
+        );
     }
 
     #[test]
@@ -313,8 +389,9 @@ mod tests {
         config.hub.key_file = path;
         let place = Place { edge: Some(config), ..Place::empty(super::super::place::Role::Edge) };
         let repair = plan(&fixable("KE-CERT-022"), Some(&place)).unwrap();
-        assert!(matches!(repair.changes.as_slice(), [Change::File { mode: 0o600, .. }]));
-        assert!(!show(&[repair]).contains("s3cret"));
+        assert!(matches!(repair.changes.as_slice(), [Change::Mode { mode: 0o600, .. }]));
+        let shown = show(&[repair]);
+        assert!(shown.contains("to 0600") && !shown.contains("s3cret"), "{shown}");
         assert!(plan(&fixable("KE-TEST-001"), Some(&place)).is_none());
     }
 }

@@ -319,6 +319,7 @@ fn judge_protocol(document: &Value) -> Finding {
     Finding::warning(code, title, "QUIC is asked for, WebSocket carries the link")
         .because("kedge speaks no QUIC; it does not wait for it and goes by WebSocket at once")
         .fix("kedge config set modules.edgeHub.quic.enable=false modules.edgeHub.websocket.enable=true")
+        .fixable()
 }
 
 /// Another daemon that takes turns with this one.
@@ -337,7 +338,8 @@ fn tunnel(place: &Place) -> Finding {
     match &place.edge {
         Some(config) if !config.stream.enabled => Finding::warning(code, title, "switched off")
             .because("kubectl logs, exec and attach do not reach the pods of this node")
-            .fix("kedge config set modules.edgeStream.enable=true"),
+            .fix("kedge config set modules.edgeStream.enable=true")
+            .fixable(),
         Some(_) if place.daemon.is_none() => Finding::skipped(code, title, "because of KE-DAEMON-001"),
         Some(_) => judge_tunnel(place.daemon.as_ref().and_then(|it| it.document.get("tunnel")), now_ms()),
         None => Finding::skipped(code, title, "because of KE-ETC-001"),

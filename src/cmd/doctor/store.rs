@@ -1,5 +1,5 @@
-//! The node's database: whether SQLite finds it whole, how large its log is, and whether the last comparison with the
-//! cloud found the same. Reads only; a genuine edgecore.db too.
+//! The node's database: whether SQLite finds it whole, how large its log is, who may read it, and whether the last
+//! comparison with the cloud found the same. Reads only; a genuine edgecore.db too.
 
 use super::place::Place;
 use crate::base::now_ms;
@@ -7,6 +7,7 @@ use crate::daemon::edge::meta::COMPARISON;
 use crate::host::check::{Check, Cost, Finding, Group};
 use crate::store::Reader;
 use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -32,6 +33,12 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
             look("KE-DB-002", "write-ahead log", log),
         )
         .after(&["KE-DB-001"]),
+        Check::blocking(
+            "KE-DB-003",
+            Group::Store,
+            "readers of the database",
+            look("KE-DB-003", "readers of the database", readers),
+        ),
         Check::blocking("KE-SYNC-001", Group::Store, "same as the cloud", move || {
             vec![match compared {
                 Some(path) if path.is_file() => same(&path, running),
@@ -94,6 +101,37 @@ fn judge_log(bytes: u64) -> Finding {
     Finding::fine(code, name, seen)
 }
 
+/// The database and what SQLite keeps beside it, as far as they are there.
+pub(super) fn database_files(path: &Path) -> Vec<PathBuf> {
+    let beside = |end: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    };
+    [path.to_owned(), beside("-wal"), beside("-shm")].into_iter().filter(|path| path.is_file()).collect()
+}
+
+/// Secrets of pods stand in the database as they are.
+fn readers(path: &Path) -> Finding {
+    let mode = |path: &Path| path.metadata().map_or(0, |found| found.mode() & 0o7777);
+    // A directory that others may not enter keeps what is in it.
+    let shut = path.ancestors().skip(1).any(|dir| mode(dir) & 0o011 == 0);
+    let files = database_files(path);
+    let open = files.iter().map(|path| mode(path)).find(|mode| mode & 0o077 != 0);
+    judge_readers(path, open.filter(|_| !shut))
+}
+
+fn judge_readers(path: &Path, open: Option<u32>) -> Finding {
+    let (code, name) = ("KE-DB-003", "readers of the database");
+    match open {
+        None => Finding::fine(code, name, "its owner alone"),
+        Some(mode) => Finding::warning(code, name, format!("mode {mode:04o}"))
+            .because("Secrets of this node's pods stand in it as they are, and other users of this machine can read them")
+            .fix(format!("chmod 600 {}*", path.display()))
+            .fixable(),
+    }
+}
+
 fn same(path: &Path, running: bool) -> Finding {
     let (room, key) = COMPARISON;
     let states = Reader::open(path).and_then(|reader| reader.states(room));
@@ -154,6 +192,25 @@ mod tests {
         assert_eq!(whole(&path).state, State::Failed);
         assert_eq!(on(Some(&dir.path().join("x")), "KE-DB-001", "database", whole).state, State::Skipped);
         assert_eq!(on(None, "KE-DB-001", "database", whole).why, "because of KE-ETC-001");
+    }
+
+    #[test]
+    fn a_database_that_others_can_read_is_told_and_fixable() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let path = dir.path().join("edgecore.db");
+        std::fs::write(&path, "").unwrap();
+        set(&path, 0o644);
+        // The test's own directory is for its user alone.
+        assert_eq!(readers(&path).state, State::Fine);
+        set(dir.path(), 0o755);
+        let open = readers(&path);
+        assert_eq!((&*open.code, open.state, open.fixable), ("KE-DB-003", State::Warning, true));
+        set(&path, 0o600);
+        assert_eq!(readers(&path).state, State::Fine);
     }
 
     #[test]

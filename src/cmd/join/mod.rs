@@ -391,6 +391,7 @@ fn would(change: &Change) -> Option<String> {
         Change::Directory { path, .. } => ("make the directory", path),
         Change::Link { path, .. } => ("link", path),
         Change::Remove { path } => ("remove", path),
+        Change::Mode { path, .. } => ("set the mode of", path),
         Change::Halt { .. } | Change::Service(_) => return None,
     };
     Some(format!("{verb} {}", path.display()))

@@ -38,6 +38,11 @@ pub enum Change {
     Remove {
         path: PathBuf,
     },
+    /// Who may read a file or directory that is there; its content stays untouched.
+    Mode {
+        path: PathBuf,
+        mode: u32,
+    },
     /// A service of kedge that starts with the machine and runs.
     Service(Service),
     /// A service of somebody else that shall neither run nor start with the machine.
@@ -64,6 +69,7 @@ pub(super) enum Told {
     Directory { path: PathBuf, kind: Directory },
     Link { path: PathBuf, target: PathBuf },
     Remove { path: PathBuf },
+    Mode { path: PathBuf },
     Service { name: String, manager: Manager, path: PathBuf, sha256: String },
     Halt { name: String, manager: Manager },
 }
@@ -81,6 +87,10 @@ pub(super) enum Before {
     },
     /// A directory, whose content is nobody's business here.
     Directory {
+        mode: u32,
+    },
+    /// Something whose mode alone was changed.
+    Mode {
         mode: u32,
     },
     /// A service, and how it stood.
@@ -102,6 +112,7 @@ impl Change {
             Change::File { path, .. }
             | Change::Directory { path, .. }
             | Change::Link { path, .. }
+            | Change::Mode { path, .. }
             | Change::Remove { path } => Some(path.clone()),
             Change::Service(service) => Some(Manager::here().definition_path(&service.name)),
             Change::Halt { .. } => None,
@@ -121,6 +132,7 @@ impl Change {
             Change::Directory { path, kind, .. } => Told::Directory { path, kind },
             Change::Link { path, target } => Told::Link { path, target },
             Change::Remove { path } => Told::Remove { path },
+            Change::Mode { path, .. } => Told::Mode { path },
         }
     }
 
@@ -135,9 +147,11 @@ impl Change {
             Change::File { path, .. }
             | Change::Directory { path, .. }
             | Change::Link { path, .. }
+            | Change::Mode { path, .. }
             | Change::Remove { path } => path,
         };
-        let Some(now) = look(path)? else { return Ok(matches!(self, Change::Remove { .. })) };
+        let gone_is_well = matches!(self, Change::Remove { .. } | Change::Mode { .. });
+        let Some(now) = look(path)? else { return Ok(gone_is_well) };
         Ok(match self {
             Change::File { content, mode, .. } => {
                 now.is_file()
@@ -146,6 +160,7 @@ impl Change {
                     && read_limited(path, now.len())? == *content
             }
             Change::Directory { .. } => now.is_dir(),
+            Change::Mode { mode, .. } => now.mode() & 0o7777 == *mode,
             Change::Link { target, .. } => fs::read_link(path).is_ok_and(|present| present == *target),
             Change::Remove { .. } | Change::Service(_) | Change::Halt { .. } => false,
         })
@@ -171,6 +186,7 @@ impl Change {
             Change::Remove { path } => {
                 fs::remove_file(path).and_then(|()| sync_parent(path)).map_err(|e| unmade(path, &e))
             }
+            Change::Mode { path, mode } => set_mode(path, *mode).map_err(|error| unmade(path, &error)),
             Change::Service(service) => {
                 let manager = Manager::here();
                 manager.install(service)?;
@@ -197,6 +213,9 @@ impl Before {
         let path = path.as_path();
         match look(path)? {
             None => Ok(Before::Absent),
+            Some(now) if matches!(change, Change::Mode { .. }) => {
+                Ok(Before::Mode { mode: now.mode() & 0o7777 })
+            }
             Some(now) if now.is_dir() => match change {
                 Change::Directory { .. } => Ok(Before::Directory { mode: now.mode() & 0o7777 }),
                 _ => Err(unmade(path, &io::Error::from(ErrorKind::IsADirectory))),
@@ -216,6 +235,7 @@ impl Before {
         Ok(match (self, now, then) {
             (Before::Absent, now, _) => now.is_none(),
             (Before::Directory { .. }, now, _) => now.is_some_and(|now| now.is_dir()),
+            (Before::Mode { mode }, now, _) => now.is_none_or(|now| now.mode() & 0o7777 == mode),
             (Before::Kept { .. }, Some(now), Some(then)) if now.is_symlink() || then.is_symlink() => {
                 fs::read_link(path).ok().is_some_and(|target| fs::read_link(kept).ok() == Some(target))
             }
@@ -236,6 +256,7 @@ impl Told {
             | Told::Directory { path, .. }
             | Told::Link { path, .. }
             | Told::Remove { path }
+            | Told::Mode { path }
             | Told::Service { path, .. } => Some(path),
             Told::Halt { .. } => None,
         }
@@ -249,6 +270,7 @@ impl Told {
             | Told::Directory { .. }
             | Told::Link { .. }
             | Told::Remove { .. }
+            | Told::Mode { .. }
             | Told::Halt { .. } => None,
         }
     }
@@ -268,7 +290,7 @@ impl Told {
                 now.is_none() || fs::read_link(path).is_ok_and(|present| present == *target)
             }
             Told::Remove { .. } => now.is_none(),
-            Told::Halt { .. } => true,
+            Told::Halt { .. } | Told::Mode { .. } => true,
         })
     }
 }
@@ -280,6 +302,7 @@ impl fmt::Display for Told {
             Told::Directory { path, .. } => write!(f, "made the directory {}", path.display()),
             Told::Link { path, target } => write!(f, "linked {} to {}", path.display(), target.display()),
             Told::Remove { path } => write!(f, "removed {}", path.display()),
+            Told::Mode { path } => write!(f, "set the mode of {}", path.display()),
             Told::Service { name, .. } => write!(f, "installed the service {name}"),
             Told::Halt { name, .. } => write!(f, "stopped the service {name}"),
         }
@@ -312,11 +335,14 @@ impl Entry {
             }
         }
         let restored = match (&self.told, self.before) {
+            // What is gone since needs no mode.
+            (Told::Mode { .. }, Before::Mode { mode }) => absent(set_mode(path, mode)),
+            (Told::Mode { .. }, _) => Ok(()),
             (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),
             (Told::Directory { .. }, _) => Ok(()),
             (_, Before::Absent) => absent(fs::remove_file(path)),
             (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, mode, (uid, gid)),
-            (_, Before::Directory { .. } | Before::Service { .. }) => Ok(()),
+            (_, Before::Directory { .. } | Before::Mode { .. } | Before::Service { .. }) => Ok(()),
         };
         if let (Told::Service { name, manager, .. }, Before::Kept { .. }, Ok(())) =
             (&self.told, self.before, &restored)
@@ -350,10 +376,15 @@ impl Told {
             Told::Directory { .. } => "made",
             Told::Link { .. } => "linked",
             Told::Remove { .. } => "removed",
+            Told::Mode { .. } => "set the mode of",
             Told::Service { .. } => "installed",
             Told::Halt { .. } => "stopped",
         }
     }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).and_then(|()| sync_parent(path))
 }
 
 /// What stands at a path, links not followed.

@@ -164,6 +164,29 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
 }
 
 #[test]
+fn a_mode_alone_is_set_and_comes_back() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    let mode = || fs::metadata(root.join("old")).unwrap().permissions().mode() & 0o7777;
+    let before = mode();
+    assert_ne!(before, 0o600);
+    let content = fs::read(root.join("old")).unwrap();
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let change = Change::Mode { path: root.join("old"), mode: 0o600 };
+    journal.apply(&change).unwrap();
+    journal.apply(&change).unwrap();
+    journal.apply(&Change::Mode { path: root.join("never"), mode: 0o600 }).unwrap();
+    assert_eq!((mode(), journal.entries().len()), (0o600, 1));
+    // Nothing was copied, and what is written meanwhile stays.
+    assert!(!journal.kept(journal.entries()[0].id).exists());
+    fs::write(root.join("old"), "newer").unwrap();
+    let undone = journal.undo(Manner::Careful, all);
+    assert!(undone.leftovers.is_empty(), "{:?}", undone.leftovers);
+    assert_eq!((mode(), fs::read(root.join("old")).unwrap()), (before, b"newer".to_vec()));
+    assert_ne!(content, b"newer");
+}
+
+#[test]
 fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
     let (dir, root) = prepared();
     let place = dir.path().join("journal");

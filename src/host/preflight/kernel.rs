@@ -110,7 +110,8 @@ fn judge_nat(asked: Result<(), String>, presence: Presence) -> Finding {
         }
         Err(said) => Finding::warning(code, name, format!("iptables: {}", last_line(&said)))
             .because(why)
-            .fix("modprobe nf_nat"),
+            .fix("modprobe nf_nat")
+            .fixable(),
     }
 }
 

@@ -71,6 +71,20 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     checks
 }
 
+/// Files below KubeEdge's directory that a broken-off write has left.
+pub fn unfinished(etc: &Path) -> Vec<PathBuf> {
+    unfinished_files(&Machine::here(), etc)
+}
+
+fn unfinished_files(here: &Machine, etc: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for dir in ["config", "ca", "certs"] {
+        let left = here.names(etc.join(dir)).into_iter().filter(|name| name.contains(".tmp-"));
+        found.extend(left.map(|name| etc.join(dir).join(name)));
+    }
+    found
+}
+
 fn stop(processes: &[Process], enabled: Option<&String>) -> String {
     let unit = enabled.cloned().or_else(|| processes.iter().find_map(|process| process.unit.clone()));
     match (unit, processes.first()) {
@@ -107,7 +121,8 @@ fn judge_kubelet(processes: &[Process], enabled: &[String]) -> Finding {
     if let Some(unit) = enabled.first() {
         return Finding::warning(code, name, format!("{unit} is stopped and starts at boot"))
             .because("after the next boot two agents would drive one container runtime")
-            .fix(format!("systemctl disable {unit}"));
+            .fix(format!("systemctl disable {unit}"))
+            .fixable();
     }
     Finding::fine(code, name, "none")
 }
@@ -241,7 +256,8 @@ fn judge_edgecore(name: &str, processes: &[Process], enabled: Option<String>, ta
         }
         (true, Some(unit)) => Finding::warning(code, title, format!("{unit} is stopped and starts at boot"))
             .because(format!("after the next boot {name} would take kedge's place"))
-            .fix(format!("systemctl disable {unit}{join}")),
+            .fix(format!("systemctl disable {unit}{join}"))
+            .fixable(),
     }
 }
 
@@ -288,11 +304,7 @@ fn read_etc(here: &Machine, etc: &Path, file: &Path) -> Etc {
         let loaded = EdgeConfig::load(&here.path(file));
         loaded.map(drop).map_err(|failure| failure.why)
     });
-    let mut unfinished = Vec::new();
-    for dir in ["config", "ca", "certs"] {
-        let left = here.names(etc.join(dir)).into_iter().filter(|name| name.contains(".tmp-"));
-        unfinished.extend(left.map(|name| etc.join(dir).join(name)));
-    }
+    let unfinished = unfinished_files(here, etc);
     Etc {
         config,
         certificate: here.exists(etc.join("certs/server.crt")),
@@ -319,7 +331,8 @@ fn judge_etc(etc: &Path, file: &Path, found: &Etc) -> Finding {
     if let Some(first) = found.unfinished.first() {
         return Finding::warning(code, name, format!("{} unfinished files", found.unfinished.len()))
             .because("a write was broken off, by a power cut perhaps")
-            .fix(format!("rm {}", first.display()));
+            .fix(format!("rm {}", first.display()))
+            .fixable();
     }
     let seen = match (&found.config, found.certificate, found.authority) {
         (None, false, false) => "empty".to_owned(),

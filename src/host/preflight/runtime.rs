@@ -149,7 +149,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
             .also(&["KE-CRI-002", "KE-CRI-003"]),
         Check::asking("KE-CRI-004", Group::Runtime, "runtime's state", look(judge_state)).after(NO_RUNTIME),
         Check::asking("KE-CGROUP-003", Group::Runtime, "cgroup driver", look(judge_driver)).after(NO_RUNTIME),
-        Check::asking("KE-CNI-010", Group::Runtime, "pod network", look(judge_cni)),
+        Check::asking("KE-CNI-010", Group::Runtime, "pod network", look(judge_cni)).also(&["KE-CNI-012"]),
         Check::asking("KE-CNI-011", Group::Runtime, "CNI programs", look(judge_programs)),
     ]
 }
@@ -344,11 +344,39 @@ fn judge_cni(here: &Machine, wanted: &WantedRuntime, answers: &[(String, Answer)
         Owner::Kedge(network) => {
             Finding::fine(code, name, format!("kedge's own, {} on {}", network.subnet, network.bridge))
         }
-        Owner::Other => judge_foreign(dir, &here.names(dir), |file| here.text(dir.join(file))),
+        Owner::Other => {
+            let told = serving(answers).and_then(|asked| asked.cni_bin_dir.clone());
+            let programs = told.or_else(|| wanted.cni_bin_dir.clone());
+            let programs = programs.or_else(|| cni::plugin_dir().map(Path::to_owned));
+            let read = |file: &str| here.text(dir.join(file));
+            let has = |program: &str| programs.as_ref().is_none_or(|dir| here.exists(dir.join(program)));
+            let finding = judge_foreign(dir, &here.names(dir), read, has);
+            let place = programs.as_ref().map(|dir| format!(" in {}", dir.display())).unwrap_or_default();
+            Finding { seen: finding.seen.replace("{place}", &place), ..finding }
+        }
     }
 }
 
-fn judge_foreign(dir: &Path, names: &[String], read: impl Fn(&str) -> String) -> Finding {
+/// The programs that a CNI configuration runs.
+fn programs_of(config: &Value) -> Vec<String> {
+    let plugins = config.get("plugins").and_then(Value::as_array);
+    let plugins: Vec<&Value> = plugins.map_or_else(|| vec![config], |plugins| plugins.iter().collect());
+    let mut found: Vec<String> = Vec::new();
+    for plugin in plugins {
+        for path in ["/type", "/ipam/type"] {
+            let name = plugin.pointer(path).and_then(Value::as_str).filter(|name| !name.contains('/'));
+            found.extend(name.filter(|name| !found.iter().any(|known| known == name)).map(str::to_owned));
+        }
+    }
+    found
+}
+
+fn judge_foreign(
+    dir: &Path,
+    names: &[String],
+    read: impl Fn(&str) -> String,
+    has: impl Fn(&str) -> bool,
+) -> Finding {
     let (code, title) = ("KE-CNI-010", "pod network");
     let configures = |name: &&String| [".conflist", ".conf", ".json"].iter().any(|end| name.ends_with(end));
     let Some(first) = names.iter().find(configures) else {
@@ -358,11 +386,28 @@ fn judge_foreign(dir: &Path, names: &[String], read: impl Fn(&str) -> String) ->
     match serde_json::from_str::<Value>(&read(first)) {
         Ok(config) => {
             let name = config.get("name").and_then(Value::as_str).unwrap_or("without a name");
-            Finding::fine(code, title, format!("{name}, from {}", file.display()))
+            let missing: Vec<String> =
+                programs_of(&config).into_iter().filter(|program| !has(program)).collect();
+            if missing.is_empty() {
+                return Finding::fine(code, title, format!("{name}, from {}", file.display()));
+            }
+            let seen = format!(
+                "{name}, from {}, runs {}, which is not{{place}}",
+                file.display(),
+                missing.join(", ")
+            );
+            Finding::warning("KE-CNI-012", title, seen)
+                .because(
+                    "the network that wrote it is gone or not installed yet; the runtime reads it first, and no pod \
+                     gets an address. Without it kedge brings its own network",
+                )
+                .fix(format!("mv {0} {0}.old", file.display()))
+                .fixable()
         }
         Err(error) => Finding::failed(code, title, format!("{} is not JSON: {error}", file.display()))
             .because("runtimes read the first file by name; a broken one leaves pods without a network")
-            .fix(format!("mv {0} {0}.broken", file.display())),
+            .fix(format!("mv {0} {0}.broken", file.display()))
+            .fixable(),
     }
 }
 
@@ -545,6 +590,17 @@ mod tests {
         assert_eq!(judged().seen, "none in /etc/cni/net.d; kedge brings its own");
         machine.put("/etc/cni/net.d/05-mine.conflist", r#"{"name": "mine"}"#);
         assert_eq!(judged().seen, "mine, from /etc/cni/net.d/05-mine.conflist");
+        let wanted = WantedRuntime { cni_bin_dir: Some("/opt/x".into()), ..wanted() };
+        let stale = r#"{"name": "cbr0", "plugins": [{"type": "flannel", "ipam": {"type": "host-local"}}, {"type": "flannel"}]}"#;
+        machine.put("/etc/cni/net.d/05-mine.conflist", stale).put("/opt/x/host-local", "");
+        let left = judge_cni(&machine, &wanted, &[]);
+        assert_eq!((&*left.code, left.state, left.fixable), ("KE-CNI-012", State::Warning, true));
+        assert_eq!(
+            left.seen,
+            "cbr0, from /etc/cni/net.d/05-mine.conflist, runs flannel, which is not in /opt/x"
+        );
+        machine.put("/opt/x/flannel", "");
+        assert_eq!(judge_cni(&machine, &wanted, &[]).state, State::Fine);
         machine.put("/etc/cni/net.d/05-mine.conflist", "{");
         let broken = judged();
         assert_eq!((&*broken.code, broken.state), ("KE-CNI-010", State::Failed));
