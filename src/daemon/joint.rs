@@ -74,8 +74,15 @@ impl Cloud {
             node_limit,
             certificate_life,
             known_node: Arc::new(|name| match name {
-                "known" => Some(hub::KnownNode::default()),
-                "held" => Some(hub::KnownNode { machine: Some("0123456789abcdef".to_owned()) }),
+                "known" => Some(hub::KnownNode { edge: true, ..hub::KnownNode::default() }),
+                "ready" => Some(hub::KnownNode { edge: true, ready: true, ..hub::KnownNode::default() }),
+                "plain" => Some(hub::KnownNode::default()),
+                "kubelet" => Some(hub::KnownNode { foreign: true, ..hub::KnownNode::default() }),
+                "held" => Some(hub::KnownNode {
+                    machine: Some("0123456789abcdef".to_owned()),
+                    edge: true,
+                    ..hub::KnownNode::default()
+                }),
                 _ => None,
             }),
             ..hub::Config::new(trust, tokens.clone())
@@ -543,8 +550,16 @@ async fn a_name_that_another_machine_holds_is_given_by_an_operators_token_only()
     let left: Vec<Option<u32>> = cloud.tokens.list().unwrap().values().map(|entry| entry.uses).collect();
     assert_eq!(left, [Some(1)], "a refusal uses no token up");
     assert_eq!(enrol(&cloud, "held", grant(true)).await, Ok(Enrolled::Issued));
-    // A Node that has not reported yet is nobody's.
+    // An edge node that has not told its machine and is not Ready is nobody's; any other is somebody's.
     assert_eq!(enrol(&cloud, "known", cloud.token()).await, Ok(Enrolled::Issued));
+    for (node, why) in [("plain", "role of an edge node"), ("kubelet", "a kubelet"), ("ready", "Ready")] {
+        let failure = enrol(&cloud, node, cloud.token()).await.unwrap_err();
+        assert_eq!(failure.code, "KE-DUP-001", "{failure}");
+        assert!(failure.why.contains(why) && failure.fix.contains("--takeover"), "{failure}");
+        let given = Grant { uses: Some(1), node: Some(node.to_owned()), takeover: true };
+        let given = cloud.tokens.grant(&cloud.authority, DAY, given).unwrap();
+        assert_eq!(enrol(&cloud, node, given).await, Ok(Enrolled::Issued));
+    }
 }
 
 #[tokio::test]

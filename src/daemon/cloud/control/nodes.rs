@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// What marks an edge node; an edgecore registers with it too.
+const EDGE_ROLE: &str = "node-role.kubernetes.io/edge";
 const EVENTS: usize = 64;
 const GET_LIMIT: Duration = Duration::from_secs(60);
 
@@ -78,7 +80,20 @@ fn known_of(node: &Value) -> KnownNode {
         let info = node.pointer("/status/nodeInfo");
         info.and_then(|info| info.get(field)).and_then(Value::as_str).unwrap_or_default()
     };
-    KnownNode { machine: fingerprint(text("machineID"), text("systemUUID")) }
+    let kubelet = text("kubeletVersion");
+    let labels = node.pointer("/metadata/labels").and_then(Value::as_object);
+    let edge = labels.is_some_and(|labels| labels.contains_key(EDGE_ROLE));
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().any(|condition| {
+        let said = |field: &str| condition.get(field).and_then(Value::as_str);
+        said("type") == Some("Ready") && said("status") == Some("True")
+    });
+    KnownNode {
+        machine: fingerprint(text("machineID"), text("systemUUID")),
+        edge,
+        ready,
+        foreign: !edge && !kubelet.is_empty() && !kubelet.contains("kubeedge"),
+    }
 }
 
 impl Nodes {
@@ -136,5 +151,29 @@ impl Nodes {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_node_of_an_edge_and_one_of_a_kubelet_are_told_apart() {
+        let node = |labels: Value, kubelet: &str, ready: &str| {
+            known_of(
+                &json!({"metadata": {"labels": labels}, "status": {"nodeInfo": {"kubeletVersion": kubelet},
+                "conditions": [{"type": "MemoryPressure", "status": "True"}, {"type": "Ready", "status": ready}]}}),
+            )
+        };
+        let role = json!({"node-role.kubernetes.io/edge": ""});
+        let edge = node(role, "v1.30.7-kubeedge-v1.23.1", "True");
+        assert_eq!(edge, KnownNode { edge: true, ready: true, ..KnownNode::default() });
+        let plane = node(json!({"node-role.kubernetes.io/control-plane": ""}), "v1.36.0", "False");
+        assert_eq!(plane, KnownNode { foreign: true, ..KnownNode::default() });
+        let bare = node(Value::Null, "v1.30.7-kubeedge-v1.23.1", "Unknown");
+        assert_eq!(bare, KnownNode::default(), "an edge node that lost its label");
+        assert_eq!(known_of(&json!({"metadata": {"name": "made-by-hand"}})), KnownNode::default());
     }
 }

@@ -218,14 +218,26 @@ fn not_accepted(error: TokenError) -> Refusal {
     }
 }
 
-/// Why a node may not have its name: another machine has reported under it. Every replica sees that in the Node itself.
-/// An edgecore does not say which machine it is and is believed.
+/// Why a node may not have its name: the Node of that name is another's. Every replica sees that in the Node itself.
+/// An edgecore does not say which machine it is and is believed, but for the name of a Node that some kubelet runs. A
+/// machine that does say who it is gets no Node that is not known to be its own or an idle edge node's.
 fn taken(config: &Config, headers: &HeaderMap, node: &str) -> Option<String> {
-    let theirs = (config.known_node)(node)?.machine?;
-    let ours = headers.get(MACHINE_HEADER)?.to_str().ok()?;
-    let why =
-        || format!("the name {node} is held by the machine {theirs}, and this one is {}", shortened(ours));
-    (theirs != ours).then(why)
+    let known = (config.known_node)(node)?;
+    let ours = headers.get(MACHINE_HEADER).and_then(|machine| machine.to_str().ok());
+    match (&known.machine, ours) {
+        _ if known.foreign => Some(format!("the Node {node} is no edge node: a kubelet runs it")),
+        (Some(theirs), Some(ours)) if theirs != ours => Some(format!(
+            "the name {node} is held by the machine {theirs}, and this one is {}",
+            shortened(ours)
+        )),
+        (None, Some(_)) if !known.edge => {
+            Some(format!("the Node {node} exists already, and it has not the role of an edge node"))
+        }
+        (None, Some(_)) if known.ready => {
+            Some(format!("the Node {node} is Ready, and has not told which machine it is"))
+        }
+        _ => None,
+    }
 }
 
 fn shortened(text: &str) -> String {

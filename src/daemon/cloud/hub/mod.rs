@@ -54,6 +54,11 @@ impl Trust {
 pub struct KnownNode {
     /// The fingerprint of its machine; `None` until that has reported.
     pub machine: Option<String>,
+    /// Whether it has the role of an edge node.
+    pub edge: bool,
+    pub ready: bool,
+    /// Whether a kubelet that is no edge daemon's reports under it.
+    pub foreign: bool,
 }
 
 /// Finds the Node of a name; `None` when there is none.

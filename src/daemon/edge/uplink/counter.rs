@@ -130,10 +130,10 @@ impl Counter {
                 Err(Failure::new("KE-TOKEN-003", what).because(said()).fix(FRESH_TOKEN))
             }
             StatusCode::CONFLICT => {
-                Err(Failure::new("KE-DUP-001", format!("another machine has the name {node}"))
+                Err(Failure::new("KE-DUP-001", format!("the name {node} is taken"))
                     .because(line())
                     .fix(format!(
-                        "choose another name; to let this machine take it: kedge token create --node {node} --takeover in the cloud, or kubectl delete node {node} once the other one is off"
+                        "choose another name; to let this machine take it: kedge token create --node {node} --takeover in the cloud, or kubectl delete node {node} once whoever has it is off"
                     )))
             }
             _ => Err(Failure::new("KE-CERT-004", format!("the cloud gives no certificate to {node}"))
