@@ -68,6 +68,7 @@ impl Store {
         let lock = lock::Lock::take(&path)?;
         schema::check(&path)?;
         schema::refuse_newer(&path)?;
+        schema::keep_private(&path)?;
         let write = schema::open_writer(&path)?;
         let read = schema::open_reader(&path)?;
         let (changes, _) = broadcast::channel(CHANGES_KEPT);

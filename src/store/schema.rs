@@ -5,6 +5,9 @@
 use super::error;
 use crate::base::Failure;
 use rusqlite::{Connection, OpenFlags};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,6 +80,28 @@ pub(super) fn refuse_newer(path: &Path) -> Result<(), Failure> {
         Some(found) if found > LAYOUT => Err(error::newer(path, found)),
         _ => Ok(()),
     }
+}
+
+/// The database holds Secrets: nobody but its owner may read it, also where an edgecore made it for everybody. SQLite
+/// gives its log and index the permissions that the file has when they are made.
+pub(super) fn keep_private(path: &Path) -> Result<(), Failure> {
+    let private = (|| {
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        for end in ["", "-wal", "-shm"] {
+            let mut file = path.as_os_str().to_owned();
+            file.push(end);
+            match fs::set_permissions(&file, Permissions::from_mode(0o600)) {
+                Err(error) if end.is_empty() || error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    })();
+    private.map_err(|why: std::io::Error| {
+        Failure::new("KE-STORE-004", format!("cannot make {} private", path.display()))
+            .because(why)
+            .fix("check that its directory exists and can be written by this user")
+    })
 }
 
 /// The connection that writes; creates what is missing.

@@ -247,3 +247,36 @@ async fn reading_works_beside_a_writer_and_leaves_a_stopped_store_alone() {
     let missing = Reader::open(path.with_file_name("none.db")).err().unwrap();
     assert_eq!(missing.code, "KE-STORE-006");
 }
+
+#[test]
+fn nobody_but_the_owner_reads_it_even_where_another_daemon_made_it_for_everybody() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, path) = place();
+    let files = || {
+        let mut found: Vec<(String, u32)> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .filter(|entry| !entry.path().ends_with("edgecore.db.lock"))
+            .map(|entry| {
+                let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+                (entry.file_name().into_string().unwrap(), mode)
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let private = ["edgecore.db", "edgecore.db-shm", "edgecore.db-wal"].map(|name| (name.to_owned(), 0o600));
+    let store = Store::open(&path).unwrap();
+    assert_eq!(files(), private);
+    // As an edgecore leaves it that was killed.
+    for (name, _) in files() {
+        std::fs::copy(dir.path().join(&name), dir.path().join(name.clone() + ".kept")).unwrap();
+    }
+    drop(store);
+    for (name, _) in &private {
+        std::fs::rename(dir.path().join(name.clone() + ".kept"), dir.path().join(name)).unwrap();
+        std::fs::set_permissions(dir.path().join(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let _store = Store::open(&path).unwrap();
+    assert_eq!(files(), private);
+}
