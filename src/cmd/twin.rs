@@ -9,6 +9,7 @@ use super::DataDir;
 use crate::base::{Exit, Failure, Output, Term, nearest, now_ms};
 use crate::model::DeviceId;
 use serde::Serialize;
+use serde_json::Value;
 use std::path::PathBuf;
 
 pub(super) use cluster::Cluster;
@@ -155,6 +156,15 @@ impl Source {
         }
     }
 
+    /// Whether the device's model says that the property cannot be set; a device without a model says nothing.
+    async fn only_reads(&self, device: &DeviceId, property: &str) -> Result<bool, Failure> {
+        let model = match self {
+            Source::Local(local) => local.model(device)?,
+            Source::Cluster(cluster) => cluster.model(device).await?,
+        };
+        Ok(model.is_some_and(|model| is_read_only(&model, property)))
+    }
+
     async fn set(&self, device: &DeviceId, property: &str, value: &str) -> Result<(), Failure> {
         match self {
             Source::Local(local) => local.set(device, property, value).await,
@@ -207,6 +217,12 @@ async fn set(side: &Side, device: &str, assignment: &str, dry_run: bool, term: &
     let source = side.open().await?;
     let devices = source.devices().await?;
     find_property(find(&devices, &id)?, property)?;
+    if source.only_reads(&id, property).await? {
+        return Err(Failure::new("KE-TWIN-006", format!("{property} of {id} cannot be set"))
+            .because("its DeviceModel has it as ReadOnly: the device says what it is")
+            .fix(format!("set another one: kedge twin get {id}; or make it ReadWrite in the DeviceModel"))
+            .exit(Exit::Usage));
+    }
     if dry_run {
         term.say(&format!("would set {property} of {id} to {value:?}"));
         return Ok(());
@@ -274,6 +290,19 @@ fn find_property<'a>(device: &'a Device, name: &str) -> Result<&'a Property, Fai
     })
 }
 
+/// The name of the model of a Device.
+fn model_of(device: &Value) -> Option<&str> {
+    device.pointer("/spec/deviceModelRef/name").and_then(Value::as_str)
+}
+
+fn is_read_only(model: &Value, property: &str) -> bool {
+    let properties = model.pointer("/spec/properties").and_then(Value::as_array).into_iter().flatten();
+    let said = |held: &Value, field: &str| held.get(field).and_then(Value::as_str).map(str::to_owned);
+    properties
+        .filter(|held| said(held, "name").as_deref() == Some(property))
+        .any(|held| said(held, "accessMode").as_deref() == Some("ReadOnly"))
+}
+
 fn hint<'a>(failure: Failure, name: &str, known: impl Iterator<Item = &'a str>, otherwise: &str) -> Failure {
     match nearest(name, known) {
         Some(near) => failure.fix(format!("did you mean {near}?")),
@@ -332,6 +361,19 @@ mod tests {
     fn columns_stand_below_each_other() {
         let rows = [["DEVICE", "AGE"], ["default/t1", "5s"]].map(|row| row.map(str::to_owned));
         assert_eq!(aligned(&rows), "DEVICE      AGE\ndefault/t1  5s");
+    }
+
+    #[test]
+    fn what_a_model_lets_only_read_is_not_set() {
+        let model = serde_json::json!({"spec": {"properties": [
+            {"name": "temperature", "accessMode": "ReadOnly"}, {"name": "target", "accessMode": "ReadWrite"}, {"name": "plain"}]}});
+        assert!(is_read_only(&model, "temperature"));
+        assert!(
+            !is_read_only(&model, "target")
+                && !is_read_only(&model, "plain")
+                && !is_read_only(&model, "none")
+        );
+        assert!(!is_read_only(&Value::Null, "temperature"));
     }
 
     #[test]

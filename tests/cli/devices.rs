@@ -77,6 +77,10 @@ fn a_twin_follows_in_both_directions() {
     let shown = world.kedge(&["twin", "get", "t1", "temperature"]);
     shown.assert_status(0);
     assert!(shown.stdout.contains("21.5"), "{shown:?}");
+    for side in [&[][..], &["--kube-config", world.kubeconfig().to_str().unwrap()]] {
+        let read_only = world.kedge(&[&["twin", "set", "t1", "temperature=1"], side].concat());
+        assert!(read_only.status == 2 && read_only.stderr.contains("KE-TWIN-006"), "{read_only:?}");
+    }
     world.kedge(&["twin", "set", "t1", "target=24"]).assert_status(0);
     eventually("the value set at the edge reaches the cloud's Device", SOON, || {
         let device = world.get(&["device", "t1"]);

@@ -1,7 +1,7 @@
 //! Twins in the cloud: the Device objects hold what is desired, the DeviceStatus objects what is reported. Reads and
 //! patches them through the Kubernetes API; every request has a limit.
 
-use super::{Device, Property};
+use super::{Device, Property, model_of};
 use crate::base::{Exit, Failure};
 use crate::model::DeviceId;
 use crate::model::twin::protocol_of;
@@ -74,6 +74,17 @@ impl Cluster {
             joined(id, &device.data, status)
         });
         Ok(joined.collect())
+    }
+
+    /// The DeviceModel of a device; `None` where it names none, or one that is not there.
+    pub(super) async fn model(&self, id: &DeviceId) -> Result<Option<Value>, Failure> {
+        let of = |kind, plural| -> Api<DynamicObject> {
+            Api::namespaced_with(self.client.clone(), &id.namespace, &resource(kind, plural))
+        };
+        let device = within(of("Device", "devices").get_opt(&id.name)).await?;
+        let Some(name) = device.as_ref().and_then(|device| model_of(&device.data)) else { return Ok(None) };
+        let model = within(of("DeviceModel", "devicemodels").get_opt(name)).await?;
+        Ok(model.map(|model| model.data))
     }
 
     pub(super) async fn set(&self, id: &DeviceId, property: &str, value: &str) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Twins of this node: read from its database; set through the broker of the running daemon, or, when none holds the
 //! database, in it. Never leaves a daemon's memory and its database apart.
 
-use super::{Device, Property};
+use super::{Device, Property, model_of};
 use crate::base::{Exit, Failure, aside, now_ms, uuid4};
 use crate::daemon::edge::{device, mqtt};
 use crate::model::twin::{TwinProperty, TwinValue, protocol_of};
@@ -55,6 +55,14 @@ impl Local {
             });
         }
         Ok(devices)
+    }
+
+    /// The DeviceModel of a device, as far as this node has it.
+    pub(super) fn model(&self, id: &DeviceId) -> Result<Option<Value>, Failure> {
+        let reader = Reader::open(&self.database)?;
+        let object = |kind, name: &str| reader.object(&ObjectKey::namespaced(kind, &id.namespace, name));
+        let device = object(Kind::Device, &id.name)?;
+        device.as_ref().and_then(model_of).map_or(Ok(None), |name| object(Kind::DeviceModel, name))
     }
 
     pub(super) async fn set(&self, id: &DeviceId, property: &str, value: &str) -> Result<(), Failure> {
