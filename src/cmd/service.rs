@@ -3,12 +3,20 @@
 
 use super::edge_store::table;
 use crate::base::{Exit, Failure, Output, Stop, Term};
-use crate::config::{cloud, edge};
+use crate::config::cloud::{self, CloudConfig};
+use crate::config::edge::{self, EdgeConfig};
 use crate::host::journal::{Change, DIR, Deed, Entry, Journal, Manner};
-use crate::host::service::{self, Manager, Places, STARTED, Service};
+use crate::host::service::{self, Manager, Places, STARTED, Service, Status};
 use clap::Subcommand;
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A daemon whose process is there for so long has read its configuration and opened its ports.
+const STEADY: Duration = Duration::from_secs(2);
+/// After so long one that does not stay is given up; its service manager goes on trying.
+const UP_LIMIT: Duration = Duration::from_secs(12);
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Install, start, stop and remove kedge's daemons as services of this machine
 #[derive(clap::Args)]
@@ -79,6 +87,14 @@ enum Role {
 }
 
 impl Role {
+    /// Where the daemon's configuration usually is.
+    fn config(self) -> &'static str {
+        match self {
+            Role::Edge => edge::DEFAULT_PATH,
+            Role::Cloud => cloud::DEFAULT_PATH,
+        }
+    }
+
     fn service(self) -> &'static str {
         match self {
             Role::Edge => service::EDGE,
@@ -118,6 +134,11 @@ fn act(
     Ok(Exit::Done)
 }
 
+/// Whether it is between two starts: kept running, and without a process. OpenRC does not tell on every kernel.
+fn restarts(manager: Manager, status: &Status) -> bool {
+    status.running && status.pid.is_none() && manager != Manager::OpenRc
+}
+
 fn status(output: Output, term: &Term) -> Result<Exit, Failure> {
     let manager = Manager::here();
     let both = [service::EDGE, service::CLOUD].map(|name| manager.status(name).map(|status| (name, status)));
@@ -132,7 +153,9 @@ fn status(output: Output, term: &Term) -> Result<Exit, Failure> {
                 let pid = status.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
                 let (installed, at_boot) = (word(status.installed), word(status.at_boot));
                 let log = if status.installed { manager.log_hint(name) } else { "-".to_owned() };
-                vec![(*name).to_owned(), installed, at_boot, word(status.running), pid, log]
+                let running =
+                    if restarts(manager, status) { "restarting".to_owned() } else { word(status.running) };
+                vec![(*name).to_owned(), installed, at_boot, running, pid, log]
             });
             term.data(&table(&["SERVICE", "INSTALLED", "AT BOOT", "RUNNING", "PID", "LOG"], cells));
             if manager == Manager::Plain && lines.iter().any(|(_, status)| status.installed) {
@@ -146,7 +169,7 @@ fn status(output: Output, term: &Term) -> Result<Exit, Failure> {
                 .iter()
                 .map(|(name, status)| {
                     json!({"name": name, "installed": status.installed, "atBoot": status.at_boot,
-                        "running": status.running, "pid": status.pid, "log": manager.log_hint(name),
+                        "running": status.running, "restarting": restarts(manager, status), "pid": status.pid, "log": manager.log_hint(name),
                         "definition": manager.definition_path(name)})
                 })
                 .collect();
@@ -169,15 +192,20 @@ fn install(
             .because(error)
             .fix("mount /proc, and run it from a file that stays, such as /usr/local/bin/kedge")
     })?;
-    let or = |usual: &str| config.unwrap_or_else(|| Path::new(usual).to_owned());
+    let config = config.unwrap_or_else(|| Path::new(chosen.role.config()).to_owned());
     let service = match chosen.role {
-        Role::Edge => Service::edge(&program, &or(edge::DEFAULT_PATH)),
-        Role::Cloud => Service::cloud(&program, &or(cloud::DEFAULT_PATH)),
+        Role::Edge => Service::edge(&program, &config),
+        Role::Cloud => Service::cloud(&program, &config),
     };
     service.check()?;
+    // What is only printed may be for another machine.
     if let Some(manager) = print {
         term.data(manager.definition(&service).content.trim_end());
         return Ok(Exit::Done);
+    }
+    match chosen.role {
+        Role::Edge => EdgeConfig::load(&config).map(drop)?,
+        Role::Cloud => CloudConfig::load(&config).map(drop)?,
     }
     let manager = Manager::here();
     let place = manager.definition_path(&service.name);
@@ -186,10 +214,37 @@ fn install(
         return Ok(Exit::Done);
     }
     let mut journal = Journal::open(Path::new(DIR), Deed::Configure)?;
-    journal.apply(&Change::Service(service.clone()))?;
+    let change = Change::Service(service.clone());
+    let before = journal.entries().len();
+    journal.apply(&change)?;
     journal.finish()?;
+    if journal.entries().len() > before {
+        drop(journal);
+        stays_up(manager, &service.name)?;
+    }
     term.say(&format!("{} is installed and runs; log: {}", service.name, manager.log_hint(&service.name)));
     Ok(Exit::Done)
+}
+
+/// Waits until the daemon's process has stayed for a while.
+fn stays_up(manager: Manager, name: &str) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut seen: Option<(Option<u32>, Instant)> = None;
+    while began.elapsed() < UP_LIMIT {
+        let status = manager.status(name)?;
+        // OpenRC does not tell the process of a daemon on every kernel.
+        let up = status.running && (status.pid.is_some() || manager == Manager::OpenRc);
+        match seen.filter(|(pid, _)| up && *pid == status.pid) {
+            Some((_, since)) if since.elapsed() >= STEADY => return Ok(()),
+            Some(_) => {}
+            None => seen = up.then(|| (status.pid, Instant::now())),
+        }
+        std::thread::sleep(LOOK);
+    }
+    let log = manager.log_hint(name);
+    Err(Failure::new("KE-SERVICE-011", format!("{name} is installed and does not stay up"))
+        .because(manager.last_words(name).unwrap_or_else(|| format!("its log is read with `{log}`")))
+        .fix(format!("mend what it says: it is started again and again; its log: {log}")))
 }
 
 fn remove(chosen: &Chosen, term: &Term) -> Result<Exit, Failure> {

@@ -123,6 +123,23 @@ fn without_a_service_manager_a_daemon_is_kept_running() {
     assert_eq!(running(&house), daemon);
     let log = house.read("/var/log/kedge-edge.log");
     assert!(!log.contains("KEDGE_TOKEN"), "{log}");
+
+    // What cannot run is not installed, or not said to run.
+    let nowhere = house.kedge(&["service", "install", "cloud", "--config", "/nonexist"]);
+    assert!(nowhere.status == 3 && nowhere.stderr.contains("KE-FILE-002"), "{nowhere:?}");
+    assert!(!house.has("/var/lib/kedge/services/kedge-cloud.json"));
+    let config = house.read("/etc/kubeedge/config/edgecore.yaml");
+    let ends = config.replace("/var/lib/kubeedge/edgecore.db", "/proc/none/edgecore.db");
+    assert_ne!(ends, config);
+    house.write("/tmp/ends.yaml", ends);
+    let ends = house.kedge(&["service", "install", "edge", "--config", "/tmp/ends.yaml"]);
+    assert!(ends.status == 1 && ends.stderr.contains("KE-SERVICE-011"), "{ends:?}");
+    assert!(ends.stderr.contains("/proc/none"), "its last words: {ends:?}");
+    eventually("it is shown between two starts", SOON, || {
+        let told = house.kedge(&["service", "status"]);
+        if told.stdout.contains("restarting") { Ok(()) } else { Err(told) }
+    });
+    done(&house.kedge(&["service", "remove", "edge"]));
 }
 
 #[test]
