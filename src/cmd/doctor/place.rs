@@ -65,7 +65,13 @@ impl Place {
         let cloud_file = Path::new(cloud::DEFAULT_PATH);
         let wanted = |role| asked.role.is_none_or(|asked| asked == role);
         if below.edge && wanted(Role::Edge) {
-            return Ok(Some(Place::of_edge_below(asked.data_dir)?));
+            let edge = Place::of_edge_below(asked.data_dir)?;
+            if edge.daemon.is_none() && below.cloud && wanted(Role::Cloud) {
+                // A cloud that runs by itself where there once was an edge too: `kedge up`'s directory, used again.
+                let cloud = Place::of_cloud_below(asked)?;
+                return Ok(Some(if cloud.daemon.is_some() { cloud } else { edge }));
+            }
+            return Ok(Some(edge));
         }
         if edge_file.exists() && wanted(Role::Edge) {
             return Place::of_file(Role::Edge, edge_file, asked).map(Some);
@@ -287,6 +293,32 @@ mod tests {
         assert_eq!(place.role, Role::Edge);
         assert_eq!(place.edge.unwrap().database, path);
         assert!(place.daemon.is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_cloud_that_runs_is_looked_at_before_an_edge_that_once_ran() {
+        use crate::base::{Module, Ready, Stop};
+        let dir = tempfile::tempdir().unwrap();
+        drop(crate::store::Store::open(dir.path().join("edge/edgecore.db")).unwrap());
+        std::fs::create_dir_all(dir.path().join("cloud")).unwrap();
+        std::fs::write(dir.path().join("kubeconfig"), "").unwrap();
+        let found = || Place::find(&asked(dir.path())).unwrap().unwrap().role;
+        assert_eq!(found(), Role::Edge, "neither runs");
+        let config = CloudConfig::for_data_dir(dir.path(), cloud::CloudPorts::default()).unwrap();
+        let facts: status::Facts =
+            std::sync::Arc::new(|| Box::pin(async { serde_json::json!({"role": "cloud"}) }));
+        let mut socket = status::StatusSocket::new(config.status_socket.clone(), facts);
+        let stop = Stop::new();
+        let look = async {
+            while !config.status_socket.exists() {
+                tokio::task::yield_now().await;
+            }
+            let role = tokio::task::block_in_place(found);
+            stop.raise();
+            role
+        };
+        let (ended, role) = tokio::join!(socket.run(stop.clone(), Ready::detached("status")), look);
+        assert_eq!((ended, role), (Ok(()), Role::Cloud));
     }
 
     #[test]
