@@ -203,7 +203,12 @@ pub struct UpEdge {
 impl EdgeConfig {
     /// Loads a file over the defaults; the failure tells all problems at once.
     pub fn load(path: &Path) -> Result<Loaded<EdgeConfig>, Failure> {
-        let (file, doubt) = read_document(path)?;
+        let (file, doubt) = read_document(path).map_err(|failure| match path.exists() {
+            false if failure.code == "KE-FILE-002" && !failure.why.contains("denied") => {
+                failure.fix("join this machine with `kedge join`, or name the file with --config")
+            }
+            _ => failure,
+        })?;
         let mut loaded = EdgeConfig::from_value(&file, &path.display().to_string())?;
         loaded.warnings.extend(doubt);
         loaded.config.file = Some(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));

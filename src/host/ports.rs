@@ -62,6 +62,9 @@ pub fn bind_failure(what: &str, address: SocketAddr, error: &std::io::Error) -> 
         return failure.because(error).fix("check the address and the permission to bind it");
     }
     match holder(address.port()) {
+        Some(Holder { pid, .. }) if pid == std::process::id() => failure
+            .because(format!("this very kedge (pid {pid}) listens there already, for another of its parts"))
+            .fix("give each of them a port of its own"),
         Some(Holder { pid, name, .. }) => failure
             .because(format!("port {} is held by {name} (pid {pid})", address.port()))
             .fix(format!("stop {name} (pid {pid}), or choose another port")),
@@ -102,6 +105,7 @@ mod tests {
         let failure = bind_failure("the API", address, &refused);
         assert_eq!(failure.code, "KE-PORT-001");
         assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
+        assert!(!failure.fix.contains("stop"), "nobody is told to stop himself: {failure}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::Wanted;
 use super::machine::Machine;
 use crate::host::check::{Check, Cost, Finding, Group};
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fsync, open, statvfs};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,12 @@ const TOO_LITTLE: u64 = 200 * MIB;
 const SLOW: Duration = Duration::from_millis(100);
 const VERY_SLOW: Duration = Duration::from_secs(1);
 const WRITES: usize = 5;
+/// Where the binary, its backups and the install journal go.
+const OWN: &str = "/var/lib/kedge";
+/// The binary in its slot, and the journal beside it.
+const OWN_TOO_LITTLE: u64 = 64 * MIB;
+/// An upgrade and the backup before it as well.
+const OWN_LOW: u64 = 256 * MIB;
 
 pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     let (data, etc) = (here.path(&wanted.data_dir), here.path(&wanted.etc_dir));
@@ -24,9 +31,14 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     let shown = [wanted.etc_dir.clone(), wanted.data_dir.clone()];
     let data_shown = wanted.data_dir.clone();
     let sync_shown = wanted.data_dir.clone();
+    let own = here.path(OWN);
     vec![
         Check::blocking("KE-DISK-001", Group::Host, "free space", move || {
-            vec![judge_space(&data_shown, measure(&space))]
+            let mut found = vec![judge_space(&data_shown, measure(&space))];
+            if on_another_disk(&own, &space) {
+                found.push(judge_own(measure(&own)));
+            }
+            found
         }),
         Check::blocking("KE-DISK-002", Group::Host, "writable directories", move || {
             shown
@@ -85,6 +97,24 @@ fn judge_space(path: &Path, space: Option<Space>) -> Finding {
             Finding::warning(code, name, seen).because("images and an upgrade may not fit").fix(fix)
         }
         _ => Finding::fine(code, name, seen),
+    }
+}
+
+/// Whether room in one place says nothing of the other.
+fn on_another_disk(one: &Path, other: &Path) -> bool {
+    let disk = |path: &Path| std::fs::metadata(existing(path)).ok().map(|facts| facts.dev());
+    disk(one) != disk(other)
+}
+
+fn judge_own(space: Option<Space>) -> Finding {
+    let finding = judge_space(Path::new(OWN), space);
+    match space.map(|space| space.available) {
+        Some(0..OWN_TOO_LITTLE) | None => finding,
+        Some(_) if finding.seen.contains("inodes") => finding,
+        Some(OWN_TOO_LITTLE..OWN_LOW) => Finding::warning("KE-DISK-001", finding.name, finding.seen)
+            .because("an upgrade may not fit")
+            .fix(finding.fix),
+        Some(_) => Finding::fine("KE-DISK-001", finding.name, finding.seen),
     }
 }
 
@@ -189,6 +219,18 @@ mod tests {
         let btrfs = Space { available: 5 * LOW, inodes_free: 0, inodes: 0 };
         assert_eq!(judge_space(path, Some(btrfs)).state, State::Fine);
         assert_eq!(judge_space(path, None).state, State::Warning);
+    }
+
+    #[test]
+    fn the_place_of_the_binary_needs_room_for_it() {
+        let space = |available| Some(Space { available, inodes_free: 500_000, inodes: 1_000_000 });
+        let state = |mib: u64| judge_own(space(mib * MIB)).state;
+        assert_eq!((state(10), state(100), state(300)), (State::Failed, State::Warning, State::Fine));
+        let few = Space { available: 300 * MIB, inodes_free: 3, inodes: 1_000_000 };
+        assert_eq!(judge_own(Some(few)).state, State::Failed);
+        assert!(judge_own(space(0)).name.contains("/var/lib/kedge"));
+        assert!(on_another_disk(Path::new("/proc/none"), Path::new("/var/lib/none")));
+        assert!(!on_another_disk(Path::new("/var/lib/a"), Path::new("/var/lib/b")));
     }
 
     #[test]

@@ -190,7 +190,10 @@ fn judge(port: &WantedPort, bound: &Bound, broker: Option<&Result<u8, String>>, 
         }
         (Use::Broker | Use::Listen, _) => {}
     }
-    let ours = format!("or move kedge: kedge config set {}=…", port.setting);
+    let ours = format!(
+        "or move kedge: --set {0}=… with the join or init, `kedge config set {0}=…` after it",
+        port.setting
+    );
     let stop = match holder {
         Some(Holder { unit: Some(unit), .. }) => format!("systemctl disable --now {unit}, {ours}"),
         Some(Holder { pid, .. }) => format!("kill {pid}, {ours}"),
