@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use super::id::random_suffix;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -18,9 +18,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failur
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;
-        if let Some(parent) = path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
+        File::open(directory_of(path))?.sync_all()?;
         Ok::<(), std::io::Error>(())
     })();
     written.map_err(|error| {
@@ -31,20 +29,44 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failur
     })
 }
 
+/// Where a file lies; a bare name lies in the working directory.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Reads a file of at most `limit` bytes.
 pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let failure = |why: String| {
-        Failure::new("KE-FILE-002", format!("cannot read {}", path.display()))
-            .because(why)
-            .fix("check the path and its permissions")
-    };
-    let file = File::open(path).map_err(|error| failure(error.to_string()))?;
+    let file = File::open(path).map_err(|error| no_access(path, &error))?;
     let mut content = Vec::new();
-    file.take(limit + 1).read_to_end(&mut content).map_err(|error| failure(error.to_string()))?;
+    file.take(limit + 1).read_to_end(&mut content).map_err(|error| no_access(path, &error))?;
     if content.len() as u64 > limit {
-        return Err(failure(format!("it is larger than {limit} bytes")));
+        return Err(unreadable(path, format!("it is larger than {limit} bytes")));
     }
     Ok(content)
+}
+
+/// Whether something stands at a path; a failure where this user may not even know, as nothing is no answer then.
+pub fn is_there(path: &Path) -> Result<bool, Failure> {
+    match path.try_exists() {
+        Ok(there) => Ok(there),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(no_access(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::new("KE-FILE-002", format!("cannot read {}", path.display()))
+        .because(why)
+        .fix("check the path and its permissions")
+}
+
+/// The failure for a file that cannot be read for this reason.
+pub fn no_access(path: &Path, error: &io::Error) -> Failure {
+    let failure = unreadable(path, error);
+    match error.kind() {
+        ErrorKind::PermissionDenied => failure.fix("run the same command with sudo"),
+        _ => failure,
+    }
 }
 
 /// Makes a directory, with its parents, that only its owner can enter.
@@ -65,6 +87,24 @@ mod tests {
         let failure = write_atomic(Path::new("/nonexistent/a"), b"x", 0o600).unwrap_err();
         assert_eq!(failure.code, "KE-FILE-001");
         assert!(failure.what.contains("/nonexistent/a"));
+    }
+
+    #[test]
+    fn a_bare_name_lies_in_the_working_directory() {
+        assert_eq!(directory_of(Path::new("edge-7.yaml")), Path::new("."));
+        assert_eq!(directory_of(Path::new("a/b")), Path::new("a"));
+        assert_eq!(directory_of(Path::new("/b")), Path::new("/"));
+    }
+
+    #[test]
+    fn what_a_user_may_not_see_is_not_taken_for_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        assert!(is_there(dir.path()).unwrap());
+        assert!(!is_there(&dir.path().join("none")).unwrap());
+        assert!(!is_there(&dir.path().join("file/below")).unwrap());
+        let denied = no_access(Path::new("/root/x"), &io::Error::from(ErrorKind::PermissionDenied));
+        assert_eq!((denied.code, denied.fix.as_str()), ("KE-FILE-002", "run the same command with sudo"));
     }
 
     #[test]

@@ -22,6 +22,17 @@ pub enum LockError {
 }
 
 impl PidLock {
+    /// The process that holds the lock, if one does. Looks at what it has open and takes no lock itself, so that whoever
+    /// starts at this moment finds it free. `None` too where `/proc` hides that process.
+    pub fn holder(path: &Path) -> Option<u32> {
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut text = String::new();
+        File::open(&path).ok()?.take(32).read_to_string(&mut text).ok()?;
+        let pid: u32 = text.trim().parse().ok()?;
+        let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+        open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path)).then_some(pid)
+    }
+
     /// Takes the lock and notes this process in the file, or says who has it.
     pub fn take(path: &Path) -> Result<PidLock, LockError> {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -46,12 +57,15 @@ mod tests {
     fn the_second_taker_learns_the_first_ones_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
+        assert_eq!(PidLock::holder(&path), None);
         let held = PidLock::take(&path).unwrap();
+        assert_eq!(PidLock::holder(&path), Some(std::process::id()));
         match PidLock::take(&path) {
             Err(LockError::Held(pid)) => assert_eq!(pid, std::process::id().to_string()),
             other => panic!("{other:?}"),
         }
         drop(held);
+        assert_eq!(PidLock::holder(&path), None);
         assert!(PidLock::take(&path).is_ok());
     }
 }

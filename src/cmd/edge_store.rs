@@ -1,6 +1,6 @@
 //! Which database an offline command reads, and the plain tables that such commands print.
 
-use crate::base::{Failure, now};
+use crate::base::{Failure, is_there, now};
 use crate::store::Reader;
 use std::path::PathBuf;
 
@@ -27,7 +27,9 @@ impl DatabaseArgs {
         let beside = self.data_dir.data_dir.join("edgecore.db");
         let usual = self.data_dir.data_dir.as_path() == std::path::Path::new(super::DATA_DIR);
         let places = [up.clone(), beside].into_iter().chain(usual.then(|| PathBuf::from(KUBEEDGE_DATABASE)));
-        places.into_iter().find(|path| path.is_file()).unwrap_or(up)
+        // One that this user may not see is not absent.
+        let found = |path: &PathBuf| path.is_file() || is_there(path).is_err();
+        places.into_iter().find(found).unwrap_or(up)
     }
 
     pub(super) fn open(&self) -> Result<Reader, Failure> {

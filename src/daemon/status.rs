@@ -1,7 +1,7 @@
 //! What a running daemon says of itself: a unix socket that writes one JSON document to whoever connects, and closes.
 //! Daemons serve it, `kedge status` reads it. It never says a secret, and never waits for a reader.
 
-use crate::base::{BoxFuture, Crew, Exit, Failure, Module, Ready, Stop};
+use crate::base::{BoxFuture, Crew, Exit, Failure, Module, Ready, Stop, no_access};
 use serde_json::Value;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -81,7 +81,10 @@ pub fn ask(path: &Path) -> Result<Value, Failure> {
             .fix("start one with `kedge up`, or name its directory with --data-dir")
             .exit(Exit::Unreachable)
     };
-    let stream = std::os::unix::net::UnixStream::connect(path).map_err(|e| not_running(e.to_string()))?;
+    let stream = std::os::unix::net::UnixStream::connect(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => no_access(path, &error).exit(Exit::Unreachable),
+        _ => not_running(error.to_string()),
+    })?;
     stream.set_read_timeout(Some(Duration::from_secs(3))).map_err(|e| not_running(e.to_string()))?;
     let mut document = Vec::new();
     stream.take(DOCUMENT_LIMIT).read_to_end(&mut document).map_err(|e| not_running(e.to_string()))?;

@@ -17,14 +17,9 @@ pub(super) fn path_beside(database: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The process that has the database open for writing, if one has. Looks at what it holds and takes no lock itself, so
-/// that a daemon that starts at this moment finds it free.
+/// The process that has the database open for writing, if one has.
 pub(super) fn holder(database: &Path) -> Option<u32> {
-    let path = path_beside(database);
-    let path = path.canonicalize().unwrap_or(path);
-    let pid: u32 = std::fs::read_to_string(&path).ok()?.trim().parse().ok()?;
-    let mut open = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
-    open.any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path)).then_some(pid)
+    PidLock::holder(&path_beside(database))
 }
 
 impl Lock {

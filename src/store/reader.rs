@@ -4,11 +4,13 @@
 use super::devices::{self, DeviceRow, TwinRow};
 use super::objects::{self, MetaRow};
 use super::{error, schema, state};
-use crate::base::{Exit, Failure};
+use crate::base::{Exit, Failure, is_there, no_access};
 use crate::model::{DeviceId, Kind, ObjectKey};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +32,12 @@ impl Reader {
     /// Opens the file; it must exist and be an edge node's database.
     pub fn open(path: impl AsRef<Path>) -> Result<Reader, Failure> {
         let path = path.as_ref().to_owned();
+        is_there(&path)?;
+        if let Err(error) = File::open(&path)
+            && error.kind() == ErrorKind::PermissionDenied
+        {
+            return Err(no_access(&path, &error));
+        }
         if !path.is_file() {
             return Err(Failure::new("KE-STORE-006", format!("there is no database at {}", path.display()))
                 .because("no edge daemon has run with this data directory")

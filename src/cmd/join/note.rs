@@ -2,7 +2,7 @@
 //! Join writes it first, through the journal; reset and a roll-back read it to leave nothing.
 
 use super::edgecore::Line;
-use crate::base::{Failure, read_limited};
+use crate::base::{Failure, is_there, read_limited};
 use crate::host::cni::Network;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ impl Note {
 
     /// The note of the join that this machine has; `None` where there is none.
     pub fn read() -> Result<Option<Note>, Failure> {
-        if !Path::new(PATH).exists() {
+        if !is_there(Path::new(PATH))? {
             return Ok(None);
         }
         let content = read_limited(Path::new(PATH), LIMIT)?;

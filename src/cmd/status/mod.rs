@@ -11,6 +11,7 @@ use crate::base::{Exit, Failure, Output, Term};
 use crate::config::cloud::CloudConfig;
 use crate::config::survey::Role;
 use crate::daemon::status;
+use crate::host::service::{self, Manager};
 use serde_json::Value;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -84,8 +85,13 @@ fn document(args: &Args) -> Result<Value, Failure> {
         Some(path) => vec![path.clone()],
         None => args.place.sockets(),
     };
-    let first = ask_first(&places);
-    if args.socket.is_some() || args.place.is_named() {
+    let named = args.socket.is_some() || args.place.is_named();
+    let first =
+        ask_first(&places).map_err(|failure| match args.place.data_dir() == Path::new(super::DATA_DIR) {
+            true if !named => of_service(failure, installed().as_ref()),
+            _ => failure,
+        });
+    if named {
         return first;
     }
     let cloud = cloud_sockets(args.place.data_dir()).iter().find_map(|path| status::ask(path).ok());
@@ -111,15 +117,32 @@ fn cloud_sockets(data_dir: &Path) -> Vec<PathBuf> {
     places
 }
 
-/// The first daemon that answers; the failure is about the first place.
+/// The service of this machine that should run, and where its log is read.
+fn installed() -> Option<(&'static str, String)> {
+    let manager = Manager::here();
+    let names = [(service::EDGE, "edge"), (service::CLOUD, "cloud")];
+    let (name, role) = names.into_iter().find(|(name, _)| manager.definition_path(name).exists())?;
+    Some((role, manager.log_hint(name)))
+}
+
+/// What was set up as a service is started as one.
+fn of_service(failure: Failure, service: Option<&(&'static str, String)>) -> Failure {
+    match service {
+        Some((role, log)) if failure.code == "KE-STATUS-001" => {
+            failure.fix(format!("kedge service start {role}; its log: {log}"))
+        }
+        _ => failure,
+    }
+}
+
+/// The first daemon that answers; the failure is about the first place, or the first that this user may not ask.
 fn ask_first(places: &[PathBuf]) -> Result<Value, Failure> {
     let mut first = None;
     for place in places {
         match status::ask(place) {
             Ok(document) => return Ok(document),
-            Err(failure) => {
-                first.get_or_insert(failure);
-            }
+            Err(failure) if first.is_none() || failure.code == "KE-FILE-002" => first = Some(failure),
+            Err(_) => {}
         }
     }
     Err(first.unwrap_or_else(|| {
@@ -136,6 +159,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failure = ask_first(&[dir.path().join("a.sock"), dir.path().join("b.sock")]).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-STATUS-001", Exit::Unreachable));
-        assert!(failure.why.contains("a.sock"));
+        assert!(failure.why.contains("a.sock") && failure.fix.contains("kedge up"));
+        assert_eq!(of_service(failure.clone(), None), failure);
+        let service = ("edge", "journalctl -u kedge-edge".to_owned());
+        let fix = of_service(failure, Some(&service)).fix;
+        assert_eq!(fix, "kedge service start edge; its log: journalctl -u kedge-edge");
     }
 }

@@ -2,7 +2,7 @@
 //! short is not there; any other line that cannot be read is an error, never skipped. Only the journal opens it.
 
 use super::change::{Before, Told};
-use crate::base::{Failure, now, read_limited, rfc3339};
+use crate::base::{Failure, is_there, now, read_limited, rfc3339};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -119,7 +119,7 @@ impl Ledger {
 
     pub fn read(dir: &Path) -> Result<Ledger, Failure> {
         let path = dir.join("journal.jsonl");
-        let content = if path.exists() { read_limited(&path, LIMIT)? } else { Vec::new() };
+        let content = if is_there(&path)? { read_limited(&path, LIMIT)? } else { Vec::new() };
         let mut ledger = Ledger { path, live: Vec::new(), last: 0, finished: Vec::new(), whole: 0 };
         for line in content.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
             let parsed = serde_json::from_slice(line).map_err(|error| {

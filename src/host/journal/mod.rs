@@ -10,7 +10,7 @@ mod tests;
 pub use change::{Change, Directory};
 pub use ledger::{Deed, Entry, Role};
 
-use crate::base::{Failure, LockError, PidLock, create_private_dir};
+use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there};
 use change::Before;
 use ledger::Ledger;
 use std::fs;
@@ -58,9 +58,16 @@ impl Journal {
         Ok(Journal { dir: dir.to_owned(), deed, ledger, _lock: lock })
     }
 
+    /// Fails with KE-JOURNAL-001 while another process has the journal open; for who looks at a machine first and
+    /// changes it later. Takes no lock.
+    pub fn is_free(dir: &Path) -> Result<(), Failure> {
+        let holder = PidLock::holder(&dir.join("lock")).filter(|pid| *pid != std::process::id());
+        holder.map_or(Ok(()), |pid| Err(refused(dir, LockError::Held(pid.to_string()))))
+    }
+
     /// What is recorded and not undone, oldest first; empty where there is no journal. Takes no lock.
     pub fn read(dir: &Path) -> Result<Vec<Entry>, Failure> {
-        if !dir.exists() {
+        if !is_there(dir)? {
             return Ok(Vec::new());
         }
         Ok(Ledger::read(dir)?.live)
@@ -68,7 +75,7 @@ impl Journal {
 
     /// Deeds that began and neither ended nor were undone.
     pub fn unfinished(dir: &Path) -> Result<Vec<Deed>, Failure> {
-        if !dir.exists() {
+        if !is_there(dir)? {
             return Ok(Vec::new());
         }
         Ok(Ledger::read(dir)?.unfinished())
@@ -76,7 +83,7 @@ impl Journal {
 
     /// What the deed that was done last has changed, oldest first; empty where nothing is left of any.
     pub fn newest(dir: &Path) -> Result<Vec<Entry>, Failure> {
-        if !dir.exists() {
+        if !is_there(dir)? {
             return Ok(Vec::new());
         }
         Ok(Ledger::read(dir)?.newest())

@@ -155,6 +155,18 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     assert_eq!(failure.code, "KE-JOURNAL-001");
     assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
     drop(held);
+    Journal::is_free(&place).unwrap();
+    let mut sleeper = std::process::Command::new("sleep")
+        .arg("1000")
+        .stdin(fs::File::open(place.join("lock")).unwrap())
+        .spawn()
+        .unwrap();
+    fs::write(place.join("lock"), format!("{}\n", sleeper.id())).unwrap();
+    let failure = Journal::is_free(&place).unwrap_err();
+    assert!(failure.code == "KE-JOURNAL-001" && failure.fix.contains(&sleeper.id().to_string()), "{failure}");
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    Journal::is_free(&place).unwrap();
 
     fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
     assert_eq!(Journal::read(&place).unwrap_err().code, "KE-JOURNAL-003");

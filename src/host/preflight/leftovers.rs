@@ -59,7 +59,11 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
         vec![judge_edgecore(name, &on_this_machine(&[name]), enabled, takeover)]
     }));
     checks.push(Check::blocking("KE-ETC-002", Group::Host, "unfinished work", || {
-        vec![judge_unfinished(&Journal::unfinished(Path::new(journal::DIR)))]
+        let dir = Path::new(journal::DIR);
+        vec![match Journal::is_free(dir) {
+            Ok(()) => judge_unfinished(&Journal::unfinished(dir)),
+            Err(at_work) => Finding::fine("KE-ETC-002", "unfinished work", at_work.what),
+        }]
     }));
     if wanted.edge {
         let (here, etc) = (here.clone(), wanted.etc_dir.clone());

@@ -269,7 +269,7 @@ impl Manager {
         match self {
             Manager::Systemd => systemd::status(name),
             Manager::OpenRc => openrc::status(name),
-            Manager::Plain => Ok(plain::status(&Places::usual(name))),
+            Manager::Plain => plain::status(&Places::usual(name)),
         }
     }
 

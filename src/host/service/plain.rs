@@ -3,7 +3,7 @@
 
 use super::call::{SEARCH_PATH, end};
 use super::{Service, Status, absent, unwritable};
-use crate::base::{Failure, LockError, PidLock, read_limited, write_atomic};
+use crate::base::{Failure, LockError, PidLock, is_there, read_limited, write_atomic};
 use rustix::process::Pid;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -177,10 +177,18 @@ pub(super) fn stop(places: &Places) -> Result<(), Failure> {
     [&places.pid, &places.child].into_iter().try_for_each(|path| absent(path))
 }
 
-pub(super) fn status(places: &Places) -> Status {
+/// Fails where this user may not look: nothing is no answer then.
+pub(super) fn status(places: &Places) -> Result<Status, Failure> {
+    let installed = match is_there(&places.definition)? {
+        true => match places.service() {
+            Err(failure) if failure.code == "KE-FILE-002" => return Err(failure),
+            read => read.is_ok(),
+        },
+        false => false,
+    };
     let running = places.keeper().is_some();
     let pid = if running { places.daemon() } else { None };
-    Status { installed: places.service().is_ok(), at_boot: false, running, pid }
+    Ok(Status { installed, at_boot: false, running, pid })
 }
 
 pub(super) fn remove(places: &Places) -> Result<(), Failure> {
