@@ -4,9 +4,11 @@
 
 use super::join::{edgecore, note::Note, service, slots, traces};
 use crate::base::{Exit, Failure, Term};
-use crate::config::edge::DEFAULT_PATH;
+use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
+use crate::daemon;
+use crate::daemon::edge::uplink::own_papers;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role, Undone};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Undo what kedge did to this machine
 #[derive(clap::Args)]
@@ -49,6 +51,7 @@ fn of_join(entry: &Entry) -> bool {
 }
 
 async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
+    Journal::is_free(Path::new(journal::DIR))?;
     let entries = Journal::read(Path::new(journal::DIR))?;
     let note = Note::read()?;
     if !entries.iter().any(of_join) && note.is_none() {
@@ -101,7 +104,10 @@ fn undo(
         leftovers.extend(undone.leftovers);
         leftovers.is_empty()
     };
-    let within = |entry: &Entry| entry.path().is_some_and(|path| note.owns(path));
+    let papers = papers(note);
+    let within = |entry: &Entry| {
+        entry.path().is_some_and(|path| note.owns(path) || papers.iter().any(|paper| paper == path))
+    };
     let of_edge = |entry: &Entry| {
         let configured = entry.deed == Deed::Configure && entry.path() == Some(note.config.as_path());
         of_join(entry) || configured || entry.deed == Deed::Upgrade
@@ -115,6 +121,15 @@ fn undo(
     Ok(())
 }
 
+/// The node's certificate, key and authority: the daemon renews them in their places, so that they are kedge's own
+/// however they have changed.
+fn papers(note: &Note) -> Vec<PathBuf> {
+    match EdgeConfig::load(&note.config) {
+        Ok(loaded) => own_papers(&daemon::edge::enrolment(&loaded.config)),
+        Err(_) => Vec::new(),
+    }
+}
+
 fn nothing(entries: &[Entry], term: &Term) -> Result<Exit, Failure> {
     if entries.iter().all(|entry| entry.deed == Deed::Journal) {
         return only_journal(term);
@@ -124,8 +139,26 @@ fn nothing(entries: &[Entry], term: &Term) -> Result<Exit, Failure> {
             .because("its journal says that it is a cloud, which `reset edge` never touches")
             .fix("run `kedge cloud reset` if the cloud is meant"));
     }
-    term.say("this machine has no join of kedge's; nothing to undo");
-    Ok(Exit::Done)
+    not_ours(term)
+}
+
+/// What an edgecore that others set up has on a machine; a cloud has none of it.
+const OF_AN_EDGECORE: [&str; 4] = [
+    DEFAULT_PATH,
+    "/var/lib/kubeedge/edgecore.db",
+    "/etc/systemd/system/edgecore.service",
+    "/lib/systemd/system/edgecore.service",
+];
+
+fn not_ours(term: &Term) -> Result<Exit, Failure> {
+    let found: Vec<&str> = OF_AN_EDGECORE.into_iter().filter(|path| Path::new(path).exists()).collect();
+    if found.is_empty() {
+        term.say("this machine has no join of kedge's; nothing to undo");
+        return Ok(Exit::Done);
+    }
+    Err(Failure::new("KE-RESET-007", "this machine has no join of kedge's, but what an edgecore has")
+        .because(format!("there is {}, and kedge takes away only what it has brought", found.join(", ")))
+        .fix("remove it with `keadm reset edge`; to go on with its node: `kedge join --takeover`"))
 }
 
 /// A join that was killed before its first change has left its journal at most.
@@ -139,11 +172,7 @@ fn only_journal(term: &Term) -> Result<Exit, Failure> {
         // The parent, when nothing of others is in it.
         drop(dir.parent().map(std::fs::remove_dir));
     }
-    term.say(match Path::new(DEFAULT_PATH).exists() {
-        true => "this machine has no join of kedge's; an edgecore is removed with `keadm reset edge`",
-        false => "this machine has no join of kedge's; nothing to undo",
-    });
-    Ok(Exit::Done)
+    not_ours(term)
 }
 
 async fn show(entries: &[Entry], note: &Note, term: &Term) {

@@ -743,6 +743,9 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     again.assert_status(0);
     assert!(again.stdout.contains(" --certport 24005"), "{again:?}");
 
+    // What kedge itself has changed since goes with the rest.
+    let cloudcore = "/etc/kubeedge/config/cloudcore.yaml";
+    house.kedge(&["config", "set", "--config", cloudcore, "modules.cloudHub.nodeLimit=77"]).assert_status(0);
     let cluster = house.kubectl(&["config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"]).stdout;
     let reset = ["reset", "--kube-config", KUBECONFIG, "--yes-i-mean", &cluster];
     let gone = house.kedge(&[&["cloud"][..], &reset].concat());

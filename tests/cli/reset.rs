@@ -46,8 +46,15 @@ fn mounts(house: &House<'_>) -> String {
 fn a_pod_its_volumes_and_its_network_go_with_the_node() {
     let world = World::new("reset-pod");
     let cloud = Cloud::new(&world);
-    let machine = Machine::new(&world, "edge-7");
+    let mut machine = Machine::new(&world, "edge-7");
+    // Where others have something in the directories, none of them goes as a whole.
+    for dir in ["/etc/kubeedge", "/var/lib/kubeedge"] {
+        machine.house.write(&format!("{dir}/theirs"), "x");
+    }
+    machine.before = machine.house.changed_files();
     machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    // What the daemon renews is kedge's own still.
+    machine.house.kedge(&["cert", "renew"]).assert_status(0);
     run_pod(&cloud);
     assert!(mounts(&machine.house).contains("/var/lib/kubelet/pods/"), "the volume is mounted");
     assert!(machine.house.run("ip", &["-o", "link"]).stdout.contains("kedge-"));

@@ -3,6 +3,7 @@
 
 use crate::base::{Exit, Failure, Term, aside};
 use crate::cmd::ask;
+use crate::config::cloud::DEFAULT_PATH;
 use crate::daemon::cloud::setup::SetupDesk;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role};
 use std::path::{Path, PathBuf};
@@ -34,6 +35,14 @@ fn of_cloud(entry: &Entry) -> bool {
     entry.deed.role() == Some(Role::Cloud)
 }
 
+/// What goes with the cloud: what init did, and what `config set` has changed since in the file that init wrote.
+fn goes(entries: &[Entry], entry: &Entry) -> bool {
+    let config = Path::new(DEFAULT_PATH);
+    let written = |init: &Entry| of_cloud(init) && init.path() == Some(config) && init.id < entry.id;
+    of_cloud(entry)
+        || (entry.deed == Deed::Configure && entry.path() == Some(config) && entries.iter().any(written))
+}
+
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::pki::install_crypto_provider();
     super::super::block_on(reset(args, term))
@@ -45,8 +54,8 @@ fn kubeconfig(args: &Args) -> Option<PathBuf> {
 }
 
 async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
-    let here = Journal::read(Path::new(journal::DIR))?;
-    let here = here.iter().filter(|entry| of_cloud(entry)).count();
+    let entries = Journal::read(Path::new(journal::DIR))?;
+    let here = entries.iter().filter(|entry| of_cloud(entry)).count();
     let desk = match kubeconfig(&args) {
         Some(path) => Some(SetupDesk::open(&path).await?),
         None => None,
@@ -70,7 +79,8 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         // First the service: it would make again what is removed.
         let manner = if args.force { Manner::Thorough } else { Manner::Careful };
         let journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
-        let undone = aside("undo the changes", move || journal.undo(manner, of_cloud)).await?;
+        let undone =
+            aside("undo the changes", move || journal.undo(manner, |entry| goes(&entries, entry))).await?;
         for done in &undone.done {
             term.say(&format!("undone: {done}"));
         }
@@ -109,7 +119,7 @@ fn tell_kept(kept: &[String], term: &Term) {
 
 async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<Exit, Failure> {
     let here = Journal::read(Path::new(journal::DIR))?;
-    for entry in here.iter().rev().filter(|entry| of_cloud(entry)) {
+    for entry in here.iter().rev().filter(|entry| goes(&here, entry)) {
         term.data(&format!("this machine: {entry}"));
     }
     if let Some(desk) = desk {

@@ -6,6 +6,7 @@ use super::note::Note;
 use crate::base::{Exit, Failure};
 use crate::config::edge::{DEFAULT_CONFIG, EdgeConfig, MIN_CONFIG};
 use crate::config::{Loaded, set};
+use crate::daemon::edge;
 use crate::host::journal::{Change, Directory};
 use crate::host::preflight::Asked;
 use crate::pki::Identity;
@@ -197,7 +198,9 @@ pub(super) fn run_time_paths(config: &EdgeConfig) -> Vec<PathBuf> {
         name.push(end);
         PathBuf::from(name)
     };
-    let mut paths = vec![config.database.clone(), beside("-wal"), beside("-shm"), config.runtime.dir.clone()];
+    let mut paths = vec![config.database.clone(), beside("-wal"), beside("-shm"), beside(".lock")];
+    paths.push(config.runtime.dir.clone());
+    paths.extend(edge::enrolment(config).files.renewed());
     paths.push(config.device_twin.dmi_socket.clone());
     paths.extend(config.status_socket.clone());
     paths
@@ -295,6 +298,19 @@ mod tests {
             (authority("fd00::1", 7), authority("c", 7)),
             ("[fd00::1]:7".to_owned(), "c:7".to_owned())
         );
+    }
+
+    #[test]
+    fn whatever_the_daemon_makes_is_known_to_an_undo() {
+        let wish = typed("-e c -t x -i n").unwrap();
+        let config = checked(&document(&wish, Some("c"), &running()).unwrap()).unwrap().config;
+        let paths = run_time_paths(&config);
+        for path in ["edgecore.db", "edgecore.db-wal", "edgecore.db-shm", "edgecore.db.lock", "kedge.sock"] {
+            assert!(paths.contains(&Path::new("/var/lib/kubeedge").join(path)), "{path}: {paths:?}");
+        }
+        for path in ["server.crt.next", "server.key.next"] {
+            assert!(paths.contains(&Path::new("/etc/kubeedge/certs").join(path)), "{path}: {paths:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,13 @@ pub struct Files {
     pub key: PathBuf,
 }
 
+impl Files {
+    /// Where a renewed certificate and its key wait until they have proved good.
+    pub fn renewed(&self) -> [PathBuf; 2] {
+        [next(&self.cert), next(&self.key)]
+    }
+}
+
 impl Default for Files {
     fn default() -> Self {
         Files {
@@ -110,6 +117,19 @@ pub async fn adopt_renewal(wanted: &Enrolment) -> Result<(), Failure> {
         Err(failure) => Err(Failure::new("KE-CERT-007", "the renewed certificate cannot be used")
             .because(failure)
             .fix("try again; see the cloud's log if it stays")),
+    }
+}
+
+/// The node's papers, as far as they are its own: what an enrolment wrote, or a renewal since. Empty where they are
+/// somebody else's. Expired ones count; blocking.
+pub fn own_papers(wanted: &Enrolment) -> Vec<PathBuf> {
+    let Files { ca, cert, key } = &wanted.files;
+    let named = |identity: &Identity| Some(identity.facts()?.peer.common_name);
+    let name =
+        Identity::load(cert, key).ok().filter(Identity::is_consistent).and_then(|identity| named(&identity));
+    match name.as_deref().and_then(|name| name.strip_prefix("system:node:")) {
+        Some(name) if name == wanted.node.as_str() => vec![ca.clone(), cert.clone(), key.clone()],
+        _ => Vec::new(),
     }
 }
 
@@ -318,6 +338,22 @@ mod tests {
         assert_eq!(enrol(&wanted).await.unwrap_err().code, "KE-CERT-002");
         put(&wanted, &authority, "system:node:other", 0, at + 2000).await;
         assert_eq!(enrol(&wanted).await.unwrap_err().code, "KE-CERT-009");
+    }
+
+    #[tokio::test]
+    async fn papers_are_the_nodes_own_after_a_renewal_and_once_they_have_expired() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(dir.path());
+        let authority = Authority::generate("KubeEdge").unwrap();
+        assert_eq!(own_papers(&wanted), Vec::<PathBuf>::new());
+        put(&wanted, &authority, "system:node:n1", 0, 1000).await;
+        let Files { ca, cert, key } = wanted.files.clone();
+        assert_eq!(own_papers(&wanted), [ca, cert.clone(), key]);
+        put(&wanted, &authority, "system:node:other", 0, 1000).await;
+        assert_eq!(own_papers(&wanted), Vec::<PathBuf>::new());
+        let other = authority.issue_client_between("system:node:n1", &[], 0, 1000).unwrap();
+        std::fs::write(cert, other.cert_pem).unwrap();
+        assert_eq!(own_papers(&wanted), Vec::<PathBuf>::new(), "a certificate without its key");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ mod session;
 mod tests;
 
 pub use counter::{Counter, Shown};
-pub use enrol::{Enrolled, Enrolment, Files, adopt_renewal, enrol, request_renewal};
+pub use enrol::{Enrolled, Enrolment, Files, adopt_renewal, enrol, own_papers, request_renewal};
 
 use crate::base::{Failure, Gone, Module, now_ms, uuid4};
 use crate::link::Endpoint;
