@@ -140,6 +140,11 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
     // Again, with the same line: the token is used up and not needed.
     let again = machine.join(&cloud, &token, &["-l", "site=north"]);
     assert!(again.status == 0 && again.stderr.contains("nothing to do"), "{again:?}");
+    // A runtime that is named and silent is told; another name leaves a Node behind, which is told too.
+    let silent = machine.join(&cloud, &token, &["-l", "site=north", "-p", "unix:///run/nope.sock"]);
+    refused(&silent, 13, "KE-JOIN-011", "/run/nope.sock");
+    let renamed = machine.join(&cloud, &cloud.token(&[]), &["-i", "edge-9", "--dry-run"]);
+    assert!(renamed.status == 0 && renamed.stderr.contains("kubectl delete node edge-7"), "{renamed:?}");
     // Again, with another label: the daemon takes it up, the certificate stays.
     let cert = machine.house.read("/etc/kubeedge/certs/server.crt");
     let changed = machine.join(&cloud, &token, &["-l", "site=south"]);
@@ -150,6 +155,14 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
     let listed = machine.house.kedge(&["reset", "edge", "--dry-run"]);
     assert!(listed.status == 0 && listed.stdout.contains(CONFIG), "{listed:?}");
     assert_eq!(machine.house.kedge(&["status"]).status, 0);
+    // Somebody who may not look is told so, and never that there is nothing.
+    for command in [&["status"][..], &["pods"], &["undo", "--list"], &["service", "status"]] {
+        let nobody = ["--reuid", "65534", "--clear-groups", "/usr/local/bin/kedge"];
+        let run = machine.house.run("setpriv", &[&nobody[..], command].concat());
+        assert!(run.status != 0 && run.stderr.contains("sudo"), "{command:?}: {run:?}");
+    }
+    machine.house.kedge(&["service", "stop", "edge"]).assert_status(0);
+    refused(&machine.house.kedge(&["status"]), 4, "KE-STATUS-001", "kedge service start edge");
     let reset = machine.reset();
     machine.is_as_before(&reset);
     let nothing = machine.house.kedge(&["reset", "edge"]);
@@ -231,7 +244,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     machine.house.run("umount", &["/etc"]).assert_status(0);
     machine.is_as_before(&read_only);
 
-    // No space for the journal.
+    // No space for the journal and the binary, on a disk of their own.
     machine.house.run("mkdir", &["/var/lib/kedge"]).assert_status(0);
     machine
         .house
@@ -239,7 +252,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
         .assert_status(0);
     machine.house.run("dd", &["if=/dev/zero", "of=/var/lib/kedge/filler", "bs=4k"]);
     let full = machine.join(&cloud, &good, &[]);
-    refused(&full, 10, "space", "KE-");
+    refused(&full, 10, "KE-DISK-001", "free space for /var/lib/kedge");
     machine.house.run("umount", &["/var/lib/kedge"]).assert_status(0);
     machine.house.run("rmdir", &["/var/lib/kedge"]).assert_status(0);
     machine.is_as_before(&full);
@@ -250,6 +263,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     other.wait_for("held", SOON);
     let second = machine.join(&cloud, &good, &[]);
     refused(&second, 1, "KE-JOURNAL-001", "kill ");
+    assert!(!second.stderr.contains("[1/9]") && !second.stderr.contains("broken off"), "{second:?}");
     other.kill();
     errors.are_as_committed("join-errors", &[(cloud.house.address(), "CLOUD")]);
 }
@@ -365,6 +379,10 @@ fn killed_at_any_step_a_join_is_completed_or_reset() {
 fn a_second_machine_does_not_get_the_name() {
     let world = World::new("join-name");
     let cloud = Cloud::new(&world);
+    cloud
+        .house
+        .write("/tmp/node.json", r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "plane"}}"#);
+    cloud.house.kubectl(&["create", "-f", "/tmp/node.json"]).assert_status(0);
     let first = Machine::new(&world, "edge-7");
     first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
     let second = Machine::new(&world, "other");
@@ -379,6 +397,9 @@ fn a_second_machine_does_not_get_the_name() {
     let prints: Vec<&str> = run.stderr.split(' ').filter(|word| is_fingerprint(word)).collect();
     assert_eq!(prints.len(), 2, "both fingerprints: {run:?}");
     assert_ne!(prints[0], prints[1]);
+    // Nor the one of a Node that is no edge node's.
+    let plane = second.join(&cloud, &cloud.token(&[]), &["--edgenode-name", "plane"]);
+    refused(&plane, 12, "KE-DUP-001", "role of an edge node");
     assert_eq!(second.house.changed_files(), before);
     // The same machine comes back under its name after a reset, with nobody's help.
     first.reset();
@@ -427,6 +448,7 @@ fn an_edgecore_gives_its_place_and_gets_it_back() {
     let mut errors = Errors::default();
     errors.keep(&plain);
     errors.are_as_committed("join-takeover", &[]);
+    refused(&house.kedge(&["reset", "edge", "--yes"]), 1, "KE-RESET-007", "keadm reset edge");
     let asks = house.kedge(&["join", "--takeover"]);
     refused(&asks, 2, "KE-ASK-001", "--yes");
     assert_eq!(house.changed_files(), before);

@@ -10,6 +10,7 @@ use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
 use crate::config::read_yaml;
 use crate::host::check::{Finding, Group, State};
 use crate::host::containerd::{WELL_KNOWN, own_socket};
+use crate::host::journal::{self, Journal};
 use crate::host::preflight::{self, Answer, Wanted, ask_runtime};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -26,10 +27,12 @@ pub(super) struct Before {
 
 /// Looks at what former joins, and an edgecore, have left.
 pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
+    // What another kedge has half done would be told as broken off.
+    Journal::is_free(Path::new(journal::DIR))?;
     let place = PathBuf::from(DEFAULT_PATH);
     let note = Note::read().map_err(|failure| failure.exit(Exit::Preflight))?;
     let present = if place.exists() { Some(read_yaml(&place)?) } else { None };
-    let former = former()?;
+    let former = former().map_err(|failure| failure.exit(Exit::Preflight))?;
     // Without a note it is not of a join, even if one was cut short before it had written anything.
     if present.is_some() && (former == Former::None || note.is_none()) && !wish.takeover {
         return Err(Failure::new("KE-JOIN-007", format!("there is {} already", place.display()))
@@ -51,6 +54,12 @@ impl Before {
     pub(super) fn base(&self, wish: &Wish) -> Option<Value> {
         let keeps = self.former != Former::Unfinished || self.is_takeover(wish);
         self.present.clone().filter(|_| keeps)
+    }
+
+    /// The name under which this machine is a node now, if it is one.
+    pub(super) fn node(&self) -> Option<&str> {
+        let name = self.present.as_ref()?.pointer("/modules/edged/hostnameOverride")?.as_str()?;
+        Some(name).filter(|name| !name.is_empty() && self.former != Former::Unfinished)
     }
 
     /// Whether an edgecore has, or had, this place.

@@ -152,7 +152,9 @@ impl Join<'_> {
     /// Whether nothing is left to do: joined as wished, and Ready.
     async fn is_done(&self, before: &Before, draft: &Draft) -> bool {
         let same = before.present.as_ref() == Some(&draft.document);
-        if before.former != Former::Finished || !same || !service::is_current(&before.place) {
+        // A runtime that was named and does not answer is told by the look at the machine.
+        let silent = self.wish.runtime.is_some() && matches!(draft.runtime, Runtime::Own);
+        if before.former != Former::Finished || !same || silent || !service::is_current(&before.place) {
             return false;
         }
         let Some(socket) = draft.config.status_socket.clone() else { return false };
@@ -163,6 +165,16 @@ impl Join<'_> {
         self.term
             .say(&format!("{node} is joined to {} and Ready; nothing to do", draft.config.hub.websocket));
         true
+    }
+
+    /// A node that gets another name leaves its former Node behind, which only the cloud's side can remove.
+    fn tell_former(&self, before: &Before, draft: &Draft) {
+        let node = draft.config.node.as_str();
+        if let Some(former) = before.node().filter(|former| *former != node) {
+            self.term.say(&format!(
+                "note: this machine was the node {former}, whose Node stays in the cloud: kubectl delete node {former}"
+            ));
+        }
     }
 
     fn tell_machine(&self, draft: &Draft) {
@@ -258,6 +270,7 @@ impl Join<'_> {
         }
         lines.push(format!("start {}", service::NAME));
         self.term.data(&lines.join("\n"));
+        self.tell_former(before, draft);
         self.term.say("nothing was changed");
     }
 
@@ -283,6 +296,7 @@ impl Join<'_> {
             Ok(()) => {
                 work.finish()?;
                 self.term.say(&format!("{} is joined and Ready", draft.config.node));
+                self.tell_former(before, draft);
                 return Ok(Exit::Done);
             }
             Err(missed) => missed,
