@@ -295,14 +295,15 @@ mod tests {
         assert!(place.daemon.is_none());
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[tokio::test]
     async fn a_cloud_that_runs_is_looked_at_before_an_edge_that_once_ran() {
         use crate::base::{Module, Ready, Stop};
         let dir = tempfile::tempdir().unwrap();
         drop(crate::store::Store::open(dir.path().join("edge/edgecore.db")).unwrap());
         std::fs::create_dir_all(dir.path().join("cloud")).unwrap();
         std::fs::write(dir.path().join("kubeconfig"), "").unwrap();
-        let found = || Place::find(&asked(dir.path())).unwrap().unwrap().role;
+        let place = dir.path().to_owned();
+        let found = move || Place::find(&asked(&place)).unwrap().unwrap().role;
         assert_eq!(found(), Role::Edge, "neither runs");
         let config = CloudConfig::for_data_dir(dir.path(), cloud::CloudPorts::default()).unwrap();
         let facts: status::Facts =
@@ -313,7 +314,7 @@ mod tests {
             while !config.status_socket.exists() {
                 tokio::task::yield_now().await;
             }
-            let role = tokio::task::block_in_place(found);
+            let role = tokio::task::spawn_blocking(found).await.unwrap();
             stop.raise();
             role
         };
