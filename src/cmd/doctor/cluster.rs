@@ -6,7 +6,7 @@ use super::workloads::{CLOUD_ONLY, keep_off};
 use crate::base::{deepest, now};
 use crate::daemon::cloud::setup::{FORWARD, FORWARD_BY_HAND};
 use crate::daemon::cloud::{
-    CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
+    self, CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
 };
 use crate::host::check::{Check, Cost, Finding, Group};
 use crate::link::{Endpoint, dial};
@@ -17,7 +17,6 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ListParams, LogParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::collections::BTreeMap;
@@ -103,12 +102,9 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
 async fn connect(file: Option<PathBuf>) -> Connected {
     crate::pki::install_crypto_provider();
     let file = file.ok_or_else(|| "no kubeconfig is known; name one with --kube-config".to_owned())?;
-    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let config = Kubeconfig::read_from(&file).map_err(|error| told(&error))?;
-    let options = KubeConfigOptions::default();
     let config =
-        kube::Config::from_custom_kubeconfig(config, &options).await.map_err(|error| told(&error))?;
-    kube::Client::try_from(config).map_err(|error| told(&error))
+        cloud::kubeconfig(&file).await.map_err(|refused| format!("{}: {}", file.display(), refused.why))?;
+    kube::Client::try_from(config).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
@@ -120,7 +116,21 @@ async fn within<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Str
     }
 }
 
+/// Whether the API refused because of the account, which says nothing of the cluster: that of a cloud may not look
+/// everywhere.
+fn is_forbidden(error: &str) -> bool {
+    error.contains(" is forbidden: ")
+}
+
+fn not_for_this_account(code: &'static str, name: impl Into<String>) -> Finding {
+    Finding::skipped(code, name, "this kubeconfig's account may not look")
+        .fix("kedge doctor --kube-config FILE, with an administrator's")
+}
+
 fn unasked(code: &'static str, name: &'static str, error: String) -> Finding {
+    if is_forbidden(&error) {
+        return not_for_this_account(code, name);
+    }
     Finding::failed(code, name, error)
         .because("the API refused the question; the account of the kubeconfig may not read this")
         .fix("kubectl auth can-i --list")
@@ -483,6 +493,7 @@ fn judge_byte(
     match answer {
         Ok(text) if text.is_empty() => Finding::fine(code, title, format!("{pod} has said nothing, asked in {} ms", took.as_millis())),
         Ok(_) => Finding::fine(code, title, format!("a byte of {pod} in {} ms", took.as_millis())),
+        Err(error) if is_forbidden(&error) => not_for_this_account(code, title),
         Err(error) => Finding::failed(code, title, format!("{pod}: {error}"))
             .because("kubectl logs, exec and attach go the same way: API server, the cloud's port 10003, the node's tunnel")
             .fix("kedge doctor on the node, and TCP 10003 open from the API server to the cloud"),
@@ -693,6 +704,12 @@ mod tests {
         assert_eq!(judged(Ok("x".to_owned())).seen, "a byte of d/p in 38 ms");
         assert!(judged(Ok(String::new())).seen.contains("said nothing"));
         assert_eq!(judged(Err("dial tcp: refused".to_owned())).state, State::Failed);
+        let account =
+            "pods \"p\" is forbidden: User \"system:serviceaccount:kubeedge:kedge-cloud\" cannot get";
+        let refused = judged(Err(account.to_owned()));
+        assert!(refused.state == State::Skipped && refused.fix.contains("--kube-config"), "{refused:?}");
+        let asked = |error: &str| unasked("KE-CRD-010", "definitions", error.to_owned()).state;
+        assert_eq!((asked(account), asked("no answer within 5 s")), (State::Skipped, State::Failed));
     }
 
     #[tokio::test]

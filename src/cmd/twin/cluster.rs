@@ -3,13 +3,13 @@
 
 use super::{Device, Property, model_of};
 use crate::base::{Exit, Failure};
+use crate::daemon::cloud;
 use crate::model::DeviceId;
 use crate::model::twin::protocol_of;
 use crate::pki::install_crypto_provider;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,7 +43,10 @@ fn unreachable(why: impl fmt::Display) -> Failure {
 
 async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Failure> {
     match tokio::time::timeout(LIMIT, request).await {
-        Ok(answer) => answer.map_err(unreachable),
+        Ok(Ok(answer)) => Ok(answer),
+        // Of a refusal the API's own sentence; its other fields are no text for a person.
+        Ok(Err(kube::Error::Api(status))) => Err(unreachable(status.message)),
+        Ok(Err(error)) => Err(unreachable(error)),
         Err(_) => Err(unreachable("no answer in time")),
     }
 }
@@ -51,9 +54,7 @@ async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, 
 impl Cluster {
     pub(in crate::cmd) async fn connect(file: &Path) -> Result<Cluster, Failure> {
         install_crypto_provider();
-        let config = Kubeconfig::read_from(file).map_err(unreachable)?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(config, &options).await.map_err(unreachable)?;
+        let config = cloud::kubeconfig(file).await?;
         Ok(Cluster { client: kube::Client::try_from(config).map_err(unreachable)? })
     }
 

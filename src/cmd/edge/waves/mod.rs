@@ -7,6 +7,7 @@ mod plan;
 
 use crate::base::{Bar, Exit, Failure, Output, Stop, Term};
 use crate::config::go_duration;
+use crate::daemon::apiserver::selector::LabelSelector;
 use crate::model::{NodeName, Release};
 use api::{Cluster, Job, Wave, history};
 use plan::{Most, Node, Run, Step, Verdict, identity};
@@ -26,7 +27,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NODE,…", value_delimiter = ',', value_parser = node, group = "fleet", conflicts_with_all = OF_ONE)]
     nodes: Vec<String>,
     /// Upgrade the edge nodes with these labels, such as site=lab
-    #[arg(long, value_name = "SELECTOR", group = "fleet", conflicts_with_all = OF_ONE)]
+    #[arg(long, value_name = "SELECTOR", value_parser = selector, group = "fleet", conflicts_with_all = OF_ONE)]
     selector: Option<String>,
     /// Nodes that may be away at a time: a number, or a share such as 10%
     #[arg(long, value_name = "N|N%", default_value = "1", value_parser = Most::parse, requires = "fleet")]
@@ -63,6 +64,10 @@ fn limit(text: &str) -> Result<Duration, String> {
 
 fn node(text: &str) -> Result<String, String> {
     NodeName::new(text).map(|name| name.to_string()).map_err(|why| why.to_string())
+}
+
+fn selector(text: &str) -> Result<String, String> {
+    LabelSelector::parse(text).map(|_| text.to_owned()).map_err(|status| status.message)
 }
 
 impl Flags {

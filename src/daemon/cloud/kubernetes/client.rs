@@ -1,5 +1,6 @@
 //! Requests to the API. Failures are `metav1.Status`; code 0 means that no answer came.
 
+use super::origin;
 use super::resource::{Resource, segment};
 use crate::base::{Backoff, Failure};
 use crate::model::Status;
@@ -48,11 +49,10 @@ impl Kube {
         let mut config = match kubeconfig {
             Some(path) => {
                 let what = format!("cannot use the kubeconfig {}", path.display());
-                let owned = path.to_owned();
-                let read = tokio::task::spawn_blocking(move || kube::config::Kubeconfig::read_from(owned));
-                let read = read.await.map_err(|e| failure(&what, e))?.map_err(|e| failure(&what, e))?;
+                let read = origin::read(path).await.map_err(|why| failure(&what, why))?;
                 let options = kube::config::KubeConfigOptions::default();
-                kube::Config::from_custom_kubeconfig(read, &options).await.map_err(|e| failure(&what, e))?
+                let config = kube::Config::from_custom_kubeconfig(read, &options).await;
+                config.map_err(|error| failure(&what, origin::unusable(&error)))?
             }
             // Nodes that tell their pods nothing of the API leave it to `master`; the account's files are there all the same.
             None => match master {
@@ -66,6 +66,11 @@ impl Kube {
                 master.parse().map_err(|e| failure("kubeAPIConfig.master is not a URL", e))?;
         }
         Kube::from_config(config)
+    }
+
+    /// A client by a kubeconfig that a person named; fails with KE-KUBE-003.
+    pub async fn named(kubeconfig: &Path) -> Result<Kube, Failure> {
+        Kube::from_config(origin::access(kubeconfig).await?)
     }
 
     /// The certificates of the cluster's authority, as the kubeconfig or the service account names them.

@@ -1,7 +1,8 @@
-//! What a kubeconfig says of its cluster: name, URL, authority. For commands that install or remove a cloud; it connects to
-//! nothing.
+//! What a kubeconfig says of its cluster: name, URL, authority. For commands, which name the file themselves; it connects to
+//! nothing. A file that cannot be read is told by its place alone: its text holds secrets.
 
 use crate::base::{Exit, Failure, deepest};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -17,16 +18,8 @@ pub(in crate::daemon::cloud) struct Origin {
 impl Origin {
     /// Reads the current context.
     pub async fn of(path: &Path) -> Result<Origin, Failure> {
-        let refused = |why: String| {
-            Failure::new("KE-KUBE-003", format!("cannot use the kubeconfig {}", path.display()))
-                .because(why)
-                .fix("name another with --kube-config; `kubectl config view` shows what it says")
-                .exit(Exit::Configuration)
-        };
-        let owned = path.to_owned();
-        let read = tokio::task::spawn_blocking(move || kube::config::Kubeconfig::read_from(owned)).await;
-        let read =
-            read.map_err(|error| refused(error.to_string()))?.map_err(|error| refused(deepest(&error)))?;
+        let refused = |why: String| refused(path, why);
+        let read = read(path).await.map_err(refused)?;
         let context = read.current_context.clone().unwrap_or_default();
         let found = read.contexts.iter().find(|it| it.name == context).and_then(|it| it.context.as_ref());
         let found = found.ok_or_else(|| refused(format!("its current context {context:?} is not in it")))?;
@@ -66,5 +59,37 @@ impl Origin {
             "users": [{"name": user, "user": {"token": token}}],
         });
         serde_yaml::to_string(&config).unwrap_or_default()
+    }
+}
+
+fn refused(path: &Path, why: String) -> Failure {
+    Failure::new("KE-KUBE-003", format!("cannot use the kubeconfig {}", path.display()))
+        .because(why)
+        .fix("name another with --kube-config; `kubectl config view` shows what it says")
+        .exit(Exit::Configuration)
+}
+
+/// Reads the file, or says in words what is wrong with it.
+pub(super) async fn read(path: &Path) -> Result<Kubeconfig, String> {
+    let owned = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(owned)).await;
+    read.map_err(|error| error.to_string())?.map_err(|error| unusable(&error))
+}
+
+/// How the API is reached by a kubeconfig that a person named; fails with KE-KUBE-003.
+pub async fn access(path: &Path) -> Result<kube::Config, Failure> {
+    let config = read(path).await.map_err(|why| refused(path, why))?;
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
+    config.map_err(|error| refused(path, unusable(&error)))
+}
+
+/// What is wrong with a kubeconfig, without a word of its text.
+pub fn unusable(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => {
+            let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+            format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
+        }
+        other => deepest(other),
     }
 }

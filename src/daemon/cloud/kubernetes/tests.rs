@@ -20,6 +20,23 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
         assert!(failure.what.contains(&path.display().to_string()) && !failure.why.is_empty(), "{failure}");
         assert!(failure.fix.contains("kubeAPIConfig.kubeConfig"), "{failure:?}");
     }
+    // What stands in the file is for no eye: a token may be on the line.
+    for text in
+        ["users:\n- name: u\n  user:\n    token: SECRETSECRET\n   other: x\n", "clusters: SECRETSECRET\n"]
+    {
+        std::fs::write(&path, text).unwrap();
+        let told = Kube::connect(Some(&path), "").await.err().unwrap();
+        let named = Kube::named(&path).await.err().unwrap();
+        let origin = Origin::of(&path).await.err().unwrap();
+        for failure in [&told, &named, &origin] {
+            let shown = format!("{failure} {failure:?}");
+            assert!(shown.contains("at line ") && !shown.contains("SECRET"), "{shown}");
+        }
+        for failure in [named, origin] {
+            assert_eq!((failure.code, failure.exit), ("KE-KUBE-003", Exit::Configuration));
+            assert!(failure.fix.contains("--kube-config"), "{failure:?}");
+        }
+    }
     let plain = plain::Plain::serve(|_, _| plain::refusal(404, "NotFound")).await;
     let master = Kube::connect(Some(&plain.kubeconfig), "no url").await.err().unwrap();
     assert_eq!(master.code, "KE-KUBE-001");

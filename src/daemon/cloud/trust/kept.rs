@@ -17,7 +17,7 @@ pub struct KeptCertificate {
 
 /// The certificates that the cloud keeps in the cluster of this kubeconfig; what it has not made yet is left out.
 pub async fn kept_certificates(kubeconfig: &Path) -> Result<Vec<KeptCertificate>, Failure> {
-    let kube = Kube::connect(Some(kubeconfig), "").await?;
+    let kube = Kube::named(kubeconfig).await?;
     let mut kept = Vec::new();
     for (name, secret, key) in [("authority", CA_SECRET, CA_CERT), ("server", SERVER_SECRET, SERVER_CERT)] {
         match kube.get(Resource::SECRET, Some(NAMESPACE), secret).await {
