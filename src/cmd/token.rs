@@ -2,6 +2,7 @@
 //! `kubeedge/kedge-tokens`, from which every running cloud takes them within moments.
 
 mod batch;
+pub(in crate::cmd) mod files;
 
 use super::DataDir;
 use crate::base::{Exit, Failure, Output, Term, now};
@@ -27,7 +28,7 @@ pub struct Args {
 /// Which Kubernetes API is meant.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Api {
-    /// The cluster's kubeconfig [default: the one in the data directory]
+    /// The cluster's kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine's cloud]
     #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     #[command(flatten)]
@@ -56,19 +57,22 @@ enum Deed {
         #[arg(long, requires = "node")]
         takeover: bool,
         /// Write all that a machine needs to join to this file, for its owner only, instead of printing the token
-        #[arg(long, value_name = "FILE")]
+        #[arg(long, value_name = "FILE", group = "file")]
         join_file: Option<PathBuf>,
         /// Make one join file for each line `name[,label=value;label=value]` of this file
-        #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["node", "join_file"])]
+        #[arg(long, value_name = "FILE", requires = "out", conflicts_with_all = ["node", "join_file"], group = "file")]
         nodes: Option<PathBuf>,
         /// Where the join files of --nodes go
         #[arg(long, value_name = "DIR", requires = "nodes")]
         out: Option<PathBuf>,
+        /// Write join files anew that are there, and revoke the tokens in them
+        #[arg(long, requires = "file")]
+        replace: bool,
         /// A label of the node, for the join file; may be repeated
-        #[arg(long = "label", short, value_name = "NAME=VALUE", value_parser = parse_label)]
+        #[arg(long = "label", short, value_name = "NAME=VALUE", value_parser = parse_label, requires = "file")]
         labels: Vec<(String, String)>,
         /// Addresses of the cloud for the join file [default: those that the cluster knows]
-        #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = host)]
+        #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = host, requires = "file")]
         cloud: Vec<String>,
         #[command(flatten)]
         ports: Ports,
@@ -104,13 +108,13 @@ enum Deed {
 #[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub(super) struct Ports {
     /// Port of the cloud's WebSocket, for the join file
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", requires = "file", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) hub_port: Option<u16>,
     /// Port of the cloud's certificate service, for the join file
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", requires = "file", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) cert_port: Option<u16>,
     /// Port of the cloud's tunnel, for the join file
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", requires = "file", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) tunnel_port: Option<u16>,
 }
 
@@ -133,11 +137,14 @@ fn node(text: &str) -> Result<String, String> {
 impl Api {
     pub(super) async fn desk(&self) -> Result<TokenDesk, Failure> {
         crate::pki::install_crypto_provider();
-        let fallback = || self.data_dir.data_dir.join("kubeconfig");
-        let path = self.kubeconfig.clone().unwrap_or_else(fallback);
+        let path = match &self.kubeconfig {
+            Some(path) => path.clone(),
+            None => super::cloud::known_kubeconfig(&self.data_dir.data_dir)
+                .unwrap_or_else(|| self.data_dir.data_dir.join("kubeconfig")),
+        };
         if !path.exists() {
             return Err(Failure::new("KE-TOKEN-011", format!("there is no kubeconfig {}", path.display()))
-                .because("join tokens are kept in the cluster")
+                .because("join tokens are kept in the cluster; $KUBECONFIG, ~/.kube/config and a cloud of this machine name none either")
                 .fix("name one with --kube-config, or the data directory of `kedge up` with --data-dir")
                 .exit(Exit::Configuration));
         }
@@ -156,6 +163,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
             join_file,
             nodes,
             out,
+            replace,
             labels,
             cloud,
             ports,
@@ -167,7 +175,8 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
                 _ => Place::Print,
             };
             let grant = Grant { uses, node, takeover };
-            let order = Order { api, ttl, grant, place, labels: labels.into_iter().collect(), cloud, ports };
+            let labels = labels.into_iter().collect();
+            let order = Order { api, ttl, grant, place, replace, labels, cloud, ports };
             super::block_on(batch::create(order, dry_run, term))?;
         }
         Deed::List { api, output } => {

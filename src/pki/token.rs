@@ -121,6 +121,8 @@ pub struct Token {
     /// Seconds since the epoch.
     pub expires: i64,
     pub node: Option<String>,
+    /// The id under which a book lists it; KubeEdge's has none.
+    pub id: Option<String>,
 }
 
 impl std::fmt::Debug for Token {
@@ -159,6 +161,7 @@ impl Token {
             bearer: bearer.to_owned(),
             expires: claims.exp,
             node: claims.node,
+            id: claims.jti,
         })
     }
 

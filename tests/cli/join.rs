@@ -187,7 +187,7 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     std::thread::sleep(Duration::from_millis(1100));
     for (token, code, words) in [
         (old.as_str(), "KE-TOKEN-002", "ago"),
-        (&of_another, "KE-TOKEN-015", "edge-8"),
+        (&of_another, "KE-TOKEN-006", "edge-8"),
         (&wrong_hash, "KE-TOKEN-001", "another cloud"),
         ("nonsense", "KE-TOKEN-004", "kedge token create"),
         ("", "KE-TOKEN-016", "kedge token create"),

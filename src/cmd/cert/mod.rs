@@ -67,7 +67,7 @@ enum Deed {
 struct Place {
     #[command(flatten)]
     edge: EdgePlace,
-    /// The cluster's kubeconfig, for the cloud's certificates [default: the one in the data directory]
+    /// The cluster's kubeconfig, for the cloud's certificates [default: the one in the data directory; where no node is, also $KUBECONFIG, ~/.kube/config and that of this machine's cloud]
     #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }

@@ -118,21 +118,26 @@ fn subject(peer: &pki::Peer) -> String {
 }
 
 impl Place {
-    /// The kubeconfig that was named, or the one in the data directory.
-    fn kubeconfig(&self) -> Option<PathBuf> {
-        let own = || self.edge.data_dir.data_dir.join("kubeconfig");
-        self.kubeconfig.clone().or_else(|| Some(own()).filter(|path| path.is_file()))
+    /// The kubeconfig that was named, or the one in the data directory. Where no edge node is, any other that is known: on
+    /// a node, somebody's own cluster is not meant.
+    fn kubeconfig(&self, is_node: bool) -> Option<PathBuf> {
+        let dir = &self.edge.data_dir.data_dir;
+        let own = || Some(dir.join("kubeconfig")).filter(|path| path.is_file());
+        let known = || if is_node { own() } else { crate::cmd::cloud::known_kubeconfig(dir) };
+        self.kubeconfig.clone().or_else(known)
     }
 
     /// Everything that can be found; a source that fails is noted and the others are read all the same.
     pub(super) fn find(&self) -> Result<Found, Failure> {
         let mut found = Found::default();
-        match self.edge.find() {
+        let node = self.edge.find();
+        let is_node = !matches!(node, Ok(None));
+        match node {
             Ok(Some(config)) => found.edge(&config),
             Ok(None) => {}
             Err(failure) => found.troubles.push(failure),
         }
-        if let Some(kubeconfig) = self.kubeconfig() {
+        if let Some(kubeconfig) = self.kubeconfig(is_node) {
             match in_cluster(kubeconfig) {
                 Ok(certificates) => {
                     for kept in certificates {

@@ -42,3 +42,18 @@ pub(super) fn kubeconfig(given: Option<&Path>) -> Option<PathBuf> {
     let from_env = || std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
     given.map(Path::to_owned).or_else(from_env).or_else(from_home)
 }
+
+/// The kubeconfig that is meant where nobody names one, if there is any: that of another data directory than the usual
+/// one, `$KUBECONFIG`, that of `kedge up`, `~/.kube/config`, or that of a cloud which is a service of this machine.
+pub(super) fn known_kubeconfig(data_dir: &Path) -> Option<PathBuf> {
+    let of_data = data_dir.join("kubeconfig");
+    if data_dir != Path::new(super::DATA_DIR) {
+        return Some(of_data).filter(|path| path.is_file());
+    }
+    let from_env = std::env::var_os("KUBECONFIG").filter(|it| !it.is_empty()).map(PathBuf::from);
+    if from_env.is_some() {
+        return from_env;
+    }
+    let own = PathBuf::from(crate::daemon::cloud::setup::HOST_KUBECONFIG);
+    [Some(of_data), kubeconfig(None), Some(own)].into_iter().flatten().find(|path| path.is_file())
+}

@@ -16,7 +16,7 @@ pub(super) fn judge(
     cloud: Option<Timestamp>,
 ) -> Result<(), Failure> {
     if let Some(only) = token.node.as_deref().filter(|only| *only != node.as_str()) {
-        return Err(Failure::new("KE-TOKEN-015", format!("the join token is for the node {only}"))
+        return Err(Failure::new("KE-TOKEN-006", format!("the join token is for the node {only}"))
             .because(format!("this machine is to be {node}"))
             .fix(format!(
                 "say --edgenode-name {only}, or run `kedge token create --node {node}` on the cloud"
@@ -69,7 +69,13 @@ mod tests {
     use super::*;
 
     fn token(expires: i64, node: Option<&str>) -> Token {
-        Token { ca_hash: String::new(), bearer: String::new(), expires, node: node.map(str::to_owned) }
+        Token {
+            ca_hash: String::new(),
+            bearer: String::new(),
+            expires,
+            node: node.map(str::to_owned),
+            id: None,
+        }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -108,7 +114,7 @@ mod tests {
     #[test]
     fn a_token_of_another_node_is_told_with_both_names() {
         let failure = judged(&token(100, Some("edge-8")), 0, None).unwrap_err();
-        assert_eq!(failure.code, "KE-TOKEN-015");
+        assert_eq!(failure.code, "KE-TOKEN-006");
         assert!(
             failure.fix.contains("--edgenode-name edge-8") && failure.fix.contains("--node edge-7"),
             "{}",

@@ -1,8 +1,9 @@
 //! New join tokens: one that is printed, one in a join file, or a join file for each line of a list. All that can be wrong
 //! is found before a token is made, and all tokens of a list are made in one change.
 
+use super::files::Places;
 use super::{Api, Ports};
-use crate::base::{Exit, Failure, Term, create_private_dir, read_limited, write_atomic};
+use crate::base::{Exit, Failure, Term, create_private_dir, read_limited};
 use crate::config::Hidden;
 use crate::config::join_file::{JoinFile, JoinPorts};
 use crate::daemon::cloud::TokenDesk;
@@ -40,6 +41,8 @@ pub(super) struct Order {
     pub ttl: Duration,
     pub grant: Grant,
     pub place: Place,
+    /// Join files that are there are written anew.
+    pub replace: bool,
     pub labels: Labels,
     pub cloud: Vec<String>,
     pub ports: Ports,
@@ -101,6 +104,12 @@ fn unquoted(text: &str) -> &str {
 
 /// Makes what was asked for.
 pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), Failure> {
+    let paths = match &order.place {
+        Place::Print => Vec::new(),
+        Place::File(path) => vec![path.clone()],
+        Place::Each { nodes, out } => nodes.iter().map(|line| file(out, line)).collect(),
+    };
+    let places = Places::look(paths.clone(), order.replace)?;
     let desk = order.api.desk().await?;
     let cloud = match order.place {
         Place::Print => None,
@@ -108,14 +117,11 @@ pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), F
     };
     if dry {
         desk.list().await?;
-        match &order.place {
-            Place::Each { nodes, out } => {
-                for line in nodes {
-                    term.data(&file(out, line).display().to_string());
-                }
-                term.say(&format!("{} tokens can be created; nothing was changed", nodes.len()));
-            }
-            Place::Print | Place::File(_) => term.say("a token can be created; nothing was changed"),
+        if let Place::Each { nodes, .. } = &order.place {
+            paths.iter().for_each(|path| term.data(&path.display().to_string()));
+            term.say(&format!("{} tokens can be created; nothing was changed", nodes.len()));
+        } else {
+            term.say("a token can be created; nothing was changed");
         }
         return Ok(());
     }
@@ -123,38 +129,30 @@ pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), F
     if let Place::Each { out, .. } = &order.place {
         create_private_dir(out)?;
     }
-    let made = desk.create_all(order.ttl, grants.clone()).await?;
+    let draft = desk.draft(order.ttl, grants.clone()).await?;
     let Some((addresses, ports)) = cloud else {
-        made.tokens.iter().for_each(|token| term.data(token));
+        desk.publish(&draft, &[]).await?;
+        draft.tokens.iter().for_each(|token| term.data(token));
         return Ok(());
     };
-    let mut files = Vec::new();
-    for ((token, grant), labels) in made.tokens.into_iter().zip(grants).zip(labels) {
-        let join = JoinFile {
+    let each = draft.tokens.iter().zip(grants).zip(labels);
+    let files: Vec<JoinFile> = each
+        .map(|((token, grant), labels)| JoinFile {
             addresses: addresses.clone(),
             ports,
             token: Hidden::new(token),
-            ca_hash: made.ca_hash.clone(),
+            ca_hash: draft.ca_hash.clone(),
             node: grant.node.and_then(|name| NodeName::new(name).ok()),
             labels,
-        };
-        let path = match &order.place {
-            Place::Each { out, .. } => out.join(format!("{}.yaml", name_of(&join))),
-            Place::File(path) => path.clone(),
-            Place::Print => continue,
-        };
-        write_atomic(&path, join.render().as_bytes(), 0o600)?;
-        files.push(path);
-    }
-    for path in &files {
-        term.data(&path.display().to_string());
+        })
+        .collect();
+    places.write(&desk, &draft, &files).await?;
+    paths.iter().for_each(|path| term.data(&path.display().to_string()));
+    if places.revokes() > 0 {
+        term.say(&format!("tokens of files that were replaced: {} revoked", places.revokes()));
     }
     term.say("a machine joins with `kedge join --join-file FILE`; the file holds its token");
     Ok(())
-}
-
-fn name_of(join: &JoinFile) -> String {
-    join.node.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn file(out: &Path, line: &Line) -> PathBuf {

@@ -19,7 +19,7 @@ mod volumes;
 
 pub use kubernetes::{access as kubeconfig, unusable as kubeconfig_problem};
 pub use stream::KubeletAccess;
-pub use tokens::{Made, TokenDesk, Whereabouts};
+pub use tokens::{Draft, TokenDesk, Whereabouts};
 pub use trust::{CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET};
 pub use trust::{KeptCertificate, kept_certificates};
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
 
-const SECRET: &str = "kedge-tokens";
+pub(super) const SECRET: &str = "kedge-tokens";
 const KEY: &str = "tokens.json";
 const SELECTOR: &str = "fieldSelector=metadata.name%3Dkedge-tokens";
 const CONFLICTS: usize = 10;
@@ -130,10 +130,11 @@ fn no_authority() -> Failure {
         .exit(Exit::Unreachable)
 }
 
-/// New tokens, and the authority that they name.
-pub struct Made {
+/// New tokens that no cloud takes yet, and the authority that they name.
+pub struct Draft {
     pub tokens: Vec<String>,
     pub ca_hash: String,
+    entries: Entries,
 }
 
 /// Where nodes reach a cloud.
@@ -152,7 +153,7 @@ pub struct TokenDesk {
 impl TokenDesk {
     /// Opens the API by a kubeconfig.
     pub async fn open(kubeconfig: &Path) -> Result<TokenDesk, Failure> {
-        Ok(TokenDesk { kube: Kube::connect(Some(kubeconfig), "").await? })
+        Ok(TokenDesk { kube: Kube::named(kubeconfig).await? })
     }
 
     /// KubeEdge's cluster-wide token.
@@ -168,22 +169,31 @@ impl TokenDesk {
 
     /// Makes a token with limits.
     pub async fn create(&self, ttl: Duration, grant: Grant) -> Result<String, Failure> {
-        let made = self.create_all(ttl, vec![grant]).await?;
-        made.tokens.into_iter().next().ok_or_else(no_authority)
+        let draft = self.draft(ttl, vec![grant]).await?;
+        self.publish(&draft, &[]).await?;
+        draft.tokens.into_iter().next().ok_or_else(no_authority)
     }
 
-    /// Makes a token for each grant, in one change of the list.
-    pub async fn create_all(&self, ttl: Duration, grants: Vec<Grant>) -> Result<Made, Failure> {
+    /// Draws up a token for each grant; they are good once they are published.
+    pub async fn draft(&self, ttl: Duration, grants: Vec<Grant>) -> Result<Draft, Failure> {
         let authority = trust::stored_authority(&self.kube).await?.ok_or_else(no_authority)?;
-        let mut added = Entries::new();
+        let mut entries = Entries::new();
         let mut tokens = Vec::new();
         for grant in grants {
             let minted = mint(&authority, ttl, grant);
-            added.insert(minted.id, minted.entry);
+            entries.insert(minted.id, minted.entry);
             tokens.push(minted.token);
         }
-        self.change(|entries| entries.extend(added.clone())).await?;
-        Ok(Made { tokens, ca_hash: authority.hash() })
+        Ok(Draft { tokens, ca_hash: authority.hash(), entries })
+    }
+
+    /// Makes drafted tokens good and those with these ids unusable, in one change of the list.
+    pub async fn publish(&self, draft: &Draft, revoked: &[String]) -> Result<(), Failure> {
+        self.change(|entries| {
+            entries.retain(|id, _| !revoked.contains(id));
+            entries.extend(draft.entries.clone());
+        })
+        .await
     }
 
     /// Where nodes reach the cloud, as far as the cluster knows: the configuration that an installation left there, or
