@@ -34,7 +34,9 @@ pub(crate) fn flags(world: &World) -> Vec<String> {
 
 fn init(world: &World, extra: &[&str]) -> Run {
     let flags = flags(world);
-    let mut args = vec!["init", "--yes", "--wait", "30s"];
+    // No image can run in a world without a node; the objects are what is looked at.
+    let wait: &[&str] = if extra.contains(&"--wait") { &[] } else { &["--wait", "0"] };
+    let mut args = [&["init", "--yes"], wait].concat();
     args.extend(flags.iter().map(String::as_str));
     args.extend(extra);
     kedge(&args)
@@ -113,8 +115,12 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
             .contains(r#"{"key":"node-role.kubernetes.io/edge","operator":"DoesNotExist"}"#)
     );
     assert!(affinity(&world).to_string().contains("node-role.kubernetes.io/edge"));
-    assert!(told.stderr.contains("the cloud serves at 127.0.0.1"), "{told:?}");
     assert!(world.kubectl(&["get", "daemonset", "kedge-forward", "-n", "kubeedge"]).status == 0);
+    // Another cloud with the same authority answers there: that is not the Deployment, whose pods have no machine.
+    let other = init(&world, &["--ha", "--keep-daemonsets-off-edge", "--wait", "1s"]);
+    let said = fails(&other, "KE-INIT-008", 5);
+    assert!(said.what.contains("as it was applied") && said.why.contains("pod"), "{said:?}");
+    assert!(other.stdout.is_empty(), "{other:?}");
 
     // A third time nothing is left to do.
     let third = outcomes(&init(&world, &["--ha", "--keep-daemonsets-off-edge", "-o", "json"]));
@@ -178,6 +184,7 @@ fn take_out(world: &World) {
         refused.assert_status(2);
         assert!(refused.stderr.contains("KE-CLOUD-033") && refused.stderr.contains(&cluster), "{refused:?}");
     }
+    world.kubectl_ok(&["create", "configmap", "of-mine", "-n", "kubeedge", "--from-literal=a=b"]);
     let dry = reset(world, &["--dry-run"]);
     dry.assert_status(0);
     assert!(
@@ -198,6 +205,12 @@ fn take_out(world: &World) {
             .contains("kept: CustomResourceDefinition devicemodels.devices.kubeedge.io: 1 object of yours"),
         "{done:?}"
     );
+    assert!(
+        done.stderr
+            .contains("kept: Namespace kubeedge with its Secrets: ConfigMap kubeedge/of-mine is in it"),
+        "{done:?}"
+    );
+    assert_eq!(world.get(&["configmap", "of-mine", "-n", "kubeedge"])["data"]["a"], "b");
     assert!(!there());
     assert!(affinity(world).is_null(), "{}", affinity(world));
     assert_eq!(world.kubectl_ok(&["get", "devicemodel", "mine", "-o", "name"]).lines().count(), 1);
@@ -209,7 +222,9 @@ fn take_out(world: &World) {
             }
         });
     }
-    reset(world, &["--yes-i-mean", &cluster, "--purge"]).assert_status(0);
+    let purged = reset(world, &["--yes-i-mean", &cluster, "--purge"]);
+    purged.assert_status(0);
+    assert!(purged.stderr.contains("removed: Namespace kubeedge"), "{purged:?}");
     eventually("the definitions are gone", SOON, || {
         match world.kubectl(&["get", "crd", "devicemodels.devices.kubeedge.io"]).status {
             0 => Err("there"),
@@ -322,6 +337,16 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     std::fs::write(&nonsense, "apiVersion: v1\nkind: Config\ncurrent-context: x\n").unwrap();
     refused(&init_with(&nonsense, &[]), 3, &["KE-KUBE-003", "\"x\" is not in it"]);
 
+    std::fs::write(&nonsense, "users:\n- name: u\n  user:\n    token: SECRETSECRET\n   other: x\n").unwrap();
+    let torn = init_with(&nonsense, &[]);
+    assert!(!torn.stderr.contains("SECRET"), "{torn:?}");
+    crate::init::refused(&torn, 3, &["KE-KUBE-003", "at line "]);
+    for flags in [&["--ha"][..], &["--image", "kedge:2"]] {
+        let apart = [&["--mode", "host"], flags].concat();
+        refused(&init_with(&absent, &apart), 2, &["KE-INIT-015", flags[0], "leave"]);
+    }
+    refused(&init_with(&absent, &["--image", "bad image:::"]), 2, &["an image is expected"]);
+
     let [nobody] = free_ports();
     let server =
         |url: String| move |config: &mut Value| config["clusters"][0]["cluster"] = json!({"server": url});
@@ -370,7 +395,7 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let silent = kedge(&[&["init", "--yes", "--wait", "1s"], &flags[..], &["--set", &port]].concat());
     let said = fails(&silent, "KE-INIT-008", 5);
-    assert!(said.what.ends_with(&format!("127.0.0.1:{nobody}")), "{said:?}");
+    assert!(said.why.contains("kedge-cloud") && said.fix.contains("again"), "{said:?}");
 
     // Two clouds for the same nodes are one too many.
     world.apply("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cloudcore, namespace: kubeedge}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: \"kubeedge/cloudcore:v1.23.1\"}]}\n");
@@ -708,6 +733,14 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     let said = fails(&gone, "KE-INIT-012", 1);
     assert!(said.why.contains("/tmp/kedge") && said.fix.contains("/usr/local/bin/kedge"), "{said:?}");
 
+    // Where nothing can be written, nothing is applied either.
+    house.run("mount", &["--bind", "/etc", "/etc"]).assert_status(0);
+    house.run("mount", &["-o", "remount,bind,ro", "/etc"]).assert_status(0);
+    let said = fails(&house.kedge(&args), "KE-INIT-010", 10);
+    assert!(said.why.contains("KE-DISK-002") && said.fix.contains("remount,rw"), "{said:?}");
+    assert_ne!(house.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
+    house.run("umount", &["-l", "/etc"]).assert_status(0);
+
     let done = house.kedge(&args);
     done.assert_status(0);
     assert!(
@@ -735,8 +768,10 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     let asked = house.run("curl", &["-k", "-s", "-S", "-v", "--max-time", "10", node]);
     assert!(asked.stderr.contains("issuer: CN=KubeEdge"), "{asked:?}");
 
+    by_itself(&house);
+    settings_stay(&house, &address);
+
     // Again: the same service, and it reads what was changed.
-    house.kedge(&args).assert_status(0);
     let moved = set.replace("24002", "24005");
     let args: Vec<&str> = args.iter().map(|arg| if *arg == set { moved.as_str() } else { arg }).collect();
     let again = house.kedge(&args);
@@ -759,6 +794,62 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
         5,
         "what was there is back"
     );
+}
+
+/// On the machine of the cloud no kubeconfig needs to be named, and its account's limits are no fault of the cluster.
+fn by_itself(house: &House) {
+    house.run("rm", &["-rf", "/root/.kube"]).assert_status(0);
+    for line in [
+        &["token", "create", "--uses", "1"][..],
+        &["token", "list"],
+        &["gettoken"],
+        &["cert", "ca", "--hash"],
+    ] {
+        let done = house.kedge(line);
+        assert!(done.status == 0 && !done.stdout.is_empty(), "{line:?}: {done:?}");
+    }
+    let doctor = ["doctor", "--role", "cloud", "--only", "KE-CRD-010,KE-SCHED-001,KE-CERT-030"];
+    house.kedge(&doctor).assert_status(0);
+    house.kedge(&[&doctor[..], &["--kube-config", KUBECONFIG]].concat()).assert_status(0);
+    // And who would put another into the cluster hears of it.
+    let other = ["init", "--dry-run", "--kube-config", KUBECONFIG, "--advertise-address", "192.0.2.1"];
+    let other = house.kedge(&other);
+    assert!(
+        other.stderr.contains("warn  a cloud in this cluster: kedge, on a machine of its own"),
+        "{other:?}"
+    );
+}
+
+/// What was set in any way holds when init is run again, and what is as it is wanted runs on.
+fn settings_stay(house: &House, address: &str) {
+    const CONFIG: &str = "/etc/kubeedge/config/cloudcore.yaml";
+    let running = || -> Vec<String> {
+        let listed = house.run("ps", &["-e", "-o", "pid=,args="]).stdout;
+        let ours = listed.lines().filter(|line| line.contains("cloud run --config /etc/kubeedge"));
+        ours.map(str::to_owned).collect()
+    };
+    let state = || {
+        let files = [CONFIG, "/etc/kubeedge/cloud.kubeconfig", "/var/lib/kedge/journal/journal.jsonl"];
+        (running(), files.map(|path| house.read(path)))
+    };
+    let again = || {
+        let done = house.kedge(&["init", "--yes", "--mode", "host", "--kube-config", KUBECONFIG]);
+        done.assert_status(0);
+        let start = format!("kedge join --cloudcore-ipport {address}:24000 --token ");
+        assert!(done.stdout.starts_with(&start) && done.stdout.contains("--certport 24002"), "{done:?}");
+    };
+    let before = state();
+    again();
+    assert_eq!(state(), before);
+    let set = ["config", "set", "--role", "cloud", "modules.cloudHub.nodeLimit=77"];
+    house.kedge(&set).assert_status(0);
+    let set = house.read(CONFIG);
+    again();
+    assert_eq!(house.read(CONFIG), set);
+    assert_ne!(running(), before.0, "it reads what was set");
+    let before = state();
+    again();
+    assert_eq!(state(), before);
 }
 
 #[test]
@@ -786,6 +877,28 @@ fn join_files_are_made_for_one_machine_or_a_list() {
     assert_eq!(read.node.unwrap().as_str(), "edge-7");
     assert_eq!(read.labels["site"], "north");
     assert!(!one.stderr.contains(read.token.reveal()));
+    let first = read.token.reveal().to_owned();
+    let tokens = || -> Vec<String> {
+        let listed = world.kedge(&["token", "list", "-o", "json"]).stdout;
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed["tokens"].as_object().unwrap().keys().cloned().collect()
+    };
+    let before = tokens();
+
+    // What cannot be written makes no token; what is there stays, or gives its token up.
+    let lost = create(&["--join-file", &at("absent/edge-8.yaml")]);
+    refused(&lost, 1, &["KE-FILE-001"]);
+    let there = create(&["--node", "edge-7", "--join-file", &at("edge-7.yaml")]);
+    refused(&there, 1, &["KE-TOKEN-017", "--replace"]);
+    assert_eq!((tokens(), std::fs::read_to_string(at("edge-7.yaml")).unwrap()), (before.clone(), text));
+    let anew = create(&["--node", "edge-7", "--uses", "1", "--join-file", &at("edge-7.yaml"), "--replace"]);
+    anew.assert_status(0);
+    let text = std::fs::read_to_string(at("edge-7.yaml")).unwrap();
+    assert!(!text.contains(&first) && tokens().len() == 1 && tokens() != before, "{anew:?}");
+    for idle in [&["-l", "a=b"][..], &["--hub-port", "7"], &["--cloud", "10.0.0.5"], &["--replace"]] {
+        refused(&world.kedge(&[&["token", "create"], idle].concat()), 2, &["--join-file"]);
+    }
+    refused(&create(&["-l", "nokey", "--join-file", &at("x.yaml")]), 2, &["NAME=VALUE"]);
 
     std::fs::write(at("nodes.csv"), "name,labels\nedge-1,rack=1;site=south\nedge-2\n").unwrap();
     let list = ["--nodes", &at("nodes.csv"), "--out", &at("out"), "-l", "fleet=a"];

@@ -157,7 +157,7 @@ fn a_spinner_turns_and_a_question_is_answered_by_typing() {
         sane(&screen);
     }
     assert_eq!(roles(), before);
-    let mut asked = Terminal::run(&[args.as_slice(), &["--wait", "30s"]].concat(), &[]);
+    let mut asked = Terminal::run(&[args.as_slice(), &["--wait", "0"]].concat(), &[]);
     asked.shows("Set up kedge in cluster");
     asked.types("y");
     let (status, screen) = asked.end();

@@ -2,16 +2,20 @@
 //! goes through the install journal, so that `kedge cloud reset` takes it back.
 
 use crate::base::{Failure, Term};
-use crate::config::Hidden;
 use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
+use crate::config::{Hidden, read_yaml};
 use crate::daemon::cloud::setup::{HOST_KUBECONFIG, Wanted};
 use crate::host::check::{Finding, Group};
 use crate::host::journal::{self, Change, Deed, Directory, Journal, Role};
 use crate::host::ports::{Holder, holder};
-use crate::host::service::{Manager, Reach, Service};
-use crate::host::{capabilities, facts};
+use crate::host::service::{self, Manager, Reach, Service};
+use crate::host::{capabilities, facts, preflight};
+use serde_json::Value;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What the daemon takes in its data directory at its start.
+const LOCK: &str = "kedge.lock";
 /// Where the binary is put when it does not stand in a place of its own.
 const PROGRAM: &str = "/usr/local/bin/kedge";
 const KEPT: [&str; 4] = ["/usr/", "/opt/", "/bin/", "/var/lib/kedge/"];
@@ -24,6 +28,23 @@ fn failed(found: Finding, why: impl Into<String>, fix: impl Into<String>) -> Fin
     Finding { state: crate::host::check::State::Failed, why: why.into(), fix: fix.into(), ..found }
 }
 
+/// The configuration that an earlier init has left here, with what was set in it since; empty where there is none. The
+/// addresses in it go where others are given.
+pub(super) fn kept(advertise: &[String]) -> Result<Value, Failure> {
+    let path = Path::new(DEFAULT_PATH);
+    let entries = Journal::read(Path::new(journal::DIR)).unwrap_or_default();
+    let ours = entries.iter().any(|entry| entry.deed == Deed::Init && entry.path() == Some(path));
+    if !ours || !path.is_file() {
+        return Ok(Value::Null);
+    }
+    let mut document: Value = read_yaml(path)?;
+    let hub = document.pointer_mut("/modules/cloudHub").and_then(Value::as_object_mut);
+    if let Some(hub) = hub.filter(|_| !advertise.is_empty()) {
+        hub.retain(|key, _| key != "advertiseAddress" && key != "dnsNames");
+    }
+    Ok(document)
+}
+
 /// What is seen of this machine, and the address for nodes when none is given.
 pub(super) fn look(config: &CloudConfig, advertise: &[String]) -> (Vec<Finding>, Vec<String>) {
     let mut findings = Vec::new();
@@ -34,8 +55,13 @@ pub(super) fn look(config: &CloudConfig, advertise: &[String]) -> (Vec<Finding>,
         let user = Finding { seen: "not root".to_owned(), ..user };
         failed(user, "the service and its files belong to root", "run the same command with sudo")
     });
+    if capabilities::is_root() {
+        findings.extend(disks(config));
+    }
     let own = facts::internal_ip(None);
+    let known: Vec<String> = config.hub.advertise.iter().chain(&config.hub.dns_names).cloned().collect();
     let addresses = match advertise {
+        [] if !known.is_empty() => known,
         [] if own.is_loopback() => Vec::new(),
         [] => vec![own.to_string()],
         given => given.to_vec(),
@@ -49,6 +75,21 @@ pub(super) fn look(config: &CloudConfig, advertise: &[String]) -> (Vec<Finding>,
     });
     findings.extend(ports(config));
     (findings, addresses)
+}
+
+/// Whether there is room and leave to write for everything that will be made here.
+fn disks(config: &CloudConfig) -> Vec<Finding> {
+    let program = program();
+    let definition = Manager::here().definition_path(service::CLOUD);
+    let files = [Path::new(DEFAULT_PATH), Path::new(HOST_KUBECONFIG), &definition];
+    let mut places: Vec<&Path> = files.into_iter().filter_map(Path::parent).collect();
+    places.extend([Path::new(journal::DIR), &config.data_dir]);
+    if program != std::env::current_exe().unwrap_or_default() {
+        places.extend(program.parent());
+    }
+    places.sort_unstable();
+    places.dedup();
+    preflight::places(&places)
 }
 
 /// Every port that the cloud will listen on, with who holds it. Our own service may: it is restarted.
@@ -94,6 +135,13 @@ fn service(program: &Path, config: &CloudConfig) -> Service {
     service
 }
 
+/// Whether one of the files is newer than the daemon's lock, which it writes at its start.
+fn has_changed_since(files: &[&Path], lock: &Path) -> bool {
+    let at = |path: &Path| std::fs::metadata(path).map(|facts| (facts.ctime(), facts.ctime_nsec())).ok();
+    let started = at(lock);
+    files.iter().any(|path| at(path) > started)
+}
+
 /// What would be made on this machine.
 pub(super) fn say(wanted: &Wanted, term: &Term) {
     let manager = Manager::here();
@@ -114,15 +162,12 @@ fn program() -> PathBuf {
     if stands { own } else { PathBuf::from(PROGRAM) }
 }
 
-/// Writes files and service; tells what was set up. Can be repeated.
+/// Writes files and service; tells what was set up. Can be repeated: what is as it is wanted stays, and runs on.
 pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failure> {
+    let broken_off = Journal::unfinished(Path::new(journal::DIR))?.contains(&Deed::Init);
     let mut journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
     let program = program();
-    let read = || {
-        [program.as_path(), Path::new(DEFAULT_PATH), Path::new(HOST_KUBECONFIG)]
-            .map(|it| std::fs::read(it).ok())
-    };
-    let before = read();
+    let known = journal.entries().len();
     let own = std::env::current_exe().unwrap_or_default();
     if program != own {
         let content = std::fs::read(&own).map_err(|error| {
@@ -132,9 +177,12 @@ pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failur
         })?;
         journal.apply(&Change::File { path: program.clone(), content, mode: 0o755 })?;
     }
-    let text = serde_yaml::to_string(&wanted.document).unwrap_or_default();
-    let config = Change::File { path: DEFAULT_PATH.into(), content: text.into_bytes(), mode: 0o600 };
-    journal.apply(&config)?;
+    // One that says the same keeps its comments.
+    if read_yaml(Path::new(DEFAULT_PATH)).ok().as_ref() != Some(&wanted.document) {
+        let text = serde_yaml::to_string(&wanted.document).unwrap_or_default();
+        let config = Change::File { path: DEFAULT_PATH.into(), content: text.into_bytes(), mode: 0o600 };
+        journal.apply(&config)?;
+    }
     let access = Change::File {
         path: HOST_KUBECONFIG.into(),
         content: access.reveal().as_bytes().to_vec(),
@@ -144,16 +192,20 @@ pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failur
     // The service may write below its own directories only, and cannot make the first of them itself.
     let data = wanted.config.data_dir.clone();
     journal.apply(&Change::Directory { path: data, mode: 0o700, kind: Directory::Owned })?;
+    let files = [program.as_path(), Path::new(DEFAULT_PATH), Path::new(HOST_KUBECONFIG)];
+    let stale = has_changed_since(&files, &wanted.config.data_dir.join(LOCK));
     let service = service(&program, &wanted.config);
     let name = service.name.clone();
     let manager = Manager::here();
     // One that runs already and reads other files now has to be told; a new one has read them.
-    let stale = before != read() && manager.status(&name)?.running;
+    let stale = stale && manager.status(&name)?.running;
     journal.apply(&Change::Service(service))?;
     if stale {
         manager.restart(&name)?;
     }
-    journal.finish()?;
+    if broken_off || journal.entries().len() > known {
+        journal.finish()?;
+    }
     Ok(match manager {
         Manager::Plain => {
             format!("{name} runs without a service manager; its log: {}", manager.log_hint(&name))
@@ -162,4 +214,27 @@ pub(super) fn install(wanted: &Wanted, access: &Hidden) -> Result<String, Failur
             format!("{name} runs under {}; its log: {}", manager.name(), manager.log_hint(&name))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_is_behind_when_a_file_is_newer_than_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, lock) = (dir.path().join("file"), dir.path().join("lock"));
+        std::fs::write(&file, "1").unwrap();
+        assert!(has_changed_since(&[&file], &lock), "it has never run");
+        let newer = |path: &Path, than: &Path| {
+            let at = |path: &Path| std::fs::metadata(path).map(|it| (it.ctime(), it.ctime_nsec())).unwrap();
+            // The kernel's clock for files ticks a few hundred times a second.
+            while std::fs::write(path, "2").is_ok() && at(path) <= at(than) {}
+        };
+        std::fs::write(&lock, "1").unwrap();
+        newer(&lock, &file);
+        assert!(!has_changed_since(&[&file, &dir.path().join("absent")], &lock));
+        newer(&file, &lock);
+        assert!(has_changed_since(&[&file], &lock));
+    }
 }

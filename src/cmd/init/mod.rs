@@ -4,7 +4,8 @@
 mod host;
 mod report;
 
-use crate::base::{Exit, Failure, Output, Steps, Term, aside, write_atomic};
+use super::token::files::Places;
+use crate::base::{Exit, Failure, Output, Steps, Term, aside};
 use crate::config::cloud::{CloudConfig, DEFAULT_CONFIG};
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
 use crate::config::set::{assignments, lay_over};
@@ -15,7 +16,7 @@ use crate::host::check::{Finding, State};
 use crate::pki::{Authority, Grant};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     ha: bool,
     /// The container image of the cloud
-    #[arg(long, value_name = "IMAGE", default_value_t = setup::default_image())]
+    #[arg(long, value_name = "IMAGE", default_value_t = setup::default_image(), value_parser = image)]
     image: String,
     /// Keep DaemonSets of the cluster's own network off edge nodes
     #[arg(long)]
@@ -79,6 +80,13 @@ fn address(text: &str) -> Result<String, String> {
         .ok_or_else(|| "an address or a host name is expected, without a port".to_owned())
 }
 
+fn image(text: &str) -> Result<String, String> {
+    let valid = setup::is_image(text);
+    valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| "an image is expected, such as registry.example/kedge:1.0".to_owned())
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     go_duration(text).ok_or_else(|| "a duration such as 90s or 5m is expected".to_owned())
 }
@@ -91,10 +99,31 @@ impl Args {
         }
     }
 
-    /// What `--set` says, in cloudcore.yaml's words. KubeEdge's chart puts the same keys below `cloudCore`.
+    /// Refuses flags that would say nothing to the form of cloud that is wanted.
+    fn fit(&self) -> Result<(), Failure> {
+        let image = self.image != setup::default_image();
+        let flag = match self.mode {
+            Place::Host if self.ha => "--ha",
+            Place::Host if image => "--image",
+            Place::Host | Place::Cluster => return Ok(()),
+        };
+        Err(Failure::new("KE-INIT-015", format!("{flag} does not go with --mode host"))
+            .because("a cloud on a machine of its own is one process of this binary, without a container")
+            .fix(format!("leave {flag} out, or use --mode cluster"))
+            .exit(Exit::Usage))
+    }
+
+    /// What `--set` says, in cloudcore.yaml's words, over what was set on this machine before. KubeEdge's chart puts the
+    /// same keys below `cloudCore`.
     fn settings(&self) -> Result<Value, Failure> {
         let defaults: Value = serde_yaml::from_str(DEFAULT_CONFIG).unwrap_or_default();
         let mut settings = Value::Object(Map::new());
+        if self.mode == Place::Host {
+            let kept = host::kept(&self.advertise_address)?;
+            if kept.is_object() {
+                settings = kept;
+            }
+        }
         for text in &self.set {
             let text = text.replace("cloudCore.modules.", "modules.");
             lay_over(&mut settings, &assignments(&defaults, &text)?);
@@ -116,6 +145,11 @@ impl Args {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::pki::install_crypto_provider();
+    args.fit()?;
+    if let Some(path) = &args.join_file {
+        // What is there and no join file is told before anything is changed.
+        Places::look(vec![path.clone()], true)?;
+    }
     let settings = args.settings()?;
     // Wrong settings are told before anything is asked.
     setup::document(args.mode(), &args.advertise_address, None, &settings)?;
@@ -253,13 +287,12 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     let addresses = addresses(&args, &seen);
     if !args.wait.is_zero() {
         steps.begin("waiting for the cloud to serve");
-        desk.serves(&wanted, addresses, &authority, args.wait).await?;
+        desk.serves(&wanted, addresses, &authority, seen.machines, args.wait).await?;
         steps.reached(&format!("the cloud serves at {}", addresses.join(", ")));
     }
     steps.begin("making a join token");
-    let token = TokenDesk::open(&kubeconfig).await?.create(DAY, Grant::default()).await?;
+    let line = invitation(&args, &wanted.config, addresses, &TokenDesk::open(&kubeconfig).await?).await?;
     steps.reached("a join token, valid for 24 hours and any number of nodes");
-    let line = invitation(&args, &wanted.config, addresses, &token, &authority)?;
     let done = report::Done {
         cluster: desk.cluster(),
         mode: if args.mode == Place::Host { "host" } else { "cluster" },
@@ -304,7 +337,7 @@ async fn apply(
         }
         Mode::Host => {
             steps.begin("setting up the service");
-            let access = desk.access().await?;
+            let access = desk.access(Path::new(setup::HOST_KUBECONFIG)).await?;
             let (owned, access) = (wanted.clone(), Hidden::new(access));
             let told = aside("set the service up", move || host::install(&owned, &access)).await??;
             steps.reached(&told);
@@ -317,13 +350,12 @@ fn runs(object: &Value) -> bool {
     ["Deployment", "Service", "PodDisruptionBudget", "DaemonSet"].iter().any(|kind| object["kind"] == *kind)
 }
 
-/// The command with which a machine joins; a join file is written where one is wanted.
-fn invitation(
+/// The command with which a machine joins; a join file is written where one is wanted, in the place of a former one.
+async fn invitation(
     args: &Args,
     config: &CloudConfig,
     addresses: &[String],
-    token: &str,
-    authority: &Authority,
+    desk: &TokenDesk,
 ) -> Result<String, Failure> {
     let ports = JoinPorts {
         websocket: config.hub.websocket.port(),
@@ -331,23 +363,26 @@ fn invitation(
         https: config.hub.https.port(),
         tunnel: config.stream.tunnel.port(),
     };
-    if let Some(path) = &args.join_file {
-        let file = JoinFile {
-            addresses: addresses.to_vec(),
-            ports,
-            token: Hidden::new(token),
-            ca_hash: authority.hash(),
-            node: None,
-            labels: BTreeMap::new(),
-        };
-        write_atomic(path, file.render().as_bytes(), 0o600)?;
-        return Ok(format!("kedge join --join-file {}", path.display()));
-    }
-    let host = addresses.first().map(String::as_str).unwrap_or_default();
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let mut line = format!("kedge join --cloudcore-ipport {host}:{} --token {token}", ports.websocket);
-    if ports.https != JoinPorts::default().https {
-        line += &format!(" --certport {}", ports.https);
-    }
-    Ok(line)
+    let Some(path) = &args.join_file else {
+        let token = desk.create(DAY, Grant::default()).await?;
+        let host = addresses.first().map(String::as_str).unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let mut line = format!("kedge join --cloudcore-ipport {host}:{} --token {token}", ports.websocket);
+        if ports.https != JoinPorts::default().https {
+            line += &format!(" --certport {}", ports.https);
+        }
+        return Ok(line);
+    };
+    let places = Places::look(vec![path.clone()], true)?;
+    let draft = desk.draft(DAY, vec![Grant::default()]).await?;
+    let files = draft.tokens.iter().map(|token| JoinFile {
+        addresses: addresses.to_vec(),
+        ports,
+        token: Hidden::new(token),
+        ca_hash: draft.ca_hash.clone(),
+        node: None,
+        labels: BTreeMap::new(),
+    });
+    places.write(desk, &draft, &files.collect::<Vec<_>>()).await?;
+    Ok(format!("kedge join --join-file {}", path.display()))
 }

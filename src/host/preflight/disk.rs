@@ -55,6 +55,21 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     ]
 }
 
+/// Room and leave to write in these directories, of which some may not be there yet; room once for each file system.
+pub fn places(paths: &[&Path]) -> Vec<Finding> {
+    let mut measured = Vec::new();
+    let mut findings = Vec::new();
+    for path in paths {
+        findings.push(judge_writable(path, is_writable(path)));
+        let device = rustix::fs::stat(existing(path)).map(|facts| facts.st_dev).ok();
+        if !measured.contains(&device) {
+            measured.push(device);
+            findings.push(judge_space(path, measure(path)));
+        }
+    }
+    findings
+}
+
 /// The directory itself, or the nearest one above that exists.
 fn existing(path: &Path) -> PathBuf {
     path.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned()
@@ -241,6 +256,17 @@ mod tests {
         assert_eq!(is_writable(&path), Ok(()));
         assert!(sync_time(&path).unwrap() > Duration::ZERO);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn each_place_is_judged_and_each_file_system_measured_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("one/deep"), dir.path().join("two"));
+        let codes: Vec<String> =
+            places(&[&one, &two]).into_iter().map(|finding| finding.code.to_string()).collect();
+        assert_eq!(codes, ["KE-DISK-002", "KE-DISK-001", "KE-DISK-002"]);
+        let proc = places(&[Path::new("/proc/1")]);
+        assert_eq!(proc.len(), 2, "{proc:?}");
     }
 
     #[test]

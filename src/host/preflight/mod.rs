@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use cgroups::pi_command_line;
+pub use disk::places;
 pub use leftovers::unfinished;
 pub use mqtt::{probe as probe_mqtt, round_trip as mqtt_round_trip};
 pub use ports::WantedPort;

@@ -4,9 +4,10 @@
 use super::super::kubernetes::{Kube, Origin, Resource, meta};
 use super::super::trust;
 use super::forward;
-use super::manifest::{Mode, Wanted};
+use super::manifest::{Mode, REPLICAS, Wanted};
 use super::neighbours::Neighbour;
 use super::review::{self, Form, Verdict};
+use super::rollout::{self, Pending};
 use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, serving, without_files};
 use crate::base::{Backoff, Exit, Failure};
 use crate::host::check::Finding;
@@ -25,6 +26,7 @@ const TOKEN_SECRET: &str = "kedge-cloud-token";
 /// How long a cluster may take to fill a token's Secret; the embedded API never does.
 const FILLED: Duration = Duration::from_secs(5);
 const YEAR: i64 = 365 * 86_400;
+const MONTH: i64 = 30 * 86_400;
 
 /// What became of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -50,6 +52,8 @@ pub struct Seen {
     pub neighbours: Vec<Neighbour>,
     /// Addresses for a cloud in the cluster, when nobody named any and there is no choice.
     pub advertise: Vec<String>,
+    /// How many machines could run the cloud.
+    pub machines: usize,
     /// Nodes that have one of the addresses.
     pub hosts: Vec<String>,
     /// The API's URL where the cluster has edge nodes only, as that of kedge itself: nothing there tells pods where it is.
@@ -72,7 +76,7 @@ impl SetupDesk {
     /// Opens the API by a kubeconfig and waits a moment for its answer.
     pub async fn open(kubeconfig: &Path) -> Result<SetupDesk, Failure> {
         let origin = Origin::of(kubeconfig).await?;
-        let kube = Kube::connect(Some(kubeconfig), "").await?;
+        let kube = Kube::named(kubeconfig).await?;
         kube.call(Method::GET, "/version", None).await.map_err(|status| {
             let (what, exit) = match status.code {
                 401 | 403 => ("the Kubernetes API does not accept this kubeconfig", Exit::Failed),
@@ -105,7 +109,8 @@ impl SetupDesk {
         let Purpose { mode, ha, dynamic, forwards, .. } = *purpose;
         let form = Form { mode, ha, dynamic, forwards };
         findings.push(review::permissions(kube, &form, purpose.keep_off).await);
-        findings.push(review::present(kube).await);
+        let record = review::record(kube).await;
+        findings.push(review::present(kube, mode, record.as_ref()).await);
         let all = review::machines(kube).await.unwrap_or_default();
         if forwards {
             findings.push(forward::planes(&all));
@@ -117,11 +122,15 @@ impl SetupDesk {
             findings.push(if !purpose.advertise.is_empty() {
                 finding(purpose.advertise.join(", "))
             } else {
-                match (review::choose_addresses(&machines, purpose.ha), review::advertised(kube).await) {
+                match (review::choose_addresses(&machines, purpose.ha), review::advertised(record.as_ref())) {
                     // Machines that came since do not make it another cloud.
-                    (Err(_), Some(chosen)) | (Ok(chosen), _) => {
-                        advertise = chosen;
+                    (Err(_), Some(known)) => {
+                        advertise = known;
                         finding(advertise.join(", "))
+                    }
+                    (Ok(chosen), _) => {
+                        advertise = chosen;
+                        review::reachable(finding(advertise.join(", ")), &advertise)
                     }
                     (Err(possible), None) => finding("none given".to_owned()).fails(
                         format!("nodes need an address of the cloud; the cluster's machines have {possible:?}"),
@@ -140,7 +149,14 @@ impl SetupDesk {
         let api = edge_only.then(|| self.origin.server.clone());
         let neighbours = review::neighbours(kube).await;
         findings.push(review::about_neighbours(&neighbours, purpose.keep_off));
-        Seen { findings, neighbours: neighbours.unwrap_or_default(), advertise, hosts, api }
+        Seen {
+            findings,
+            neighbours: neighbours.unwrap_or_default(),
+            advertise,
+            machines: machines.len(),
+            hosts,
+            api,
+        }
     }
 
     /// Applies one object as this field manager. Fields that somebody else owns are taken over only by `force`.
@@ -228,9 +244,12 @@ impl SetupDesk {
         self.kube.call(Method::PATCH, &path, Some(("application/merge-patch+json", body))).await.map(drop)
     }
 
-    /// A kubeconfig with the service account's rights and no more. The token is the cluster's own for the account; where
-    /// the cluster makes none, one for a year.
-    pub async fn access(&self) -> Result<String, Failure> {
+    /// A kubeconfig with the service account's rights and no more: the one in this file while it is good, else a new one.
+    /// The token is the cluster's own for the account; where the cluster makes none, one for a year.
+    pub async fn access(&self, present: &Path) -> Result<String, Failure> {
+        if let Some(text) = self.good(present).await {
+            return Ok(text);
+        }
         let told = format!("Secret {NAMESPACE}/{TOKEN_SECRET}");
         let wanted = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
@@ -263,19 +282,39 @@ impl SetupDesk {
         Ok(self.origin.kubeconfig(NAME, token, self.kube.ca_pem()))
     }
 
-    /// Waits until every address serves with this authority. What hinders the Deployment is part of the failure.
+    /// The kubeconfig in a file if it is for this cluster, the API takes its token, and will for a month.
+    async fn good(&self, present: &Path) -> Option<String> {
+        let text = tokio::fs::read_to_string(present).await.ok()?;
+        let document: Value = serde_yaml::from_str(&text).ok()?;
+        let token = document.pointer("/users/0/user/token")?.as_str()?;
+        let ends = token_end(token)?;
+        if ends.is_some_and(|at| at < crate::base::now().as_second() + MONTH)
+            || text != self.origin.kubeconfig(NAME, token, self.kube.ca_pem())
+        {
+            return None;
+        }
+        let kube = Kube::named(present).await.ok()?;
+        kube.get(Resource::NAMESPACE, None, NAMESPACE).await.ok()?;
+        Some(text)
+    }
+
+    /// Waits until what was applied runs, and every address serves with this authority. A Deployment needs as many pods as
+    /// there are machines for its replicas.
     pub async fn serves(
         &self,
         wanted: &Wanted,
         addresses: &[String],
         authority: &Authority,
+        machines: usize,
         limit: Duration,
     ) -> Result<(), Failure> {
         let port = wanted.config.hub.https.port();
         let endpoints: Vec<Endpoint> =
             addresses.iter().map(|host| Endpoint { host: host.clone(), port }).collect();
-        serving::wait(&endpoints, authority, limit, async |_: &str| match wanted.mode {
-            Mode::Cluster => self.hindrance().await,
+        let replicas = if wanted.ha { u64::from(REPLICAS) } else { 1 };
+        let needed = replicas.min(machines.max(1) as u64);
+        serving::wait(&endpoints, authority, limit, async || match wanted.mode {
+            Mode::Cluster => self.pending(needed).await,
             Mode::Host => None,
         })
         .await
@@ -286,36 +325,35 @@ impl SetupDesk {
         serving::ask(&Endpoint { host: address.to_owned(), port }, authority).await.is_ok()
     }
 
-    /// Why the Deployment's pods do not serve.
-    async fn hindrance(&self) -> Option<String> {
+    /// What the Deployment still lacks; its pods know best why.
+    async fn pending(&self, needed: u64) -> Option<Pending> {
+        let found = self.kube.get(Resource::DEPLOYMENT, Some(NAMESPACE), NAME).await;
+        let behind = match found {
+            Ok(deployment) => rollout::behind(&deployment, needed)?,
+            Err(status) => return Some(Pending::new(status.to_string())),
+        };
         let selector = format!("labelSelector={LABEL_NAME}%3D{NAME}");
-        let mut why = None;
-        let mut seen = false;
+        let (mut held, mut seen) = (None, false);
         let listed = self.kube.list(Resource::POD, Some(NAMESPACE), &selector, |pod| {
             seen = true;
-            why = why.take().or_else(|| pod_hindrance(&pod));
+            held = held.take().or_else(|| rollout::hindrance(&pod));
         });
-        listed.await.ok()?;
-        why.or_else(|| (!seen).then(|| format!("no pod of Deployment {NAMESPACE}/{NAME} was made yet")))
+        drop(listed.await);
+        Some(held.unwrap_or_else(|| {
+            let none = if seen { "" } else { ", and no pod was made yet" };
+            Pending::new(format!("Deployment {NAMESPACE}/{NAME}: {behind}{none}"))
+        }))
     }
 }
 
-/// What keeps a pod from being ready, in one line.
-fn pod_hindrance(pod: &Value) -> Option<String> {
-    let name = meta(pod, "name");
-    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
-    let unscheduled = conditions
-        .into_iter()
-        .flatten()
-        .find(|it| it["type"] == "PodScheduled" && it["status"] == "False")
-        .and_then(|it| it["message"].as_str());
-    if let Some(message) = unscheduled {
-        return Some(format!("pod {name} has no machine: {message}"));
-    }
-    let state = pod.pointer("/status/containerStatuses/0/state")?;
-    let held = state.get("waiting").or_else(|| state.get("terminated"))?;
-    let text = |field: &str| held[field].as_str().unwrap_or_default();
-    Some(format!("pod {name}: {} {}", text("reason"), text("message")).trim_end().to_owned())
+/// When a service account's token ends, in seconds since the epoch: `Some(None)` for one that does not, `None` for what is
+/// no such token.
+fn token_end(token: &str) -> Option<Option<i64>> {
+    use base64::Engine;
+    let payload = token.split('.').nth(1)?;
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Value = serde_json::from_slice(&payload).ok()?;
+    claims.is_object().then(|| claims["exp"].as_i64())
 }
 
 fn refused(told: &str, status: &Status) -> Failure {
@@ -333,13 +371,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pods_hindrance_is_told() {
-        let waiting = json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [
-            {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]}});
-        assert_eq!(pod_hindrance(&waiting).unwrap(), "pod p: ImagePullBackOff no such image");
-        let homeless = json!({"metadata": {"name": "p"}, "status": {"conditions": [
-            {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}]}});
-        assert_eq!(pod_hindrance(&homeless).unwrap(), "pod p has no machine: 0/1 nodes are available");
-        assert_eq!(pod_hindrance(&json!({})), None);
+    fn the_end_of_a_token_is_read_from_it() {
+        use base64::Engine;
+        let token =
+            |claims: &str| format!("h.{}.s", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(token_end(&token(r#"{"exp":1800000000}"#)), Some(Some(1_800_000_000)));
+        assert_eq!(token_end(&token(r#"{"sub":"x"}"#)), Some(None));
+        assert_eq!(token_end("nonsense"), None);
+        assert_eq!(token_end(&token("5")), None);
     }
 }

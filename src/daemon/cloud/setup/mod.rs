@@ -8,9 +8,11 @@ mod desk;
 mod forward;
 mod manifest;
 mod neighbours;
+mod others;
 mod removal;
 mod review;
 mod rights;
+mod rollout;
 mod serving;
 
 pub use desk::{Applied, Purpose, Seen, SetupDesk};
@@ -43,6 +45,37 @@ pub const HOST_KUBECONFIG: &str = "/etc/kubeedge/cloud.kubeconfig";
 /// The image of this version.
 pub fn default_image() -> String {
     format!("kedge:{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Whether a text has the form of an image's name: `[registry[:port]/]path[:tag][@digest]`, as container runtimes take it.
+pub fn is_image(text: &str) -> bool {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let word = |text: &str, others: &str| {
+        !text.is_empty()
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+    };
+    let (registry, rest) = match path.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), rest),
+        _ => (None, path),
+    };
+    let host = |host: &str| match host.rsplit_once(':') {
+        Some((host, port)) => word(host, ".-") && port.parse::<u16>().is_ok(),
+        None => word(host, ".-"),
+    };
+    let part = |part: &str| word(part, "._-") && !part.chars().any(|c| c.is_ascii_uppercase());
+    text.len() <= 512
+        && registry.is_none_or(host)
+        && rest.split('/').all(part)
+        && tag.is_none_or(|tag| tag.len() <= 128 && word(tag, "._-"))
+        && digest.is_none_or(|digest| {
+            let hex = digest.strip_prefix("sha256:");
+            hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+        })
 }
 
 /// cloudcore.yaml for a new cloud: the short form, these addresses, and what `--set` says over it. Addresses that are
@@ -111,5 +144,24 @@ mod tests {
         assert_eq!(document["kubeAPIConfig"]["kubeConfig"], HOST_KUBECONFIG);
         let wrong = json!({"modules": {"cloudHub": {"tokenRefreshDuration": 0}}});
         assert_eq!(super::document(Mode::Cluster, &[], None, &wrong).unwrap_err().exit, Exit::Configuration);
+    }
+
+    #[test]
+    fn images_are_told_from_nonsense() {
+        let digest = format!("kedge@sha256:{}", "0".repeat(64));
+        for good in [
+            "kedge",
+            "kedge:0.1.0",
+            "kedge.test/kedge:under-test",
+            "localhost:5000/a/b_c:1",
+            "10.0.0.5:5000/k",
+            &digest,
+        ] {
+            assert!(is_image(good), "{good}");
+        }
+        for bad in ["", "bad image:::", "a b", "a:", "A/b", "a//b", "a@sha256:5", "-k", "a:b:c", "http://a/b"]
+        {
+            assert!(!is_image(bad), "{bad}");
+        }
     }
 }

@@ -26,7 +26,7 @@ const KINDS: [Resource; 11] = [
     Resource::SERVICE_ACCOUNT,
 ];
 /// Kinds whose objects the cloud itself makes.
-const OWN_RECORDS: [&str; 3] = ["objectsyncs", "clusterobjectsyncs", "devicestatuses"];
+pub(super) const OWN_RECORDS: [&str; 3] = ["objectsyncs", "clusterobjectsyncs", "devicestatuses"];
 
 /// What a removal came to.
 #[derive(Debug, Default, Serialize)]
@@ -223,25 +223,6 @@ impl SetupDesk {
             }
         }
         self.delete(Resource::NAMESPACE, &namespace, dry, removed).await;
-    }
-
-    /// Something in the namespace that is neither ours nor there of itself.
-    async fn others(&self) -> Result<Option<String>, Status> {
-        for resource in [Resource::DEPLOYMENT, Resource::DAEMON_SET, Resource::SERVICE, Resource::DEVICE] {
-            let mut found = None;
-            let listed = self.kube.list(resource, Some(NAMESPACE), "", |object| {
-                let label = object.pointer("/metadata/labels").and_then(|labels| labels.get(LABEL_MANAGED));
-                if label.and_then(Value::as_str) != Some(MANAGER) {
-                    found = Some(told(resource, &object));
-                }
-            });
-            match listed.await {
-                Err(status) if !status.is_not_found() => return Err(status),
-                _ if found.is_some() => return Ok(found),
-                _ => {}
-            }
-        }
-        Ok(None)
     }
 }
 

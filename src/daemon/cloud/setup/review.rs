@@ -6,10 +6,11 @@ use super::forward;
 use super::manifest::{EDGE_ROLE, Mode, REPLICAS};
 use super::neighbours::{self, Neighbour};
 use super::rights::{self, LOCAL, Right, rights_of};
-use super::{LABEL_MANAGED, MANAGER, NAME, NAMESPACE};
+use super::{HOST_KUBECONFIG, LABEL_MANAGED, MANAGER, NAME, NAMESPACE};
 use crate::host::check::{Finding, Group, State};
 use crate::model::Status;
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// The oldest minor version of Kubernetes 1 that is supported.
 pub(super) const OLDEST: u32 = 30;
@@ -164,8 +165,8 @@ pub(super) async fn permissions(kube: &Kube, form: &Form, daemon_sets: bool) -> 
     })
 }
 
-/// A cloudcore of KubeEdge, and a cloud of ours.
-pub(super) async fn present(kube: &Kube) -> Finding {
+/// A cloudcore of KubeEdge, and a cloud of ours, in the cluster or on a machine of its own.
+pub(super) async fn present(kube: &Kube, mode: Mode, record: Option<&Value>) -> Finding {
     let finding = |seen: String| self::finding("KE-INIT-005", "a cloud in this cluster", seen);
     let mut found = Vec::new();
     let listed =
@@ -195,10 +196,51 @@ pub(super) async fn present(kube: &Kube) -> Finding {
             format!("`kubectl -n {NAMESPACE} scale deployment {name} --replicas=0`, then init again: nodes, devices and Secrets stay"),
         );
     }
-    match found.iter().find(|it| is_ours(it)) {
-        Some(it) => finding(format!("kedge, image {}: it is brought up to date", image(it))),
-        None => finding("none".to_owned()),
+    let ours = found.iter().find(|it| is_ours(it));
+    let apart = record.filter(|record| is_of_host(record));
+    let at = || advertised(apart).unwrap_or_default().join(", ");
+    const TWO: &str = "both serve the same nodes, each with the settings of its own";
+    match (mode, ours, apart) {
+        (Mode::Host, Some(it), _) if replicas(it) > 0 => {
+            finding(format!("kedge, as Deployment {NAMESPACE}/{NAME}, image {}", image(it))).warns(
+                TWO,
+                format!("`kubectl -n {NAMESPACE} delete deployment {NAME}` once this one serves, if it is to take its place"),
+            )
+        }
+        (Mode::Cluster, None, Some(_)) => finding(format!("kedge, on a machine of its own, at {}", at())).warns(
+            TWO,
+            "stop that one with `kedge service stop cloud` on its machine, or init with --mode host there to keep it",
+        ),
+        (Mode::Host, _, Some(_)) => {
+            finding(format!("kedge, on a machine of its own, at {}: it is brought up to date", at()))
+        }
+        (_, Some(it), _) => finding(format!("kedge, image {}: it is brought up to date", image(it))),
+        (_, None, None) => finding("none".to_owned()),
     }
+}
+
+/// The configuration that an installation has left in the cluster.
+pub(super) async fn record(kube: &Kube) -> Option<Value> {
+    let map = kube.get(Resource::CONFIG_MAP, Some(NAMESPACE), NAME).await.ok()?;
+    let text = map.pointer("/data").and_then(|data| data.get("cloudcore.yaml"))?.as_str()?;
+    serde_yaml::from_str(text).ok()
+}
+
+/// Whether it is that of a cloud on a machine of its own.
+fn is_of_host(record: &Value) -> bool {
+    record.pointer("/kubeAPIConfig/kubeConfig").and_then(Value::as_str) == Some(HOST_KUBECONFIG)
+}
+
+/// Addresses that were found by themselves must lead here from elsewhere.
+pub(super) fn reachable(finding: Finding, addresses: &[String]) -> Finding {
+    let here = |text: &String| text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !addresses.iter().any(here) {
+        return finding;
+    }
+    finding.warns(
+        "it is the loopback address of each machine: nodes on other machines cannot reach the cloud there",
+        "name the address under which they do: --advertise-address IP",
+    )
 }
 
 fn label<'a>(object: &'a Value, name: &str) -> &'a str {
@@ -260,11 +302,8 @@ pub(super) fn choose_addresses(machines: &[Machine], ha: bool) -> Result<Vec<Str
 }
 
 /// The addresses of the cloud that is there, as it was set up.
-pub(super) async fn advertised(kube: &Kube) -> Option<Vec<String>> {
-    let map = kube.get(Resource::CONFIG_MAP, Some(NAMESPACE), NAME).await.ok()?;
-    let text = map.pointer("/data").and_then(|data| data.get("cloudcore.yaml"))?.as_str()?;
-    let document: Value = serde_yaml::from_str(text).ok()?;
-    let hub = document.pointer("/modules/cloudHub")?;
+pub(super) fn advertised(record: Option<&Value>) -> Option<Vec<String>> {
+    let hub = record?.pointer("/modules/cloudHub")?;
     let both = ["advertiseAddress", "dnsNames"].map(|key| hub[key].as_array());
     let texts = both.into_iter().flatten().flatten().filter_map(|it| it.as_str().map(str::to_owned));
     let found: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
@@ -318,6 +357,7 @@ pub(super) fn about_neighbours(found: &Result<Vec<Neighbour>, Status>, kept_off:
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::kubernetes::plain::Plain;
     use super::*;
 
     #[test]
@@ -366,6 +406,19 @@ mod tests {
     }
 
     #[test]
+    fn loopback_addresses_that_nobody_named_are_told() {
+        let told = |address: &str| {
+            reachable(finding("KE-INIT-006", "addresses for nodes", address), &[address.to_owned()])
+        };
+        assert_eq!(told("192.0.2.10").state, State::Fine);
+        for address in ["127.0.0.1", "127.3.2.1", "::1"] {
+            let told = told(address);
+            assert_eq!(told.state, State::Warning);
+            assert!(told.fix.contains("--advertise-address"), "{told:?}");
+        }
+    }
+
+    #[test]
     fn edge_nodes_run_the_cloud_only_where_there_is_nothing_else() {
         let machine = |host: &str, edge| Machine {
             host: host.to_owned(),
@@ -393,5 +446,26 @@ mod tests {
         assert!(has("create daemonsets.apps in kubeedge") && has("patch daemonsets.apps in kubeedge"));
         let granted = to_grant(&form(false, true));
         assert!(granted.iter().any(|right| right.to_string() == "get configmaps in kubeedge"));
+    }
+
+    #[tokio::test]
+    async fn a_cloud_is_found_in_the_cluster_and_on_a_machine_of_its_own() {
+        let of_host = json!({"kubeAPIConfig": {"kubeConfig": HOST_KUBECONFIG},
+            "modules": {"cloudHub": {"advertiseAddress": ["192.0.2.10"]}}});
+        let ours = json!({"metadata": {"name": NAME, "labels": {LABEL_MANAGED: MANAGER}}});
+        let none = Plain::serve(|_, _| Some((200, json!({"items": []})))).await;
+        let look = present(&none.kube, Mode::Cluster, None).await;
+        assert_eq!((look.state, &*look.seen), (State::Fine, "none"));
+        let apart = present(&none.kube, Mode::Cluster, Some(&of_host)).await;
+        assert_eq!(apart.state, State::Warning);
+        assert!(apart.seen.contains("192.0.2.10") && apart.fix.contains("kedge service stop"), "{apart:?}");
+        let again = present(&none.kube, Mode::Host, Some(&of_host)).await;
+        assert_eq!(again.state, State::Fine);
+        assert!(again.seen.contains("brought up to date"), "{again:?}");
+        let there = Plain::serve(move |_, _| Some((200, json!({"items": [ours]})))).await;
+        assert_eq!(present(&there.kube, Mode::Cluster, None).await.state, State::Fine);
+        let beside = present(&there.kube, Mode::Host, None).await;
+        assert_eq!(beside.state, State::Warning);
+        assert!(beside.fix.contains("delete deployment kedge-cloud"), "{beside:?}");
     }
 }

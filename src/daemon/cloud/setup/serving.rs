@@ -1,7 +1,8 @@
-//! Waits until a cloud really serves: each advertised address answers a TLS handshake with a certificate of the authority,
-//! and `/ca.crt` is that authority. Says what is pending while it waits.
+//! Waits until a cloud really serves: what was applied has become what runs, each advertised address answers a TLS handshake
+//! with a certificate of the authority, and `/ca.crt` is that authority.
 
-use crate::base::{Backoff, Failure};
+use super::rollout::Pending;
+use crate::base::{Backoff, Exit, Failure};
 use crate::link::{Endpoint, fetch};
 use crate::pki::{Authority, client_config};
 use bytes::Bytes;
@@ -27,62 +28,85 @@ pub(super) async fn ask(endpoint: &Endpoint, authority: &Authority) -> Result<()
     Ok(())
 }
 
-/// Waits for all; `note` hears what is pending when it changes.
+/// Waits until nothing is pending and then for all endpoints.
 pub(super) async fn wait(
     endpoints: &[Endpoint],
     authority: &Authority,
     limit: Duration,
-    mut pending: impl AsyncFnMut(&str) -> Option<String>,
+    mut pending: impl AsyncFnMut() -> Option<Pending>,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+    let failed = |what: String, held: Pending| {
+        Failure::new("KE-INIT-008", what).because(held.why).fix(held.fix).exit(Exit::TimedOut)
+    };
+    loop {
+        let failure = match pending().await {
+            Some(held) => failed("the cloud does not run as it was applied".to_owned(), held),
+            None => match silent(endpoints, authority).await {
+                None => return Ok(()),
+                Some((endpoint, why)) => {
+                    failed(format!("the cloud does not serve at {endpoint}"), Pending::new(why))
+                }
+            },
+        };
+        if started.elapsed() > limit {
+            return Err(failure);
+        }
+        tokio::time::sleep(backoff.next_wait()).await;
+    }
+}
+
+/// The first endpoint that does not serve this authority, and why.
+async fn silent<'a>(endpoints: &'a [Endpoint], authority: &Authority) -> Option<(&'a Endpoint, String)> {
     for endpoint in endpoints {
-        loop {
-            let Err(why) = ask(endpoint, authority).await else { break };
-            let deeper = pending(&why).await;
-            if started.elapsed() > limit {
-                return Err(Failure::new("KE-INIT-008", format!("the cloud does not serve at {endpoint}"))
-                    .because(deeper.unwrap_or(why))
-                    .fix("mend what is named and run the same command again: it goes on where it is")
-                    .exit(crate::base::Exit::TimedOut));
-            }
-            tokio::time::sleep(backoff.next_wait()).await;
+        if let Err(why) = ask(endpoint, authority).await {
+            return Some((endpoint, why));
         }
     }
-    Ok(())
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Crew, Exit, Stop};
-    use crate::link::http::{serve, text};
+    use crate::base::{Crew, Stop};
+    use crate::link::http::{full, serve};
     use crate::pki::{Clients, install_crypto_provider, server_config};
 
-    async fn verdict(address: &str, authority: &Authority, deeper: Option<&str>) -> Failure {
+    async fn verdict(address: &str, authority: &Authority, held: Option<&str>) -> Result<(), Failure> {
         let endpoint = Endpoint::parse(address, 0).unwrap();
-        let pending = async |_: &str| deeper.map(str::to_owned);
-        wait(&[endpoint], authority, Duration::ZERO, pending).await.unwrap_err()
+        wait(&[endpoint], authority, Duration::ZERO, async || held.map(Pending::new)).await
     }
 
     #[tokio::test]
-    async fn a_cloud_that_does_not_serve_is_told_with_the_deepest_reason() {
+    async fn a_cloud_serves_when_it_runs_as_applied_and_answers() {
         install_crypto_provider();
         let authority = Authority::generate("KubeEdge").unwrap();
         let identity = authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
         let tls = server_config(&identity, Clients::None).unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let mut crew = Crew::new();
-        let answer = |_, _| async { text(http::StatusCode::OK, "another authority") };
-        crew.spawn(serve(listener, tls, Stop::new(), answer));
-        let other = verdict(&address, &authority, None).await;
+        let mut serving = async |body: Vec<u8>| {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let answer = move |_, _| {
+                let body = body.clone();
+                async move { http::Response::new(full(body)) }
+            };
+            crew.spawn(serve(listener, tls.clone(), Stop::new(), answer));
+            address
+        };
+        let own = serving(authority.cert_der().to_vec()).await;
+        let other = serving(b"another authority".to_vec()).await;
+        verdict(&own, &authority, None).await.unwrap();
+        // Somebody answers there, and it is not what was applied.
+        let held = verdict(&own, &authority, Some("its image is missing")).await.unwrap_err();
+        assert_eq!(held.why, "its image is missing");
+        let other = verdict(&other, &authority, None).await.unwrap_err();
         assert!(other.why.contains("another authority"), "{other}");
-        let deeper = verdict(&address, &authority, Some("its image is missing")).await;
-        assert_eq!(deeper.why, "its image is missing");
-        let nobody = verdict("127.0.0.1:1", &authority, None).await;
-        assert!(nobody.why.contains("127.0.0.1:1"), "{nobody}");
-        for failure in [other, deeper, nobody] {
+        let nobody = verdict("127.0.0.1:1", &authority, None).await.unwrap_err();
+        assert!(nobody.what.contains("127.0.0.1:1"), "{nobody}");
+        for failure in [other, held, nobody] {
             assert_eq!((failure.code, failure.exit), ("KE-INIT-008", Exit::TimedOut));
             assert!(failure.fix.contains("the same command again"), "{failure:?}");
         }
