@@ -121,7 +121,7 @@ pub struct ApiConfig {
 }
 
 /// The ports of `kedge up`'s cloud, all on loopback; 0 takes a free one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloudPorts {
     pub api: u16,
     pub websocket: u16,

@@ -73,12 +73,18 @@ fn a_machine_that_lacks_something_is_told_what() {
         ("config validate", "KE-CONFIG-007", 3),
         ("cert ca", "KE-CERT-010", 4),
         ("token list --kube-config /no/kubeconfig", "KE-TOKEN-011", 3),
-        ("edge upgrade --to 1.0.0 --nodes a --kube-config /no/kubeconfig", "KE-KUBE-002", 4),
+        ("edge upgrade --to 1.0.0 --nodes a --kube-config /no/kubeconfig", "KE-KUBE-003", 3),
+        ("twin list --kube-config /no/kubeconfig", "KE-KUBE-003", 3),
+        ("device list --kube-config /no/kubeconfig", "KE-KUBE-003", 3),
+        ("cloud run --config /no/cloudcore.yaml --hub-port 7", "KE-CLOUD-002", 2),
         ("cloud reset --dry-run", "KE-CLOUD-031", 3),
         ("edge upgrade confirm", "KE-UPGRADE-028", 3),
     ] {
         fails(&kedge(line), code, status);
     }
+    let unread = kedge("edge upgrade --to 1.0.0 --selector !!");
+    assert!(unread.status == 2 && unread.stderr.contains("--selector"), "{unread:?}");
+    assert_eq!(kedge("cloud forward --forward-port 0 --dry-run").status, 2);
     for role in ["edge", "cloud"] {
         let text = kedge(&format!("{role} config --minconfig")).stdout;
         house.write(&format!("/etc/kubeedge/config/{role}core.yaml"), text);

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, alias = "master")]
     server: String,
     /// The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)
-    #[arg(long, value_name = "PORT", default_value_t = 10003, alias = "forwardport")]
+    #[arg(long, value_name = "PORT", default_value_t = 10003, alias = "forwardport", value_parser = clap::value_parser!(u16).range(1..))]
     forward_port: u16,
     /// Where the machine's file system is mounted, in a pod: the machine's own iptables is run there
     #[arg(long, value_name = "DIR", value_parser = directory)]

@@ -7,7 +7,7 @@ use crate::base::{
 use crate::cmd::embedded;
 use crate::cmd::run_flags::{CloudFlags, LogFlags};
 use crate::config::Loaded;
-use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
+use crate::config::cloud::{CloudConfig, CloudPorts, DEFAULT_PATH};
 use crate::daemon::cloud;
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
@@ -37,6 +37,12 @@ pub struct Args {
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    if args.data_dir.is_none() && args.ports.ports() != CloudPorts::default() {
+        return Err(Failure::new("KE-CLOUD-002", "flags for ports go with --data-dir alone")
+            .because("everywhere else cloudcore.yaml says where the cloud listens")
+            .fix("set modules.cloudHub.websocket.port and the like in the file, as with `kedge config set`")
+            .exit(Exit::Usage));
+    }
     let path = args.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH));
     let loaded = load(&args, &path)?;
     for warning in &loaded.warnings {
