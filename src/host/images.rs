@@ -51,7 +51,7 @@ pub async fn ensure(runtime: &Runtime, pause_name: &str, snapshotter: &str) -> R
 
 fn unbuilt(error: io::Error) -> Failure {
     Failure::new("KE-IMAGE-002", "cannot build the images that kedge brings").because(error).fix(
-        "check the limits on open files (ulimit -n) and memory; elsewhere than on x86_64 and aarch64 bring a pause image",
+        "check the limits on open files (ulimit -n) and memory; elsewhere than on x86_64, ARM and RISC-V bring a pause image",
     )
 }
 
@@ -150,7 +150,7 @@ enum Entry {
 /// The archive with these images; one that cannot exist on this machine is left out.
 fn build(names: &[String], pause_name: &str) -> io::Result<File> {
     let machine = Machine::here()
-        .ok_or_else(|| io::Error::other("kedge has images for x86_64 and aarch64 machines only"))?;
+        .ok_or_else(|| io::Error::other("kedge has images for x86_64, ARM and RISC-V machines only"))?;
     let shell = shell_entries();
     let mut archive = Archive::new()?;
     for name in names {
@@ -210,14 +210,19 @@ fn is_static(program: &[u8]) -> bool {
         Some(slice.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
     };
     let headers = (|| {
-        let (table, size, count) = (word(32, 8)?, word(54, 2)?, word(56, 2)?);
+        // Programs of 64 bits, and of 32.
+        let (table, size, count) = match program {
+            [0x7f, b'E', b'L', b'F', 2, 1, ..] => (word(32, 8)?, word(54, 2)?, word(56, 2)?),
+            [0x7f, b'E', b'L', b'F', 1, 1, ..] => (word(28, 4)?, word(42, 2)?, word(44, 2)?),
+            _ => return None,
+        };
         let kinds = (0..count).map(move |i| {
             let at = table.checked_add(i.checked_mul(size)?)?;
             word(usize::try_from(at).ok()?, 4)
         });
         kinds.collect::<Option<Vec<u64>>>()
     })();
-    program.starts_with(b"\x7fELF\x02\x01") && headers.is_some_and(|kinds| !kinds.contains(&3))
+    headers.is_some_and(|kinds| !kinds.contains(&3))
 }
 
 /// An OCI image layout as a tar archive, uncompressed: containerd stores the layer as it is.
