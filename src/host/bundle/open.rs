@@ -83,8 +83,7 @@ impl Bundle {
     /// Fails when the binary in it is for other machines than this one.
     pub fn fits_this_machine(&self) -> Result<(), Failure> {
         let here = rustix::system::uname().machine().to_string_lossy().into_owned();
-        let same = self.architecture == here || (self.architecture == "armv7l" && here.starts_with("arm"));
-        if same {
+        if runs(&self.architecture, &here, std::env::consts::ARCH) {
             return Ok(());
         }
         Err(Failure::new("KE-BUNDLE-004", format!("{} is for other machines", self.path.display()))
@@ -210,6 +209,12 @@ fn next_part(
     Ok(Part { name, origin: shown(&listed.origin), size, sha256 })
 }
 
+/// Whether a machine that `uname -m` calls `here` runs programs for `packed`. A 64-bit kernel under a 32-bit system calls
+/// itself aarch64, so for 32-bit programs this very one is the proof.
+fn runs(packed: &str, here: &str, this_program: &str) -> bool {
+    packed == here || (packed == "armv7l" && this_program == "arm")
+}
+
 /// A word from the file, short and without control characters.
 fn shown(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).take(80).collect()
@@ -223,7 +228,12 @@ mod tests {
     fn elf() -> Vec<u8> {
         let mut program = vec![0_u8; 5000];
         program[..4].copy_from_slice(b"\x7fELF");
-        let machine = if std::env::consts::ARCH == "x86_64" { 62 } else { 183 };
+        let machine = match std::env::consts::ARCH {
+            "x86_64" => 62,
+            "aarch64" => 183,
+            "arm" => 40,
+            _ => 243,
+        };
         program[18] = machine;
         program
     }
@@ -355,6 +365,18 @@ mod tests {
         assert_eq!(failure.code, "KE-BUNDLE-004");
         assert!(failure.what.contains("bundle.tar") && failure.why.contains("riscv64"), "{failure}");
         assert!(failure.fix.contains("kedge bundle --binary"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_32_bit_system_takes_its_own_bundle_whatever_its_kernel_is() {
+        assert!(
+            runs("armv7l", "armv7l", "arm")
+                && runs("armv7l", "armv8l", "arm")
+                && runs("armv7l", "aarch64", "arm")
+        );
+        assert!(runs("aarch64", "aarch64", "aarch64") && runs("riscv64", "riscv64", "riscv64"));
+        assert!(!runs("armv7l", "aarch64", "aarch64") && !runs("aarch64", "armv7l", "arm"));
+        assert!(!runs("x86_64", "aarch64", "aarch64"));
     }
 
     #[test]
