@@ -47,7 +47,7 @@ impl System {
         let product = first_line("/sys/class/dmi/id/product_uuid");
         System {
             host_name: name.nodename().to_string_lossy().to_lowercase(),
-            architecture: architecture(std::env::consts::ARCH),
+            architecture: architecture(),
             operating_system: "linux",
             kernel_version: name.release().to_string_lossy().into_owned(),
             os_image: pretty_name(&release).unwrap_or_else(|| "Linux".to_owned()),
@@ -103,9 +103,9 @@ fn source_towards(target: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip())
 }
 
-/// Go's word for a processor architecture.
-fn architecture(rust: &'static str) -> &'static str {
-    match rust {
+/// The processor that this kedge is built for, in Go's and so Kubernetes' word, such as `amd64`.
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         "x86" => "386",

@@ -4,6 +4,7 @@ use super::{Api, Asked, discovery, path, reply};
 use crate::daemon::apiserver::errors;
 use crate::daemon::apiserver::local::Collection;
 use crate::daemon::apiserver::openapi;
+use crate::host::facts::architecture;
 use crate::link::http::{Body, text};
 use crate::model::Status;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -15,7 +16,7 @@ const DEFINITIONS: Collection = Collection::of("apiextensions.k8s.io", "customre
 fn version() -> Value {
     json!({"major": "1", "minor": "33", "gitVersion": format!("v1.33.0+kedge-{}", env!("CARGO_PKG_VERSION")),
         "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none",
-        "compiler": "rustc", "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" })})
+        "compiler": "rustc", "platform": format!("linux/{}", architecture())})
 }
 
 impl Api {
