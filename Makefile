@@ -14,15 +14,17 @@ build:
 
 # One file that asks a machine for no library: its C library is in it. This is what is given to machines and what the image
 # holds. Relocations are packed, which the loader in it understands whatever the machine's does. Random numbers come from
-# the kernel's call, not from /dev/urandom: there may be no /dev.
-STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
+# the kernel's call, not from /dev/urandom: there may be no /dev. For other processors, after `rustup target add` and with
+# a C compiler for them: make static TARGET=aarch64-unknown-linux-gnu LINKER=aarch64-linux-gnu-gcc
+TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
+LINKER := cc
 STATIC_FLAGS := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
 	--cfg getrandom_backend="linux_getrandom"
-STATIC := target/$(STATIC_TARGET)/dist/kedge
+STATIC := target/$(TARGET)/dist/kedge
 
 static:
 	RUSTFLAGS='$(STATIC_FLAGS)' \
-	cargo build --profile dist --locked --target $(STATIC_TARGET)
+	cargo build --profile dist --locked --target $(TARGET) --config 'target.$(TARGET).linker="$(LINKER)"'
 	@! readelf --dynamic $(STATIC) | grep NEEDED
 	@ls -l $(STATIC)
 
