@@ -662,7 +662,7 @@ fn the_cloud_upgrades_a_node_and_hears_of_each_step_across_its_restart() {
         if well { Ok(()) } else { Err((status, world.log("keeper.err"))) }
     });
     let publish = |version: &str, file: &str| {
-        let place = format!("/var/lib/kedge/releases/{version}/amd64/kedge");
+        let place = format!("/var/lib/kedge/releases/{version}/{}/kedge", std::env::consts::ARCH);
         cloud_house.write(&place, fs::read(file).unwrap());
         cloud_house.write(&format!("{place}.sig"), fs::read(format!("{file}.sig")).unwrap());
     };

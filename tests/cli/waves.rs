@@ -65,7 +65,7 @@ impl<'w> Node<'w> {
 
 /// Puts a release where the cloud looks for it.
 fn publish(cloud: &House<'_>, version: &str, file: &str) {
-    let place = format!("/var/lib/kedge/releases/{version}/amd64/kedge");
+    let place = format!("/var/lib/kedge/releases/{version}/{}/kedge", std::env::consts::ARCH);
     cloud.write(&place, fs::read(file).unwrap());
     cloud.write(&format!("{place}.sig"), fs::read(format!("{file}.sig")).unwrap());
 }
