@@ -77,6 +77,8 @@ pub struct EdgedConfig {
     pub logs_dir: PathBuf,
     pub static_pod_path: Option<PathBuf>,
     pub cgroup_driver: String,
+    /// The control group above a kubelet's order of pods; `None` where that order is not wanted.
+    pub cgroup_root: Option<String>,
     pub cluster_dns: Vec<String>,
     pub cluster_domain: String,
     pub resolv_conf: PathBuf,
@@ -523,6 +525,7 @@ fn edged(raw: RawEdged, checker: &mut Checker<'_>) -> EdgedConfig {
         logs_dir: kubelet.pod_logs_dir,
         static_pod_path: (!static_pods.as_os_str().is_empty()).then_some(static_pods),
         cgroup_driver: kubelet.cgroup_driver,
+        cgroup_root: kubelet.cgroups_per_qos.then_some(kubelet.cgroup_root),
         cluster_dns: checker.ips(&at("clusterDNS"), kubelet.cluster_dns),
         cluster_domain: kubelet.cluster_domain,
         resolv_conf: kubelet.resolv_conf,

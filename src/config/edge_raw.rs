@@ -141,6 +141,9 @@ pub(super) struct RawEdged {
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawKubelet {
     pub(super) cgroup_driver: String,
+    pub(super) cgroup_root: String,
+    #[serde(rename = "cgroupsPerQOS")]
+    pub(super) cgroups_per_qos: bool,
     #[serde(rename = "clusterDNS")]
     pub(super) cluster_dns: Vec<String>,
     pub(super) cluster_domain: String,

@@ -45,8 +45,8 @@ pub struct Running {
     pub version: String,
     /// Whether it is our own process.
     pub ours: bool,
-    /// The parent cgroup for pods in the form that the runtime's cgroup driver reads.
-    pub cgroup_parent: &'static str,
+    /// Whether it makes control groups through systemd.
+    pub systemd: bool,
     keeper: Keeper,
 }
 
@@ -68,9 +68,9 @@ pub async fn start(config: Config) -> Result<Running, Failure> {
     let runtime = Runtime::new(&socket.to_string_lossy());
     let version = version(&runtime).await.unwrap_or_default();
     images::ensure(&runtime, images::PAUSE, own.snapshotter).await?;
-    let cgroup_parent = cgroup_parent(own.systemd);
+    let systemd = own.systemd;
     let keeper = Keeper { own: Some(own), watched: Some(watched) };
-    Ok(Running { runtime, version, ours: true, cgroup_parent, keeper })
+    Ok(Running { runtime, version, ours: true, systemd, keeper })
 }
 
 /// A runtime that somebody else started, if one answers.
@@ -121,7 +121,7 @@ async fn join(config: Config, runtime: Runtime) -> Result<Running, Failure> {
         images::ensure(&runtime, &facts.sandbox_image, &facts.snapshotter).await?;
     }
     let keeper = Keeper { own: None, watched: None };
-    Ok(Running { runtime, version, ours: false, cgroup_parent: cgroup_parent(facts.systemd), keeper })
+    Ok(Running { runtime, version, ours: false, systemd: facts.systemd, keeper })
 }
 
 /// The snapshotter that a running containerd unpacks images with.
@@ -132,10 +132,6 @@ pub(super) async fn snapshotter(runtime: &Runtime) -> Result<String, crate::cri:
 async fn version(runtime: &Runtime) -> Option<String> {
     let answer = tokio::time::timeout(PROBE_LIMIT, runtime.version()).await.ok()?.ok()?;
     Some(format!("{}://{}", answer.runtime_name, answer.runtime_version.trim_start_matches('v')))
-}
-
-fn cgroup_parent(systemd: bool) -> &'static str {
-    if systemd { "kedge.slice" } else { "/kedge" }
 }
 
 /// What a running containerd tells of its configuration.

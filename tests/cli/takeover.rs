@@ -142,10 +142,10 @@ fn leave(world: &World) -> Left {
     let network = Network::derive(&dir);
     let wanted = containerd::Config { endpoint: None, use_running: false, dir, network };
     let running = calls.block_on(containerd::start(wanted)).unwrap();
-    let cgroup_parent = running.cgroup_parent;
+    let group = pod_group(running.systemd, &uid);
     let (runtime, keeper) = running.into_parts();
     write_volumes(&root.join("kubelet/pods").join(&uid));
-    let containers = calls.block_on(run_as_a_kubelet(&runtime, &root, &uid, cgroup_parent));
+    let containers = calls.block_on(run_as_a_kubelet(&runtime, &root, &uid, &group));
     let mut left = Left { root, uid, runtime, containers, started: [0; 2], _keeper: keeper, calls };
     left.started = left.started();
     left
@@ -166,6 +166,28 @@ fn write_database(world: &World, root: &Path, pod: &Value) {
         let put = "INSERT INTO meta (key, type, value) VALUES (?1, ?2, ?3)";
         db.execute(put, [key, kind, &value.to_string()]).unwrap();
     }
+}
+
+/// Where a kubelet keeps a pod without requests and limits, in the form that the runtime's driver reads.
+fn pod_group(systemd: bool, uid: &str) -> String {
+    if systemd {
+        format!("kubepods-besteffort-pod{}.slice", uid.replace('-', "_"))
+    } else {
+        format!("/kubepods/besteffort/pod{uid}")
+    }
+}
+
+/// The places of this pod's control group on this machine, one for each hierarchy.
+fn group_dirs(uid: &str) -> Vec<PathBuf> {
+    let names = [format!("kubepods/besteffort/pod{uid}"), {
+        let slice = pod_group(true, uid);
+        format!("kubepods.slice/kubepods-besteffort.slice/{slice}")
+    }];
+    let mount = Path::new("/sys/fs/cgroup");
+    let trees = fs::read_dir(mount).unwrap().flatten().map(|entry| entry.path());
+    let trees: Vec<PathBuf> = std::iter::once(mount.to_owned()).chain(trees).collect();
+    let places = trees.iter().flat_map(|tree| names.iter().map(|name| tree.join(name)));
+    places.filter(|place| place.is_dir()).collect()
 }
 
 /// One volume as the kubelet's atomic writer lays it out.
@@ -372,6 +394,9 @@ fn a_node_of_edgecore_goes_on_under_kedge() {
     // What kedge makes carries all that a kubelet looks for.
     world.apply(NEW);
     world.kubectl_ok(&["wait", "--for=condition=Ready", "pod/new", "--timeout=40s"]);
+    let uid = world.get(&["pod", "new"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    // A kubelet ends a running pod whose group it does not find.
+    assert!(!group_dirs(&uid).is_empty());
     let (labels, noted) = left.noted("new");
     let value = |name: &str| noted.get(&format!("io.kubernetes.{name}")).map(String::as_str);
     assert_eq!(labels["io.kubernetes.container.name"], "c");
@@ -390,6 +415,10 @@ fn a_node_of_edgecore_goes_on_under_kedge() {
     world.kubectl_ok(&["delete", "pod", "old", "--timeout=40s"]);
     eventually("the pod's directory is gone", SOON, || {
         if left.pod_dir().exists() { Err(mounts_below(&left.pod_dir())) } else { Ok(()) }
+    });
+    eventually("the pod's control group is gone", SOON, || {
+        let found = group_dirs(&left.uid);
+        if found.is_empty() { Ok(()) } else { Err(found) }
     });
     assert_eq!(edge.interrupt(), 0);
     gives_back(&left);

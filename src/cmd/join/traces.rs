@@ -6,7 +6,7 @@ use super::note::Note;
 use crate::base::{Failure, Module, Ready, Stop};
 use crate::cri::Runtime;
 use crate::cri::messages::{Labels, PodSandbox};
-use crate::daemon::edge::pod::NODE_LABEL;
+use crate::daemon::edge::pod::{NODE_LABEL, remove_groups};
 use crate::host::cni::{self, Network, Owner};
 use crate::host::containerd;
 use std::fs;
@@ -149,6 +149,7 @@ async fn remove_sandboxes(runtime: &Runtime, note: &Note, cleared: &mut Cleared)
         let uid = sandbox.metadata.as_ref().map_or("", |meta| meta.uid.as_str());
         // Names from outside never leave the directory.
         if !uid.is_empty() && !uid.contains(['/', '.']) {
+            remove_groups(uid);
             let dir = note.root.join("pods").join(uid);
             unmount_below(&dir, cleared);
             if let Err(failure) = remove_path(&dir) {

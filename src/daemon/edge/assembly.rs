@@ -22,14 +22,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The parent cgroup of pods when the runtime could not be asked yet.
-const DEFAULT_CGROUP_PARENT: &str = "/kubepods";
-
 /// The container runtime that pods use.
 pub(super) struct PodRuntime {
     pub client: cri::Runtime,
     pub found: Option<FoundRuntime>,
-    cgroup_parent: &'static str,
+    /// Whether it makes control groups through systemd.
+    systemd: bool,
 }
 
 /// What names the foreign broker that was once found, in `kedge_state`.
@@ -128,16 +126,17 @@ pub(super) async fn runtime(
         Err(failure) if external => {
             tracing::warn!(code = failure.code, error = %failure, "the container runtime does not answer yet");
             let client = cri::Runtime::new(&endpoint);
-            return Ok(Some(PodRuntime { client, found: None, cgroup_parent: DEFAULT_CGROUP_PARENT }));
+            let systemd = config.edged.cgroup_driver == "systemd";
+            return Ok(Some(PodRuntime { client, found: None, systemd }));
         }
         Err(failure) => return Err(failure),
     };
     tracing::info!(version = running.version, ours = running.ours, "the container runtime answers");
-    let cgroup_parent = running.cgroup_parent;
+    let systemd = running.systemd;
     let found = Some(FoundRuntime { version: running.version.clone(), ours: running.ours });
     let (client, keeper) = running.into_parts();
     supervisor.add(keeper);
-    Ok(Some(PodRuntime { client, found, cgroup_parent }))
+    Ok(Some(PodRuntime { client, found, systemd }))
 }
 
 /// What every room is built from.
@@ -153,10 +152,12 @@ pub(super) struct Rooms<'a> {
 impl Rooms<'_> {
     pub(super) fn pods(&self, runtime: &PodRuntime, supervisor: &mut Supervisor) -> PodHandle {
         let edged = &self.config.edged;
+        // Without a configuration file this node took no edgecore's place, and gives it to none.
+        let root = edged.cgroup_root.clone().filter(|_| self.config.file.is_some());
         let room = pod::Config {
             node: self.config.node.to_string(),
             runtime: runtime.client.clone(),
-            cgroup_parent: runtime.cgroup_parent.to_owned(),
+            groups: pod::Groups { systemd: runtime.systemd, root },
             root_dir: edged.root_dir.clone(),
             log_dir: log_root(&edged.logs_dir),
             host_ip: internal_ip(self.config).to_string(),

@@ -1,5 +1,6 @@
 //! The end of a pod: graceful stop, removal of everything it had here, and word to the cloud. Part of the worker.
 
+use super::cgroup;
 use super::disk;
 use super::look;
 use super::seen::Instance;
@@ -120,7 +121,9 @@ impl Worker {
     async fn clean_up(&self) {
         let pod_dir = self.shared.paths.pod(&self.uid);
         let logs = self.shared.paths.pod_logs(self.namespace(), &self.key.name, &self.uid);
+        let uid = self.uid.clone();
         let work = tokio::task::spawn_blocking(move || {
+            cgroup::remove(&uid);
             drop(std::fs::remove_dir_all(logs));
             disk::remove(&pod_dir)
         });

@@ -34,7 +34,7 @@ impl Worker {
         let config = &self.shared.config;
         let facts = Facts {
             node: &config.node,
-            cgroup_parent: &config.cgroup_parent,
+            cgroup_parent: config.groups.parent(pod),
             paths: &self.shared.paths,
             cluster_dns: &config.cluster_dns,
             cluster_domain: &config.cluster_domain,

@@ -7,6 +7,7 @@
 mod atomic;
 mod bell;
 mod burial;
+mod cgroup;
 mod container;
 mod disk;
 mod env;
@@ -34,6 +35,7 @@ mod vigil;
 mod volume;
 mod worker;
 
+pub use cgroup::{Groups, remove as remove_groups};
 pub use image::pull_credentials;
 pub use logs::{LogOptions, read as read_log};
 pub use sandbox::NODE_LABEL;
@@ -57,8 +59,8 @@ pub struct Config {
     /// Pods of other nodes are ignored.
     pub node: String,
     pub runtime: Runtime,
-    /// As `host::containerd::Running` tells it.
-    pub cgroup_parent: String,
+    /// Which control groups pods stand in.
+    pub groups: Groups,
     /// Volumes and other files of pods, `pods/UID/…` below it.
     pub root_dir: PathBuf,
     /// Container logs, `pods/NAMESPACE_NAME_UID/CONTAINER/N.log` below it.

@@ -1,6 +1,6 @@
 //! The room on a real containerd that the test starts in a temporary directory. Skipped without root or containerd.
 
-use super::super::{LogOptions, PodHandle, Sources, new};
+use super::super::{Groups, LogOptions, PodHandle, Sources, new};
 use super::*;
 use crate::base::now_ms;
 use crate::daemon::edge::uplink::Outgoing;
@@ -63,7 +63,7 @@ struct Machine {
     dir: tempfile::TempDir,
     runtime: crate::cri::Runtime,
     keeper: Option<containerd::Keeper>,
-    cgroup_parent: &'static str,
+    systemd: bool,
     store: Store,
     told: Told,
 }
@@ -82,11 +82,11 @@ impl Machine {
         let network = Network::derive(&own);
         let config = containerd::Config { endpoint: None, use_running: false, dir: own, network };
         let running = containerd::start(config).await.unwrap();
-        let cgroup_parent = running.cgroup_parent;
+        let systemd = running.systemd;
         let (runtime, keeper) = running.into_parts();
         let store = Store::open(dir.path().join("edge.db")).unwrap();
         let told = Arc::new(watch::channel(HashMap::new()).0);
-        Machine { dir, runtime, keeper: Some(keeper), cgroup_parent, store, told }
+        Machine { dir, runtime, keeper: Some(keeper), systemd, store, told }
     }
 
     fn open(&self) -> Open {
@@ -94,7 +94,7 @@ impl Machine {
         let config = Config {
             node: "n1".into(),
             runtime: self.runtime.clone(),
-            cgroup_parent: self.cgroup_parent.into(),
+            groups: Groups { systemd: self.systemd, root: None },
             root_dir: self.dir.path().join("root"),
             log_dir: self.dir.path().join("log"),
             host_ip: "127.0.0.1".into(),

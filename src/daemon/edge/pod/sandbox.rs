@@ -17,7 +17,7 @@ pub const NODE_LABEL: &str = "kedge.io/node";
 /// What the description needs besides the pod.
 pub(super) struct Facts<'a> {
     pub node: &'a str,
-    pub cgroup_parent: &'a str,
+    pub cgroup_parent: String,
     pub paths: &'a Paths,
     pub cluster_dns: &'a [String],
     pub cluster_domain: &'a str,
@@ -48,7 +48,7 @@ pub(super) fn config(pod: &Pod, facts: &Facts<'_>, attempt: u32) -> PodSandboxCo
         // Applied configuration can be large and would be held by the runtime for every container.
         annotations: Labels::new(),
         linux: Some(LinuxPodSandboxConfig {
-            cgroup_parent: facts.cgroup_parent.to_owned(),
+            cgroup_parent: facts.cgroup_parent.clone(),
             security_context: Some(security(spec)),
             sysctls: sysctls(spec),
         }),
@@ -203,7 +203,7 @@ mod tests {
         let paths = Paths { root: "/r".into(), logs: "/l".into() };
         let facts = Facts {
             node: "n",
-            cgroup_parent: "/kedge",
+            cgroup_parent: "/kedge".to_owned(),
             paths: &paths,
             cluster_dns: &["10.96.0.10".to_owned()],
             cluster_domain: "cluster.local",
