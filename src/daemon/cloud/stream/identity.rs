@@ -3,7 +3,7 @@
 use crate::base::{Failure, create_private_dir, read_limited, write_atomic};
 use crate::config::cloud::StreamConfig;
 use crate::pki::{Authority, Identity, not_text};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 const DAYS: u32 = 3650;
@@ -47,5 +47,26 @@ pub(super) fn load(config: &StreamConfig) -> Result<Own, Failure> {
 pub(in crate::daemon::cloud) fn access(config: &StreamConfig) -> Result<KubeletAccess, Failure> {
     let authority = authority(config)?;
     let identity = authority.issue_client("kube-apiserver-kubelet-client", &["system:masters"], DAYS)?;
-    Ok(KubeletAccess { address: config.stream, identity, ca_pem: authority.cert_pem() })
+    Ok(KubeletAccess { address: reached_at(config.stream), identity, ca_pem: authority.cert_pem() })
+}
+
+/// A server on all addresses is reached on loopback, which its certificate names.
+fn reached_at(mut listens: SocketAddr) -> SocketAddr {
+    if listens.ip().is_unspecified() {
+        listens.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    listens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_on_all_addresses_is_reached_where_its_certificate_holds() {
+        let reached = |listens: &str| reached_at(listens.parse().unwrap()).to_string();
+        assert_eq!(reached("0.0.0.0:10003"), "127.0.0.1:10003");
+        assert_eq!(reached("[::]:10003"), "127.0.0.1:10003");
+        assert_eq!(reached("192.0.2.1:10003"), "192.0.2.1:10003");
+    }
 }
