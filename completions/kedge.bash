@@ -656,7 +656,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__config__subcmd__set)
-            opts="-q -h --config --role --dry-run --quiet --plain --help"
+            opts="-o -q -h --config --role --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -668,6 +668,14 @@ _kedge() {
                     ;;
                 --role)
                     COMPREPLY=($(compgen -W "edge cloud" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1006,7 +1014,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__edge__subcmd__rollback)
-            opts="-y -q -h --to --wait --config --yes --dry-run --quiet --plain --help"
+            opts="-y -o -q -h --to --wait --config --yes --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1018,6 +1026,14 @@ _kedge() {
                     ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1086,7 +1102,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__edge__subcmd__upgrade)
-            opts="-o -y -q -h --to --wait --nodes --selector --max-unavailable --failure-budget --node-timeout --kube-config --output --config --key --digest --deadline --allow-downgrade --yes --dry-run --quiet --plain --help confirm"
+            opts="-y -o -q -h --to --wait --nodes --selector --max-unavailable --failure-budget --node-timeout --kube-config --config --key --digest --deadline --allow-downgrade --yes --dry-run --output --quiet --plain --help confirm"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1120,14 +1136,6 @@ _kedge() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --output)
-                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
-                    return 0
-                    ;;
                 --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1142,6 +1150,14 @@ _kedge() {
                     ;;
                 --deadline)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1332,7 +1348,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__join)
-            opts="-e -t -i -s -p -l -y -r -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --bundle --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --kubeedge-version --image-repository --certPath --tarballpath --with-mqtt --runtimetype --pre-run --post-run --quiet --plain --help"
+            opts="-e -t -i -s -p -l -y -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --bundle --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1407,42 +1423,6 @@ _kedge() {
                     return 0
                     ;;
                 --timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --kubeedge-version)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --image-repository)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --certPath)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --tarballpath)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --with-mqtt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --runtimetype)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -r)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --pre-run)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --post-run)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1932,7 +1912,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__token__subcmd__create)
-            opts="-l -q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --takeover --join-file --nodes --out --label --cloud --hub-port --cert-port --tunnel-port --dry-run --quiet --plain --help"
+            opts="-l -q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --takeover --join-file --nodes --out --replace --label --cloud --hub-port --cert-port --tunnel-port --dry-run --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -88,7 +88,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_su
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and not __fish_seen_subcommand_from list renew ca" -f -a "ca" -d 'Print the authority\'s certificate; its hash is what a join token holds'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory; where no node is, also $KUBECONFIG, ~/.kube/config and that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from list" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
@@ -104,7 +104,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig, for the cloud\'s certificates [default: the one in the data directory; where no node is, also $KUBECONFIG, ~/.kube/config and that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from ca" -s o -l output -d 'Form of the output' -r -f -a "text\t''
 json\t''
 yaml\t''"
@@ -170,6 +170,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand config; and not __fish_seen_
 complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l config -d 'The file [default: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l role -d 'Whose configuration it is; the file\'s kind says so when left out' -r -f -a "edge\t''
 cloud\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s o -l output -d 'Form of the output' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l dry-run -d 'Show what would change, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand config; and __fish_seen_subcommand_from set" -l plain -d 'No colour and no spinner, even on a terminal'
@@ -269,11 +272,11 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and not __fish_seen_su
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l config -d 'The configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l data-dir -d 'Keep everything below this directory, as `kedge up` does, and read no configuration file' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l node -d 'Name of this machine as a node [default: its host name]' -r
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l cloud -d 'Host name or address of the cloud' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l cloud -d 'Host name or address of the cloud [default: 127.0.0.1]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l hub-port -d 'Port of the cloud\'s WebSocket' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l cert-port -d 'Port of the cloud\'s certificate service' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l tunnel-port -d 'Port of the cloud\'s tunnel' -r
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l mqtt-port -d 'Port of the MQTT broker on loopback' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l mqtt-port -d 'Port of the MQTT broker on loopback [default: 1883]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l token -d 'Join token; needed until the node has a certificate' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from run" -l log-format -d 'Form of the log on stderr' -r -f -a "text\t''
 json\t''"
@@ -300,16 +303,16 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l selector -d 'Upgrade the edge nodes with these labels, such as site=lab' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l max-unavailable -d 'Nodes that may be away at a time: a number, or a share such as 10%' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l failure-budget -d 'Nodes that may fail before no more waves begin' -r
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l node-timeout -d 'Seconds that a node may take for each step' -r
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l node-timeout -d 'How long a node may take for each step, such as 90s or 5m' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l kube-config -d 'The cluster [default: $KUBECONFIG or ~/.kube/config]' -r -F
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s o -l output -d 'How the outcome for the nodes is shown' -r -f -a "text\t''
-json\t''
-yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l config -d 'The edge daemon\'s configuration' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l key -d 'The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l digest -d 'The digest that the binary has to have' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l deadline -d 'How long the new version has to get ready, such as 90s or 5m' -r
-complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l wait -d 'Wait until the new version has proved good or the old one is back'
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l wait -d 'Wait until the new version has proved good or the old one is back; nodes of the cluster are always waited for'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l allow-downgrade -d 'Take a version that is older than what ran here'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -s y -l yes -d 'Ask nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -l dry-run -d 'Check everything and change nothing'
@@ -319,6 +322,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from upgrade" -f -a "confirm" -d 'Agree to the upgrade of the cloud that waits on this node'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l to -d 'The version to go back to [default: the one before]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l config -d 'The edge daemon\'s configuration' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l wait -d 'Wait until it has proved good or the present version is back'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -s y -l yes -d 'Ask nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand edge; and __fish_seen_subcommand_from rollback" -l dry-run -d 'Check everything and change nothing'
@@ -358,7 +364,7 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l plain -d 'No colour and no spinner, even on a terminal'
@@ -401,14 +407,6 @@ websocket\t''
 quic\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l set -d 'Set any key of edgecore.yaml; may be repeated' -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l timeout -d 'How long to wait until the node is Ready' -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l kubeedge-version -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l image-repository -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l certPath -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l tarballpath -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l with-mqtt -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -s r -l runtimetype -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l pre-run -r
-complete -c kedge -n "__fish_kedge_using_subcommand join" -l post-run -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l takeover -d 'Take the place of the edgecore on this machine, with its certificates, database and pods'
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l dry-run -d 'Show what would be done, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand join" -s y -l yes -d 'Answer every question with yes'
@@ -558,7 +556,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_s
 complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "create" -d 'Make a token and print it'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "list" -d 'List the tokens that have not expired'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_subcommand_from create list revoke" -f -a "revoke" -d 'Make a token unusable'
-complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l ttl -d 'How long it is valid, such as 30m or 24h' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many nodes may join with it [default: any number]' -r
@@ -572,11 +570,12 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l cert-port -d 'Port of the cloud\'s certificate service, for the join file' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l tunnel-port -d 'Port of the cloud\'s tunnel, for the join file' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l takeover -d 'Let another machine take this node\'s name with it'
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l replace -d 'Write join files anew that are there, and revoke the tokens in them'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l dry-run -d 'Check, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s o -l output -d 'How to print the list' -r -f -a "text\t''
 json\t''
@@ -584,7 +583,7 @@ yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
-complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: the one in the data directory]' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -l dry-run -d 'Check, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from revoke" -s q -l quiet -d 'Print nothing but data and errors'

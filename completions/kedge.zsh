@@ -87,8 +87,8 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory; where no node is, also \$KUBECONFIG, ~/.kube/config and that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory; where no node is, also \$KUBECONFIG, ~/.kube/config and that of this machine'\''s cloud\]]:FILE:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
 '-q[Print nothing but data and errors]' \
@@ -115,8 +115,8 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
-'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory; where no node is, also \$KUBECONFIG, ~/.kube/config and that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig, for the cloud'\''s certificates \[default\: the one in the data directory; where no node is, also \$KUBECONFIG, ~/.kube/config and that of this machine'\''s cloud\]]:FILE:_files' \
 '-o+[Form of the output]:OUTPUT:(text json yaml)' \
 '--output=[Form of the output]:OUTPUT:(text json yaml)' \
 '--hash[Print the hash alone]' \
@@ -247,6 +247,8 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 '--config=[The file \[default\: edgecore.yaml or cloudcore.yaml in /etc/kubeedge/config\]]:FILE:_files' \
 '--role=[Whose configuration it is; the file'\''s kind says so when left out]:ROLE:(edge cloud)' \
+'-o+[Form of the output]:OUTPUT:(text json yaml)' \
+'--output=[Form of the output]:OUTPUT:(text json yaml)' \
 '--dry-run[Show what would change, and change nothing]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -434,11 +436,11 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The configuration file]:FILE:_files' \
 '(--config)--data-dir=[Keep everything below this directory, as \`kedge up\` does, and read no configuration file]:DIR:_files' \
 '--node=[Name of this machine as a node \[default\: its host name\]]:NAME:_default' \
-'--cloud=[Host name or address of the cloud]:HOST:_default' \
+'--cloud=[Host name or address of the cloud \[default\: 127.0.0.1\]]:HOST:_default' \
 '--hub-port=[Port of the cloud'\''s WebSocket]:PORT:_default' \
 '--cert-port=[Port of the cloud'\''s certificate service]:PORT:_default' \
 '--tunnel-port=[Port of the cloud'\''s tunnel]:PORT:_default' \
-'--mqtt-port=[Port of the MQTT broker on loopback]:PORT:_default' \
+'--mqtt-port=[Port of the MQTT broker on loopback \[default\: 1883\]]:PORT:_default' \
 '--token=[Join token; needed until the node has a certificate]:TOKEN:_default' \
 '--log-format=[Form of the log on stderr]:LOG_FORMAT:(text json)' \
 '--log-level=[\`error\`, \`warn\`, \`info\`, \`debug\`, \`trace\`, or a filter]:LEVEL:_default' \
@@ -477,19 +479,19 @@ _arguments "${_arguments_options[@]}" : \
 (upgrade)
 _arguments "${_arguments_options[@]}" : \
 '--to=[The kedge binary of the new version, its signature beside it as FILE.sig; or a version, which the cloud hands out]:FILE|VERSION:_default' \
-'(--selector)*--nodes=[Upgrade these nodes of the cluster, not this machine]:NODE,…:_default' \
-'--selector=[Upgrade the edge nodes with these labels, such as site=lab]:SELECTOR:_default' \
+'(--key --digest --deadline --allow-downgrade)*--nodes=[Upgrade these nodes of the cluster, not this machine]:NODE,…:_default' \
+'(--key --digest --deadline --allow-downgrade)--selector=[Upgrade the edge nodes with these labels, such as site=lab]:SELECTOR:_default' \
 '--max-unavailable=[Nodes that may be away at a time\: a number, or a share such as 10%]:N|N%:_default' \
 '--failure-budget=[Nodes that may fail before no more waves begin]:N:_default' \
-'--node-timeout=[Seconds that a node may take for each step]:SECONDS:_default' \
+'--node-timeout=[How long a node may take for each step, such as 90s or 5m]:TIME:_default' \
 '--kube-config=[The cluster \[default\: \$KUBECONFIG or ~/.kube/config\]]:FILE:_files' \
-'-o+[How the outcome for the nodes is shown]:OUTPUT:(text json yaml)' \
-'--output=[How the outcome for the nodes is shown]:OUTPUT:(text json yaml)' \
 '--config=[The edge daemon'\''s configuration]:FILE:_files' \
 '--key=[The public key (PEM) that counts, instead of those in /etc/kubeedge/upgrade-keys]:PEM:_files' \
 '--digest=[The digest that the binary has to have]:sha256:HEX:_default' \
 '--deadline=[How long the new version has to get ready, such as 90s or 5m]:TIME:_default' \
-'--wait[Wait until the new version has proved good or the old one is back]' \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--wait[Wait until the new version has proved good or the old one is back; nodes of the cluster are always waited for]' \
 '--allow-downgrade[Take a version that is older than what ran here]' \
 '-y[Ask nothing]' \
 '--yes[Ask nothing]' \
@@ -528,6 +530,8 @@ esac
 _arguments "${_arguments_options[@]}" : \
 '--to=[The version to go back to \[default\: the one before\]]:VERSION:_default' \
 '--config=[The edge daemon'\''s configuration]:FILE:_files' \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
 '--wait[Wait until it has proved good or the present version is back]' \
 '-y[Ask nothing]' \
 '--yes[Ask nothing]' \
@@ -606,8 +610,8 @@ zh\:"Chinese"))' \
 ;;
 (gettoken)
 _arguments "${_arguments_options[@]}" : \
-'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -672,15 +676,6 @@ _arguments "${_arguments_options[@]}" : \
 '--hub-protocol=[How the hub is reached]:NAME:(auto websocket quic)' \
 '*--set=[Set any key of edgecore.yaml; may be repeated]:PATH=VALUE,…:_default' \
 '--timeout=[How long to wait until the node is Ready]:TIME:_default' \
-'--kubeedge-version=[]:VERSION:_default' \
-'--image-repository=[]:NAME:_default' \
-'--certPath=[]:DIR:_default' \
-'--tarballpath=[]:DIR:_default' \
-'--with-mqtt=[]::WITH_MQTT:_default' \
-'-r+[]:NAME:_default' \
-'--runtimetype=[]:NAME:_default' \
-'--pre-run=[]:FILE:_default' \
-'--post-run=[]:FILE:_default' \
 '--takeover[Take the place of the edgecore on this machine, with its certificates, database and pods]' \
 '--dry-run[Show what would be done, and change nothing]' \
 '-y[Answer every question with yes]' \
@@ -1004,8 +999,8 @@ _arguments "${_arguments_options[@]}" : \
         case $line[1] in
             (create)
 _arguments "${_arguments_options[@]}" : \
-'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '--ttl=[How long it is valid, such as 30m or 24h]:TIME:_default' \
 '--uses=[How many nodes may join with it \[default\: any number\]]:N:_default' \
@@ -1020,6 +1015,7 @@ _arguments "${_arguments_options[@]}" : \
 '--cert-port=[Port of the cloud'\''s certificate service, for the join file]:PORT:_default' \
 '--tunnel-port=[Port of the cloud'\''s tunnel, for the join file]:PORT:_default' \
 '--takeover[Let another machine take this node'\''s name with it]' \
+'--replace[Write join files anew that are there, and revoke the tokens in them]' \
 '--dry-run[Check, and change nothing]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -1030,8 +1026,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (list)
 _arguments "${_arguments_options[@]}" : \
-'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '-o+[How to print the list]:OUTPUT:(text json yaml)' \
 '--output=[How to print the list]:OUTPUT:(text json yaml)' \
@@ -1044,8 +1040,8 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (revoke)
 _arguments "${_arguments_options[@]}" : \
-'--kube-config=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
-'--kubeconfig=[The cluster'\''s kubeconfig \[default\: the one in the data directory\]]:FILE:_files' \
+'--kube-config=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
+'--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '--dry-run[Check, and change nothing]' \
 '-q[Print nothing but data and errors]' \

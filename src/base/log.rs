@@ -28,7 +28,9 @@ pub fn start_log(format: LogFormat, default_level: &str) {
 
 /// Checks a level or filter as it is typed: every part is a level, or says what it is about.
 pub fn check_level(text: &str) -> Result<String, String> {
-    let is_level = |part: &str| part.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    // Nothing at all parses as a level too.
+    let is_level =
+        |part: &str| !part.is_empty() && part.parse::<tracing::level_filters::LevelFilter>().is_ok();
     let known = |part: &str| is_level(part) || part.contains(['=', '[']) || part.contains("::");
     if text.split(',').all(|part| known(part.trim())) && EnvFilter::try_new(text).is_ok() {
         return Ok(text.to_owned());

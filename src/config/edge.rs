@@ -653,7 +653,7 @@ mod tests {
         assert_eq!((missing.code, missing.exit), ("KE-FILE-002", Exit::Configuration));
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edgecore.yaml");
-        std::fs::write(&path, "a: [1").unwrap();
+        std::fs::write(&path, "a: [1\n").unwrap();
         assert_eq!(EdgeConfig::load(&path).unwrap_err().code, "KE-CONFIG-001");
         std::fs::write(&path, "- 1").unwrap();
         assert_eq!(EdgeConfig::load(&path).unwrap_err().code, "KE-CONFIG-002");

@@ -63,7 +63,10 @@ pub fn bind_failure(what: &str, address: SocketAddr, error: &std::io::Error) -> 
     }
     match holder(address.port()) {
         Some(Holder { pid, .. }) if pid == std::process::id() => failure
-            .because(format!("this very kedge (pid {pid}) listens there already, for another of its parts"))
+            .because(format!(
+                "port {} is held by this very kedge (pid {pid}), for another of its parts",
+                address.port()
+            ))
             .fix("give each of them a port of its own"),
         Some(Holder { pid, name, .. }) => failure
             .because(format!("port {} is held by {name} (pid {pid})", address.port()))

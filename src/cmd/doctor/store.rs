@@ -115,7 +115,8 @@ pub(super) fn database_files(path: &Path) -> Vec<PathBuf> {
 fn readers(path: &Path) -> Finding {
     let mode = |path: &Path| path.metadata().map_or(0, |found| found.mode() & 0o7777);
     // A directory that others may not enter keeps what is in it.
-    let shut = path.ancestors().skip(1).any(|dir| mode(dir) & 0o011 == 0);
+    let keeps = |dir: &Path| dir.metadata().is_ok_and(|found| found.mode() & 0o011 == 0);
+    let shut = path.ancestors().skip(1).any(keeps);
     let files = database_files(path);
     let open = files.iter().map(|path| mode(path)).find(|mode| mode & 0o077 != 0);
     judge_readers(path, open.filter(|_| !shut))
@@ -204,7 +205,7 @@ mod tests {
         let path = dir.path().join("edgecore.db");
         std::fs::write(&path, "").unwrap();
         set(&path, 0o644);
-        // The test's own directory is for its user alone.
+        set(dir.path(), 0o700);
         assert_eq!(readers(&path).state, State::Fine);
         set(dir.path(), 0o755);
         let open = readers(&path);

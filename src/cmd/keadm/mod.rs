@@ -224,7 +224,8 @@ mod tests {
             let long = flag.strip_prefix("--").is_some_and(|name| {
                 arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
             });
-            long || flag.strip_prefix('-').is_some_and(|name| arg.get_short() == name.parse().ok())
+            let letter = flag.strip_prefix('-').and_then(|name| name.parse::<char>().ok());
+            long || letter.is_some_and(|letter| arg.get_short() == Some(letter))
         })
     }
 
