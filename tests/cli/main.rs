@@ -33,6 +33,7 @@ mod pods;
 mod replicas;
 mod reset;
 mod router;
+mod said;
 mod service;
 mod sessions;
 mod support;

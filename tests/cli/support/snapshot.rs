@@ -9,6 +9,7 @@ use std::fmt::Write;
 pub fn assert_snapshot(name: &str, text: &str) {
     let file = format!("{}/tests/cli/snapshots/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::create_dir_all(std::path::Path::new(&file).parent().unwrap()).unwrap();
         std::fs::write(&file, text).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
@@ -36,8 +37,7 @@ impl Errors {
     /// Compares all of it; each of `known` is written as its name.
     #[track_caller]
     pub fn are_as_committed(&self, name: &str, known: &[(&str, &str)]) {
-        let named = known.iter().fold(self.0.clone(), |text, (value, name)| text.replace(value, name));
-        let masked = [
+        let masks = [
             (r"\d{4}-\d{2}-\d{2}T[0-9:.]+Z", "TIME"),
             (r"\b[0-9a-f]{64}\b", "DIGEST"),
             (r"\b[0-9a-f]{16}\b", "FINGERPRINT"),
@@ -47,9 +47,47 @@ impl Errors {
             (r"\b\d+ (s|ms|min|h) ago", "a while ago"),
             (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
         ];
-        let text = masked.iter().fold(named, |text, (pattern, by)| {
-            Regex::new(pattern).unwrap().replace_all(&text, *by).into_owned()
-        });
-        assert_snapshot(name, &text);
+        assert_snapshot(name, &masked(&self.0, known, &masks));
+    }
+}
+
+/// A text in which each of `known` is written as its name, and what fits a pattern as the word beside it.
+fn masked(text: &str, known: &[(&str, &str)], masks: &[(&str, &str)]) -> String {
+    let named = known.iter().fold(text.to_owned(), |text, (value, name)| text.replace(value, name));
+    masks
+        .iter()
+        .fold(named, |text, (pattern, by)| Regex::new(pattern).unwrap().replace_all(&text, *by).into_owned())
+}
+
+/// All that commands have said, line for line as they were typed.
+#[derive(Debug, Default)]
+pub struct Said(String);
+
+impl Said {
+    /// Keeps the command, its exit status, its data as it is, and its talk behind exclamation marks.
+    pub fn keep(&mut self, line: &str, run: &Run) {
+        let talk: String = run.stderr.lines().map(|line| format!("! {line}\n")).collect();
+        writeln!(self.0, "$ kedge {line}\n{}{talk}exit {}\n", run.stdout, run.status).unwrap();
+    }
+
+    /// Compares all of it with `tests/cli/snapshots/said/NAME.txt`; each of `known` is written as its name.
+    #[track_caller]
+    pub fn is_as_committed(&self, name: &str, known: &[(&str, &str)]) {
+        let masks = [
+            (r"\b[0-9a-f]{64}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", "TOKEN"),
+            (r"\b[0-9a-f]{64}\b", "DIGEST"),
+            (r"\b[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15,}\b", "FINGERPRINT"),
+            (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UID"),
+            (r"\d{4}-\d{2}-\d{2}[T ][0-9:.]+Z?", "TIME"),
+            (r"\b\d{8}T\d{6}Z?", "TIME"),
+            (r"\b[bcdfghjkmnpqrstvwxz2-9]{10}\b", "ID"),
+            (r" +\b\d+h\d\dm\b", " LEFT"),
+            (r"\b\d+(\.\d+)? ?(s|ms|min|h|days|KiB|MiB|GiB|bytes)\b", "N $2"),
+            (r"\bpid \d+", "pid N"),
+            (r"(?m) +\b\d+[smhd]$", " AGE"),
+            (r"\b\d{6,}\b", "N"),
+            (r"kedge-[0-9a-f]{8}\b", "kedge-SUFFIX"),
+        ];
+        assert_snapshot(&format!("said/{name}"), &masked(&self.0, known, &masks));
     }
 }
