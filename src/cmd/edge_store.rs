@@ -2,7 +2,7 @@
 
 use crate::base::{Failure, is_there, now};
 use crate::store::Reader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where KubeEdge and `kedge edge run` keep the database.
 const KUBEEDGE_DATABASE: &str = "/var/lib/kubeedge/edgecore.db";
@@ -23,20 +23,14 @@ impl DatabaseArgs {
         if let Some(path) = &self.db {
             return path.clone();
         }
-        let up = self.data_dir.data_dir.join("edge/edgecore.db");
-        let beside = self.data_dir.data_dir.join("edgecore.db");
-        let usual = self.data_dir.data_dir.as_path() == std::path::Path::new(super::DATA_DIR);
-        let places = [up.clone(), beside].into_iter().chain(usual.then(|| PathBuf::from(KUBEEDGE_DATABASE)));
-        // One that this user may not see is not absent.
-        let found = |path: &PathBuf| path.is_file() || is_there(path).is_err();
-        places.into_iter().find(found).unwrap_or(up)
+        database(&self.data_dir.data_dir)
     }
 
     pub(super) fn open(&self) -> Result<Reader, Failure> {
         Reader::open(self.path())
     }
 
-    pub(super) fn data_dir(&self) -> &std::path::Path {
+    pub(super) fn data_dir(&self) -> &Path {
         &self.data_dir.data_dir
     }
 
@@ -54,6 +48,17 @@ impl DatabaseArgs {
         let beside = self.path().with_file_name("kedge.sock");
         if of_up == beside { vec![of_up] } else { vec![of_up, beside] }
     }
+}
+
+/// The database of a data directory: the one of `kedge up`, else the one of `kedge edge run`, which for the usual directory
+/// is KubeEdge's.
+pub(super) fn database(data_dir: &Path) -> PathBuf {
+    let up = data_dir.join("edge/edgecore.db");
+    let usual = (data_dir == Path::new(super::DATA_DIR)).then(|| PathBuf::from(KUBEEDGE_DATABASE));
+    let places = [up.clone(), data_dir.join("edgecore.db")].into_iter().chain(usual);
+    // One that this user may not see is not absent.
+    let found = |path: &PathBuf| path.is_file() || is_there(path).is_err();
+    places.into_iter().find(found).unwrap_or(up)
 }
 
 /// Columns as wide as their widest cell, two spaces apart, as kubectl prints them.

@@ -12,7 +12,7 @@ use crate::daemon::cloud::TokenDesk;
 use crate::model::{NodeName, parse_label};
 use crate::pki::{Grant, TokenEntry};
 use batch::{Order, Place};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -204,9 +204,27 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// A token for programs to read; its time as RFC 3339.
+fn item(id: &str, entry: &TokenEntry) -> Value {
+    let mut item = json!({
+        "id": id,
+        "expires": jiff::Timestamp::from_second(entry.expires).ok().map(|at| at.to_string()),
+        "node": entry.node,
+        "takeover": entry.takeover,
+        "holders": entry.holders,
+    });
+    // Without limit where nothing is said.
+    if let (Some(uses), Some(map)) = (entry.uses, item.as_object_mut()) {
+        map.insert("uses".to_owned(), uses.into());
+    }
+    item
+}
+
 fn show(entries: &BTreeMap<String, TokenEntry>, output: Output, term: &Term) -> Result<(), Failure> {
     if output != Output::Text {
-        return term.value(&json!({"apiVersion": "kedge/v1", "tokens": entries}), output);
+        let items: Vec<Value> = entries.iter().map(|(id, entry)| item(id, entry)).collect();
+        return term
+            .value(&json!({"apiVersion": "kedge.io/v1", "kind": "TokenList", "items": items}), output);
     }
     if entries.is_empty() {
         term.say("no tokens; `kedge token create` makes one");

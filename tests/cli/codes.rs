@@ -148,7 +148,7 @@ fn what_a_join_has_left_and_cannot_be_read_or_removed_is_told() {
     let file = "/tmp/join.yaml";
     let nowhere = kedge("join --join-file /tmp/join.yaml");
     fails(&nowhere, "KE-FILE-002", 3);
-    house.write(file, "token: [");
+    house.write(file, "token: [\n");
     let damaged = kedge("join --join-file /tmp/join.yaml");
     fails(&damaged, "KE-CONFIG-001", 3);
     house.write(file, "token: 7\naddresses: none\n");
@@ -228,7 +228,9 @@ fn a_service_that_cannot_be_ended_or_made_says_why() {
 
     house.kedge(&["service", "install", "edge"]).assert_status(0);
     let daemon = house.read("/run/kedge/kedge-edge.child");
-    let got = as_nobody(&house, &[], "service stop edge");
+    // Somebody who may see everything and end nothing.
+    let sees = ["--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search"];
+    let got = as_nobody(&house, &sees, "service stop edge");
     fails(&got, "KE-SERVICE-007", 1);
     assert!(got.stderr.contains("not permitted"), "{got:?}");
     assert_eq!(house.read("/run/kedge/kedge-edge.child"), daemon, "it runs on");

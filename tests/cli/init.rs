@@ -721,6 +721,14 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     );
     assert_eq!(house.changed_files(), before);
 
+    // Where nothing can be written, nothing is applied either.
+    house.run("mount", &["--bind", "/etc", "/etc"]).assert_status(0);
+    house.run("mount", &["-o", "remount,bind,ro", "/etc"]).assert_status(0);
+    let said = fails(&house.kedge(&args), "KE-INIT-010", 10);
+    assert!(said.why.contains("KE-DISK-002") && said.fix.contains("remount,rw"), "{said:?}");
+    assert_ne!(house.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
+    house.run("umount", &["-l", "/etc"]).assert_status(0);
+
     // Somebody who is not root, and a binary that is gone by the time it is to be installed.
     house.write("/tmp/access", house.read(KUBECONFIG));
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/local/bin/kedge"];
@@ -732,14 +740,6 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     let gone = house.run("sh", &[&["-c", gone, "sh"], &args[..]].concat());
     let said = fails(&gone, "KE-INIT-012", 1);
     assert!(said.why.contains("/tmp/kedge") && said.fix.contains("/usr/local/bin/kedge"), "{said:?}");
-
-    // Where nothing can be written, nothing is applied either.
-    house.run("mount", &["--bind", "/etc", "/etc"]).assert_status(0);
-    house.run("mount", &["-o", "remount,bind,ro", "/etc"]).assert_status(0);
-    let said = fails(&house.kedge(&args), "KE-INIT-010", 10);
-    assert!(said.why.contains("KE-DISK-002") && said.fix.contains("remount,rw"), "{said:?}");
-    assert_ne!(house.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
-    house.run("umount", &["-l", "/etc"]).assert_status(0);
 
     let done = house.kedge(&args);
     done.assert_status(0);
@@ -881,7 +881,7 @@ fn join_files_are_made_for_one_machine_or_a_list() {
     let tokens = || -> Vec<String> {
         let listed = world.kedge(&["token", "list", "-o", "json"]).stdout;
         let listed: Value = serde_json::from_str(&listed).unwrap();
-        listed["tokens"].as_object().unwrap().keys().cloned().collect()
+        listed["items"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
     };
     let before = tokens();
 
@@ -910,13 +910,13 @@ fn join_files_are_made_for_one_machine_or_a_list() {
     let read = kedge::config::join_file::JoinFile::parse(&text, "x").unwrap().config;
     assert_eq!((read.labels["rack"].as_str(), read.labels["fleet"].as_str()), ("1", "a"));
     let listed: Value = serde_json::from_str(&world.kedge(&["token", "list", "-o", "json"]).stdout).unwrap();
-    let tokens = listed["tokens"].as_object().unwrap();
-    let of = |node: &str| tokens.values().find(|it| it["node"] == node).unwrap()["uses"].clone();
+    let tokens = listed["items"].as_array().unwrap();
+    let of = |node: &str| tokens.iter().find(|it| it["node"] == node).unwrap()["uses"].clone();
     assert_eq!((tokens.len(), of("edge-1"), of("edge-2")), (3, json!(1), json!(1)));
 
     std::fs::write(at("nodes.csv"), "edge-1\nEdge 2\nedge-1\n").unwrap();
     refused(&create(&list), 3, &["KE-TOKEN-015", "line 2:", "line 3: edge-1 stands there twice"]);
     refused(&create(&["--nodes", &at("nodes.csv")]), 2, &["--out"]);
     let listed: Value = serde_json::from_str(&world.kedge(&["token", "list", "-o", "json"]).stdout).unwrap();
-    assert_eq!(listed["tokens"].as_object().unwrap().len(), 3, "a list with a wrong line makes nothing");
+    assert_eq!(listed["items"].as_array().unwrap().len(), 3, "a list with a wrong line makes nothing");
 }

@@ -266,7 +266,7 @@ fn enrolled(world: &World, node: &str, cert: u16, token: &str) -> Result<Enrolle
 fn counted(world: &World) -> usize {
     let listed = world.kedge(&["token", "list", "-o", "json"]);
     let listed: Value = serde_json::from_str(&listed.stdout).unwrap_or_default();
-    let entry = listed["tokens"].as_object().and_then(|all| all.values().next());
+    let entry = listed["items"].as_array().and_then(|all| all.first());
     entry.and_then(|entry| entry["holders"].as_array()).map_or(0, Vec::len)
 }
 

@@ -3,6 +3,7 @@
 
 use super::{Device, Property, model_of};
 use crate::base::{Exit, Failure, aside, now_ms, uuid4};
+use crate::cmd::edge_store::database;
 use crate::daemon::edge::{device, mqtt};
 use crate::model::twin::{TwinProperty, TwinValue, protocol_of};
 use crate::model::{DeviceId, Kind, ObjectKey};
@@ -20,13 +21,6 @@ const DOCUMENTS: &str = "$hw/events/device/+/+/twin/update/document";
 /// This node's devices.
 pub(in crate::cmd) struct Local {
     database: PathBuf,
-}
-
-/// The database below a data directory: of `kedge up`, or KubeEdge's own layout.
-pub(in crate::cmd) fn database(data_dir: &Path) -> PathBuf {
-    let own = data_dir.join("edge").join("edgecore.db");
-    let plain = data_dir.join("edgecore.db");
-    if !own.is_file() && plain.is_file() { plain } else { own }
 }
 
 impl Local {

@@ -1,8 +1,8 @@
 //! `kedge twin get --trace`: the way of a device's values hop by hop, from the cloud to the device and back, as far as this
 //! node's store and its daemon can tell, and the first hop that is broken. Changes nothing.
 
-use super::local::database;
 use crate::base::{Exit, Failure, Output, Term, now_ms};
+use crate::cmd::edge_store::database;
 use crate::daemon::status;
 use crate::model::twin::{TwinProperty, TwinValue, mapper_missing, protocol_of};
 use crate::model::{DeviceId, Kind, ObjectKey};
