@@ -175,7 +175,8 @@ fn a_roll_out_shows_its_bar_on_a_terminal_alone() {
         world.kubectl_ok(&["label", "node", node, "site=lab"]);
     }
     let config = world.kubeconfig().display().to_string();
-    let args = ["edge", "upgrade", "--to", "1.23.1", "--selector", "site=lab", "--kube-config", &config];
+    let args =
+        ["edge", "upgrade", "--to", "1.23.1", "--selector", "site=lab", "--yes", "--kube-config", &config];
     let (status, screen) = Terminal::run(&args, &[]).end();
     assert_eq!(status, 0, "{screen}");
     assert!(screen.contains("/2") && screen.contains('█') && screen.contains(ESCAPE), "{screen:?}");

@@ -49,8 +49,8 @@ fn a_wrong_code_is_answered_with_the_nearest() {
     run.assert_status(2);
     assert_eq!(
         run.stderr,
-        "error: there is no page for \"KE-TOKN-002\"\n  fix: did you mean KE-TOKEN-002? `kedge explain` lists all codes\n  \
-         code: KE-EXPLAIN-001\n"
+        "error: there is no page for \"KE-TOKN-002\"\n  because: no error of this kedge has the code\n  \
+         fix: did you mean KE-TOKEN-002? `kedge explain` lists all codes\n  code: KE-EXPLAIN-001\n"
     );
     let far = kedge(&["explain", "nonsense"]);
     far.assert_status(2);
