@@ -422,7 +422,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__cert__subcmd__renew)
-            opts="-q -h --config --data-dir --cloud --dry-run --quiet --plain --help"
+            opts="-o -q -h --config --data-dir --cloud --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -438,6 +438,14 @@ _kedge() {
                     ;;
                 --cloud)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -518,7 +526,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__cloud__subcmd__reset)
-            opts="-q -h --kubeconfig --kube-config --cluster-name --yes-i-mean --purge --force --dry-run --quiet --plain --help"
+            opts="-o -q -h --kubeconfig --kube-config --cluster-name --yes-i-mean --purge --force --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -538,6 +546,14 @@ _kedge() {
                     ;;
                 --cluster-name)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -1692,7 +1708,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__reset__subcmd__cloud)
-            opts="-q -h --kubeconfig --kube-config --cluster-name --yes-i-mean --purge --force --dry-run --quiet --plain --help"
+            opts="-o -q -h --kubeconfig --kube-config --cluster-name --yes-i-mean --purge --force --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1714,6 +1730,14 @@ _kedge() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1722,12 +1746,20 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__reset__subcmd__edge)
-            opts="-y -q -h --dry-run --force --yes --quiet --plain --help"
+            opts="-y -o -q -h --dry-run --force --yes --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1912,7 +1944,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__token__subcmd__create)
-            opts="-l -q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --takeover --join-file --nodes --out --replace --label --cloud --hub-port --cert-port --tunnel-port --dry-run --quiet --plain --help"
+            opts="-l -o -q -h --kubeconfig --kube-config --data-dir --ttl --uses --node --takeover --join-file --nodes --out --replace --label --cloud --hub-port --cert-port --tunnel-port --dry-run --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1976,6 +2008,14 @@ _kedge() {
                     ;;
                 --tunnel-port)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)

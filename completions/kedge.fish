@@ -98,6 +98,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcom
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l config -d 'The node\'s edgecore.yaml; else the data directory, else the usual file is looked at' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l cloud -d 'The cloud\'s certificate service; that of the configuration or the running daemon when left out' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l dry-run -d 'Check, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand cert; and __fish_seen_subcommand_from renew" -l plain -d 'No colour and no spinner, even on a terminal'
@@ -152,6 +155,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from forward" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l yes-i-mean -l cluster-name -d 'The cluster\'s name, as the kubeconfig has it; without it, it is asked for' -r
+complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l purge -d 'Also remove definitions with the objects under them, and a namespace that others use'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l force -d 'Put back on this machine what others have changed since'
 complete -c kedge -n "__fish_kedge_using_subcommand cloud; and __fish_seen_subcommand_from reset" -l dry-run -d 'List what would be removed, and change nothing'
@@ -483,6 +489,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_s
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -f -a "edge" -d 'Take this machine out of its cloud, as it was before `kedge join`'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and not __fish_seen_subcommand_from edge cloud" -f -a "cloud" -d 'Take the control plane out of a cluster and off this machine'
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l dry-run -d 'List what would be undone, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -l force -d 'Ask nothing, and put back what others have changed since'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s y -l yes -d 'Answer every question with yes'
@@ -491,6 +500,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from edge" -s h -l help -d 'Print help'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l yes-i-mean -l cluster-name -d 'The cluster\'s name, as the kubeconfig has it; without it, it is asked for' -r
+complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -s o -l output -d 'Form in which the outcome is shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l purge -d 'Also remove definitions with the objects under them, and a namespace that others use'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l force -d 'Put back on this machine what others have changed since'
 complete -c kedge -n "__fish_kedge_using_subcommand reset; and __fish_seen_subcommand_from cloud" -l dry-run -d 'List what would be removed, and change nothing'
@@ -569,6 +581,9 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subco
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l hub-port -d 'Port of the cloud\'s WebSocket, for the join file' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l cert-port -d 'Port of the cloud\'s certificate service, for the join file' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l tunnel-port -d 'Port of the cloud\'s tunnel, for the join file' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -s o -l output -d 'Form in which tokens and names of files are shown' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l takeover -d 'Let another machine take this node\'s name with it'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l replace -d 'Write join files anew that are there, and revoke the tokens in them'
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l dry-run -d 'Check, and change nothing'

@@ -103,6 +103,8 @@ _arguments "${_arguments_options[@]}" : \
 '--config=[The node'\''s edgecore.yaml; else the data directory, else the usual file is looked at]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '--cloud=[The cloud'\''s certificate service; that of the configuration or the running daemon when left out]:HOST:PORT:_default' \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
 '--dry-run[Check, and change nothing]' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
@@ -202,6 +204,8 @@ _arguments "${_arguments_options[@]}" : \
 '--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
 '--yes-i-mean=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
 '--cluster-name=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
 '--purge[Also remove definitions with the objects under them, and a namespace that others use]' \
 '--force[Put back on this machine what others have changed since]' \
 '--dry-run[List what would be removed, and change nothing]' \
@@ -832,6 +836,8 @@ _arguments "${_arguments_options[@]}" : \
         case $line[1] in
             (edge)
 _arguments "${_arguments_options[@]}" : \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
 '--dry-run[List what would be undone, and change nothing]' \
 '--force[Ask nothing, and put back what others have changed since]' \
 '-y[Answer every question with yes]' \
@@ -849,6 +855,8 @@ _arguments "${_arguments_options[@]}" : \
 '--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
 '--yes-i-mean=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
 '--cluster-name=[The cluster'\''s name, as the kubeconfig has it; without it, it is asked for]:NAME:_default' \
+'-o+[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which the outcome is shown]:OUTPUT:(text json yaml)' \
 '--purge[Also remove definitions with the objects under them, and a namespace that others use]' \
 '--force[Put back on this machine what others have changed since]' \
 '--dry-run[List what would be removed, and change nothing]' \
@@ -1014,6 +1022,8 @@ _arguments "${_arguments_options[@]}" : \
 '--hub-port=[Port of the cloud'\''s WebSocket, for the join file]:PORT:_default' \
 '--cert-port=[Port of the cloud'\''s certificate service, for the join file]:PORT:_default' \
 '--tunnel-port=[Port of the cloud'\''s tunnel, for the join file]:PORT:_default' \
+'-o+[Form in which tokens and names of files are shown]:OUTPUT:(text json yaml)' \
+'--output=[Form in which tokens and names of files are shown]:OUTPUT:(text json yaml)' \
 '--takeover[Let another machine take this node'\''s name with it]' \
 '--replace[Write join files anew that are there, and revoke the tokens in them]' \
 '--dry-run[Check, and change nothing]' \

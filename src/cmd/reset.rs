@@ -3,11 +3,12 @@
 //! `kedge reset cloud` is `kedge cloud reset`, as the tables of commands pair them.
 
 use super::join::{edgecore, note::Note, service, slots, traces};
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Output, Term};
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
 use crate::daemon;
 use crate::daemon::edge::uplink::own_papers;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role, Undone};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Undo what kedge did to this machine
@@ -37,6 +38,44 @@ struct EdgeArgs {
     /// Answer every question with yes
     #[arg(long, short = 'y')]
     yes: bool,
+    /// Form in which the outcome is shown
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// What a reset did or would do, line by line as it happens or whole at its end.
+pub(super) struct Account<'a> {
+    term: &'a Term,
+    output: Output,
+    dry_run: bool,
+    done: Vec<String>,
+}
+
+impl<'a> Account<'a> {
+    pub(super) fn new(output: Output, dry_run: bool, term: &'a Term) -> Account<'a> {
+        Account { term, output, dry_run, done: Vec::new() }
+    }
+
+    /// What would be done is data, what was done is talk.
+    pub(super) fn note(&mut self, line: String) {
+        match (self.output, self.dry_run) {
+            (Output::Text, true) => self.term.data(&line),
+            (Output::Text, false) => self.term.say(&line),
+            _ => self.done.push(line),
+        }
+    }
+
+    /// The whole for programs, with what could not be done.
+    pub(super) fn close(self, leftovers: &[Failure]) -> Result<(), Failure> {
+        if self.output == Output::Text {
+            return Ok(());
+        }
+        let leftovers: Vec<_> =
+            leftovers.iter().map(|failure| json!({"code": failure.code, "what": failure.what})).collect();
+        let report = json!({"apiVersion": "kedge.io/v1", "kind": "ResetReport", "dryRun": self.dry_run,
+            "items": self.done, "leftovers": leftovers});
+        self.term.value(&report, self.output)
+    }
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
@@ -59,8 +98,11 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     }
     // Without its note a join was cut short before it had begun to write.
     let note = note.unwrap_or_default();
+    let mut account = Account::new(args.output, args.dry_run, term);
     if args.dry_run {
-        show(&entries, &note, term).await;
+        show(&entries, &note, &mut account).await;
+        account.close(&[])?;
+        term.say("nothing was changed");
         return Ok(Exit::Done);
     }
     if !args.force && !args.yes {
@@ -80,11 +122,12 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     leftovers.extend(service::stop().await.err());
     if !note.node.is_empty() {
         let cleared = traces::remove(&note, traces::Pods::of(&note)).await;
-        cleared.done.iter().for_each(|done| term.say(done));
+        cleared.done.into_iter().for_each(|done| account.note(done));
         leftovers.extend(cleared.leftovers);
     }
-    undo(journal, &note, args.force, &mut leftovers, term)?;
+    undo(journal, &note, args.force, &mut leftovers, &mut account)?;
     leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
+    account.close(&leftovers)?;
     report(&leftovers, &note, term)
 }
 
@@ -95,12 +138,12 @@ fn undo(
     note: &Note,
     force: bool,
     leftovers: &mut Vec<Failure>,
-    term: &Term,
+    account: &mut Account<'_>,
 ) -> Result<(), Failure> {
     let place = Note::path();
     let is_note = |entry: &Entry| entry.path() == Some(place.as_path());
     let mut take = |undone: Undone| {
-        undone.done.iter().for_each(|done| term.say(&format!("undone: {done}")));
+        undone.done.iter().for_each(|done| account.note(format!("undone: {done}")));
         leftovers.extend(undone.leftovers);
         leftovers.is_empty()
     };
@@ -175,12 +218,11 @@ fn only_journal(term: &Term) -> Result<Exit, Failure> {
     not_ours(term)
 }
 
-async fn show(entries: &[Entry], note: &Note, term: &Term) {
-    let mut lines = vec![format!("stop {}", service::NAME)];
-    lines.extend(traces::list(note).await.into_iter().map(|trace| format!("remove {trace}")));
-    lines.extend(entries.iter().rev().filter(|entry| of_join(entry)).map(|entry| format!("undo: {entry}")));
-    term.data(&lines.join("\n"));
-    term.say("nothing was changed");
+async fn show(entries: &[Entry], note: &Note, account: &mut Account<'_>) {
+    account.note(format!("stop {}", service::NAME));
+    traces::list(note).await.into_iter().for_each(|trace| account.note(format!("remove {trace}")));
+    let of_join = entries.iter().rev().filter(|entry| of_join(entry));
+    of_join.for_each(|entry| account.note(format!("undo: {entry}")));
 }
 
 fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failure> {

@@ -79,6 +79,9 @@ enum Deed {
         /// Check, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Form in which tokens and names of files are shown
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
     },
     /// List the tokens that have not expired
     #[command(after_help = "Examples:\n  kedge token list\n  kedge token list -o json")]
@@ -168,6 +171,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
             cloud,
             ports,
             dry_run,
+            output,
         } => {
             let place = match (join_file, nodes, out) {
                 (_, Some(nodes), Some(out)) => Place::Each { nodes: batch::read(&nodes)?, out },
@@ -177,7 +181,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
             let grant = Grant { uses, node, takeover };
             let labels = labels.into_iter().collect();
             let order = Order { api, ttl, grant, place, replace, labels, cloud, ports };
-            super::block_on(batch::create(order, dry_run, term))?;
+            super::block_on(batch::create(order, dry_run, output, term))?;
         }
         Deed::List { api, output } => {
             let entries = super::block_on(async move { api.desk().await?.list().await })?;

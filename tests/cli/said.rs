@@ -69,14 +69,14 @@ const FULL: &[(&str, &str)] = &[
     ("gettoken", "gettoken --kube-config KUBECONFIG"),
     (
         "token",
-        "token create --kube-config KUBECONFIG --ttl 1h --uses 1 --node edge-7 --dry-run\ntoken create --kube-config KUBECONFIG --ttl 1h --uses 1 --node edge-7\ntoken list --kube-config KUBECONFIG\ntoken list --kube-config KUBECONFIG -o yaml\ntoken create --kube-config KUBECONFIG --join-file /tmp/edge-8.yaml --cloud 10.0.0.5\ntoken create --kube-config KUBECONFIG --nodes /tmp/nodes.csv --out /tmp/nodes\ntoken revoke nope --kube-config KUBECONFIG",
+        "token create --kube-config KUBECONFIG --ttl 1h --uses 1 --node edge-7 --dry-run\ntoken create --kube-config KUBECONFIG --ttl 1h --uses 1 --node edge-7\ntoken list --kube-config KUBECONFIG\ntoken list --kube-config KUBECONFIG -o yaml\ntoken create --kube-config KUBECONFIG --ttl 1h --uses 1 --node edge-9 -o json\ntoken create --kube-config KUBECONFIG --join-file /tmp/edge-8.yaml --cloud 10.0.0.5\ntoken create --kube-config KUBECONFIG --nodes /tmp/nodes.csv --out /tmp/nodes\ntoken revoke nope --kube-config KUBECONFIG",
     ),
     (
         "bundle",
         "bundle -o /tmp/x --join-file /tmp/edge-8.yaml --binary /etc/passwd\nbundle -o /tmp/x --join-file /etc/passwd",
     ),
     ("status", "status"),
-    ("cert", "cert list\ncert list -o json\ncert ca\ncert renew --dry-run"),
+    ("cert", "cert list\ncert list -o json\ncert ca\ncert renew --dry-run\ncert renew --dry-run -o json"),
     (
         "config",
         "config validate\nconfig validate --role edge -o json\nconfig get modules.edgeHub.heartbeat\nconfig get modules.edgeHub.heartbeat --role edge\nconfig get modules.edgeHub.hartbeat --role edge\nconfig set --role edge modules.edgeHub.heartbeat=20 --dry-run\nconfig set --role edge modules.edgeHub.heartbeat=20 --dry-run -o json\nconfig set --role edge modules.edgeHub.heartbeat=often\nconfig set --role edge kind=CloudCore\nconfig set --role cloud modules.cloudHub.nodeLimt=5\nconfig set --role edge modules.edgeHub.heartbeat=20\nconfig set --role edge modules.edgeHub.heartbeat=20\nconfig validate /tmp/cut.yaml\nconfig validate /tmp/twice.yaml",
@@ -101,7 +101,7 @@ const FULL: &[(&str, &str)] = &[
     ("reset", "reset edge --yes"),
     (
         "cloud-reset",
-        "cloud reset --kube-config KUBECONFIG --yes-i-mean other\ncloud reset --kube-config KUBECONFIG",
+        "cloud reset --kube-config KUBECONFIG --dry-run -o json\ncloud reset --kube-config KUBECONFIG --yes-i-mean other\ncloud reset --kube-config KUBECONFIG",
     ),
     ("pods", "pods\npods -o json"),
     ("logs", "logs web-0"),

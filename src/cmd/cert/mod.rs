@@ -47,6 +47,9 @@ enum Deed {
         /// Check, and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// Form in which the outcome is shown
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
     },
     /// Print the authority's certificate; its hash is what a join token holds
     #[command(after_help = "Examples:\n  kedge cert ca > rootCA.crt\n  kedge cert ca --hash")]
@@ -75,7 +78,7 @@ struct Place {
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.deed {
         Deed::List { place, output } => list::run(&place, output, term),
-        Deed::Renew { edge, cloud, dry_run } => renew::run(&edge, cloud, dry_run, term),
+        Deed::Renew { edge, cloud, dry_run, output } => renew::run(&edge, cloud, dry_run, output, term),
         Deed::Ca { place, hash, output } => ca::run(&place, hash, output, term),
     }
 }

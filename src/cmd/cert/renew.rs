@@ -1,11 +1,11 @@
 //! `kedge cert renew`: asks the cloud for the node's next certificate with the present one and lays it ready. A running
 //! daemon sees it there, tries it and puts it in place; without a daemon the command does so itself.
 
-use crate::base::{Exit, Failure, Term, read_limited};
+use crate::base::{Exit, Failure, Output, Term, read_limited};
 use crate::cmd::edge_place::EdgePlace;
 use crate::daemon::{edge, status};
 use crate::pki;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(super) fn run(
     place: &EdgePlace,
     cloud: Option<String>,
     dry_run: bool,
+    output: Output,
     term: &Term,
 ) -> Result<Exit, Failure> {
     let config = place.load()?;
@@ -30,7 +31,16 @@ pub(super) fn run(
             .exit(Exit::Usage));
     }
     let before = fingerprint(&config.hub.cert_file)?;
+    let report = |after: Option<&str>| {
+        if output == Output::Text {
+            return Ok(());
+        }
+        let report = json!({"apiVersion": "kedge.io/v1", "kind": "CertificateRenewal", "dryRun": dry_run,
+            "node": wanted.node, "cloud": wanted.https, "before": before, "after": after});
+        term.value(&report, output)
+    };
     if dry_run {
+        report(None)?;
         term.say(&format!("would ask {} for the next certificate of {}", wanted.https, wanted.node));
         return Ok(Exit::Done);
     }
@@ -43,6 +53,7 @@ pub(super) fn run(
         edge::uplink::adopt_renewal(&wanted).await
     })?;
     let after = fingerprint(&config.hub.cert_file)?;
+    report(Some(&after))?;
     term.say(&format!("the certificate of {} is renewed: {before} gave way to {after}", config.node));
     Ok(Exit::Done)
 }

@@ -1,8 +1,9 @@
 //! `kedge cloud reset` (and `kedge reset cloud`): takes the control plane out of a cluster and its service off this machine.
 //! It needs the cluster's name typed, carries on past errors, and never touches what belongs to an edge.
 
-use crate::base::{Exit, Failure, Term, aside};
+use crate::base::{Exit, Failure, Output, Term, aside};
 use crate::cmd::ask;
+use crate::cmd::reset::Account;
 use crate::config::cloud::DEFAULT_PATH;
 use crate::daemon::cloud::setup::SetupDesk;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role};
@@ -29,6 +30,9 @@ pub struct Args {
     /// List what would be removed, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Form in which the outcome is shown
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
 }
 
 fn of_cloud(entry: &Entry) -> bool {
@@ -74,6 +78,7 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         return preview(&args, desk.as_ref(), term).await;
     }
     meant(&args, &name, desk.as_ref().map(SetupDesk::server))?;
+    let mut account = Account::new(args.output, false, term);
     let mut failures = Vec::new();
     if here > 0 {
         // First the service: it would make again what is removed.
@@ -81,21 +86,18 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         let journal = Journal::open(Path::new(journal::DIR), Deed::Init)?;
         let undone =
             aside("undo the changes", move || journal.undo(manner, |entry| goes(&entries, entry))).await?;
-        for done in &undone.done {
-            term.say(&format!("undone: {done}"));
-        }
+        undone.done.iter().for_each(|done| account.note(format!("undone: {done}")));
         failures.extend(undone.leftovers);
     }
     if let Some(desk) = &desk {
         let removed = desk.remove(args.purge, false).await;
-        for done in &removed.done {
-            term.say(&format!("removed: {done}"));
-        }
+        removed.done.iter().for_each(|done| account.note(format!("removed: {done}")));
         tell_kept(&removed.kept, term);
         failures.extend(removed.failed);
     } else {
         term.say("the cluster's part stays: no kubeconfig was found (--kube-config)");
     }
+    account.close(&failures)?;
     for failure in &failures {
         term.failure(failure);
     }
@@ -119,19 +121,21 @@ fn tell_kept(kept: &[String], term: &Term) {
 
 async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<Exit, Failure> {
     let here = Journal::read(Path::new(journal::DIR))?;
+    let mut account = Account::new(args.output, true, term);
     for entry in here.iter().rev().filter(|entry| goes(&here, entry)) {
-        term.data(&format!("this machine: {entry}"));
+        account.note(format!("this machine: {entry}"));
     }
     if let Some(desk) = desk {
         let removed = desk.remove(args.purge, true).await;
         for line in &removed.done {
-            term.data(&format!("cluster {}: {line}", desk.cluster()));
+            account.note(format!("cluster {}: {line}", desk.cluster()));
         }
         tell_kept(&removed.kept, term);
         if let Some(failure) = removed.failed.into_iter().next() {
             return Err(failure);
         }
     }
+    account.close(&[])?;
     term.say("nothing was changed");
     Ok(Exit::Done)
 }

@@ -3,12 +3,13 @@
 
 use super::files::Places;
 use super::{Api, Ports};
-use crate::base::{Exit, Failure, Term, create_private_dir, read_limited};
+use crate::base::{Exit, Failure, Output, Term, create_private_dir, read_limited};
 use crate::config::Hidden;
 use crate::config::join_file::{JoinFile, JoinPorts};
 use crate::daemon::cloud::TokenDesk;
 use crate::model::{NodeName, parse_label};
 use crate::pki::Grant;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -103,7 +104,7 @@ fn unquoted(text: &str) -> &str {
 }
 
 /// Makes what was asked for.
-pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), Failure> {
+pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term) -> Result<(), Failure> {
     let paths = match &order.place {
         Place::Print => Vec::new(),
         Place::File(path) => vec![path.clone()],
@@ -117,8 +118,10 @@ pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), F
     };
     if dry {
         desk.list().await?;
+        // The one file that is named is known to whoever named it.
+        let listed = if let Place::Each { .. } = &order.place { paths.as_slice() } else { &[] };
+        show("file", listed.iter().map(|path| path.display().to_string()), output, term)?;
         if let Place::Each { nodes, .. } = &order.place {
-            paths.iter().for_each(|path| term.data(&path.display().to_string()));
             term.say(&format!("{} tokens can be created; nothing was changed", nodes.len()));
         } else {
             term.say("a token can be created; nothing was changed");
@@ -132,8 +135,7 @@ pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), F
     let draft = desk.draft(order.ttl, grants.clone()).await?;
     let Some((addresses, ports)) = cloud else {
         desk.publish(&draft, &[]).await?;
-        draft.tokens.iter().for_each(|token| term.data(token));
-        return Ok(());
+        return show("token", draft.tokens, output, term);
     };
     let each = draft.tokens.iter().zip(grants).zip(labels);
     let files: Vec<JoinFile> = each
@@ -147,12 +149,27 @@ pub(super) async fn create(order: Order, dry: bool, term: &Term) -> Result<(), F
         })
         .collect();
     places.write(&desk, &draft, &files).await?;
-    paths.iter().for_each(|path| term.data(&path.display().to_string()));
+    show("file", paths.iter().map(|path| path.display().to_string()), output, term)?;
     if places.revokes() > 0 {
         term.say(&format!("tokens of files that were replaced: {} revoked", places.revokes()));
     }
     term.say("a machine joins with `kedge join --join-file FILE`; the file holds its token");
     Ok(())
+}
+
+/// Shows what was made: tokens, or the files in which they are.
+fn show(
+    what: &str,
+    made: impl IntoIterator<Item = String>,
+    output: Output,
+    term: &Term,
+) -> Result<(), Failure> {
+    if output == Output::Text {
+        made.into_iter().for_each(|one| term.data(&one));
+        return Ok(());
+    }
+    let items: Vec<Value> = made.into_iter().map(|one| json!({what: one})).collect();
+    term.value(&json!({"apiVersion": "kedge.io/v1", "kind": "JoinTokenList", "items": items}), output)
 }
 
 fn file(out: &Path, line: &Line) -> PathBuf {
