@@ -50,7 +50,8 @@ async fn real_containerd_starts_is_taken_over_and_ends() {
     }
     let dir = tempfile::tempdir().unwrap();
     let network = Network::derive(dir.path());
-    let config = Config { endpoint: None, use_running: false, dir: dir.path().into(), network };
+    let config =
+        Config { endpoint: None, use_running: false, dir: dir.path().into(), network: network.clone() };
     let first = start(config.clone()).await.unwrap();
     assert!(first.ours && first.version.starts_with("containerd://"), "{}", first.version);
     let pid = first.keeper.watched.as_ref().unwrap().pid();
@@ -68,6 +69,10 @@ async fn real_containerd_starts_is_taken_over_and_ends() {
     stop.raise();
     keeper.keep(stop, Ready::detached("containerd")).await.unwrap();
     assert!(runtime.version().await.is_err());
+    // The rule for its pods stays for the next start, which does not come.
+    for removed in cni::remove(&network) {
+        removed.unwrap();
+    }
 }
 
 /// A containerd of our own whose program is another one.
