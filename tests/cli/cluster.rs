@@ -40,10 +40,7 @@ impl Ports {
 
 /// Hands the image to the runtime of the world's node.
 fn import(world: &World) {
-    let archive = image(world);
-    let socket = world.data_dir().join("runtime/containerd.sock").display().to_string();
-    let import = ["--address", &socket, "--namespace", "k8s.io", "images", "import", &archive];
-    run("ctr", &import).assert_status(0);
+    world.ctr(&["images", "import", &image(world)]).assert_status(0);
 }
 
 fn init(world: &World, ports: &Ports, extra: &[&str]) -> Run {

@@ -30,6 +30,14 @@ metadata: {name: goes}
 spec:
   terminationGracePeriodSeconds: 0
   containers: [{name: c, image: "kedge.local/busybox:1", command: [sleep, "100000"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: ended}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers: [{name: c, image: "kedge.local/busybox:1", command: [sh, -c, "exit 3"]}]
 "#;
 
 /// `(name, running containers)` of each pod, as the node itself tells.
@@ -39,6 +47,14 @@ fn running(world: &World) -> Vec<(String, u64)> {
     let items = list.pointer("/items").and_then(Value::as_array).cloned().unwrap_or_default();
     let of = |pod: &Value| Some((pod.get("name")?.as_str()?.to_owned(), pod.get("running")?.as_u64()?));
     items.iter().filter_map(of).collect()
+}
+
+/// What the runtime keeps of a pod, its sandbox included.
+fn containers_of(world: &World, pod: &str) -> Vec<String> {
+    let filter = format!("labels.\"io.kubernetes.pod.name\"=={pod}");
+    let listed = world.ctr(&["containers", "ls", "-q", &filter]);
+    listed.assert_status(0);
+    listed.stdout.lines().map(str::to_owned).collect()
 }
 
 fn sleepers(world: &World, word: &str) -> Vec<u32> {
@@ -62,7 +78,8 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         world.kubectl_ok(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), "--timeout=40s"]);
     }
     known(&world, "t1");
-    assert_eq!(running(&world), [("goes".to_owned(), 1), ("stays".to_owned(), 1)]);
+    world.wait_value(&["pod", "ended"], "/status/phase", &json!("Failed"), SOON);
+    assert_eq!(running(&world), [("ended".to_owned(), 0), ("goes".to_owned(), 1), ("stays".to_owned(), 1)]);
 
     // The cloud dies. A crashed container restarts.
     cloud.kill();
@@ -101,8 +118,13 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         "containers were recreated"
     );
 
-    // The machine reboots: containers and runtime are gone. They are started again from the store.
+    // The machine reboots: containers and runtime are gone. They are started again from the store; the pod that has ended
+    // is not, although the runtime knows nothing of it any more.
     edge.kill();
+    assert!(!containers_of(&world, "ended").is_empty());
+    for container in containers_of(&world, "ended") {
+        world.ctr(&["containers", "rm", &container]).assert_status(0);
+    }
     for pid in pids_naming(&world.dir).into_iter().chain(pids_inside(&world.dir)) {
         signal(pid, "KILL");
     }
@@ -118,6 +140,7 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
         let counts = (sleepers(&world, "100000").len(), sleepers(&world, "while true").len());
         if counts == (1, 1) { Ok(()) } else { Err(counts) }
     });
+    assert_eq!(containers_of(&world, "ended"), [""; 0]);
 
     // The cloud returns, with changes made while the edge was away. Its store lies beside the edge's.
     let mut cloud = world.cloud();
@@ -131,6 +154,11 @@ fn the_edge_goes_on_without_its_cloud_and_both_converge() {
             Err((desired, measured))
         }
     });
+
+    let ended = world.get(&["pod", "ended"]);
+    assert_eq!(ended.pointer("/status/phase"), Some(&json!("Failed")));
+    let code = "/status/containerStatuses/0/state/terminated/exitCode";
+    assert_eq!(ended.pointer(code), Some(&json!(3)), "{ended:#}");
 
     // Changes made while the edge is cut off: a ConfigMap changed, a pod deleted.
     let mut edge = _edge;

@@ -144,6 +144,12 @@ impl World {
         done.stdout
     }
 
+    /// `ctr` at the runtime that a daemon of this world started for itself.
+    pub fn ctr(&self, args: &[&str]) -> Run {
+        let socket = self.data_dir().join("runtime/containerd.sock").display().to_string();
+        run("ctr", &[&["--address", &socket, "--namespace", "k8s.io"], args].concat())
+    }
+
     /// `kubectl get … -o json`, read.
     #[track_caller]
     pub fn get(&self, args: &[&str]) -> Value {

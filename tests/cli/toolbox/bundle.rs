@@ -16,13 +16,6 @@ fn join_file(world: &World, token: &str) -> String {
     file.display().to_string()
 }
 
-fn ctr(world: &World, args: &[&str]) -> crate::support::Run {
-    let socket = world.data_dir().join("runtime/containerd.sock").display().to_string();
-    let mut all = vec!["--address", &socket, "--namespace", "k8s.io"];
-    all.extend(args);
-    run("ctr", &all)
-}
-
 #[test]
 fn a_bundle_carries_binary_images_and_join_file() {
     let world = World::new("bundle");
@@ -30,7 +23,7 @@ fn a_bundle_carries_binary_images_and_join_file() {
     let token = world.kedge(&["token", "create", "--ttl", "1h"]).stdout.trim().to_owned();
     let join = join_file(&world, &token);
     let image = world.dir.join("demo.tar").display().to_string();
-    ctr(&world, &["images", "export", &image, "kedge.local/demo:1"]).assert_status(0);
+    world.ctr(&["images", "export", &image, "kedge.local/demo:1"]).assert_status(0);
     let bundle = world.dir.join("edge.bundle").display().to_string();
 
     let dry = kedge(&["bundle", "-o", &bundle, "--join-file", &join, "--image", &image, "--dry-run"]);
@@ -54,11 +47,11 @@ fn a_bundle_carries_binary_images_and_join_file() {
     run(bare.join("kedge").to_str().unwrap(), &["version"]).assert_status(0);
 
     // The image comes back into a runtime that lost it.
-    ctr(&world, &["images", "rm", "kedge.local/demo:1"]).assert_status(0);
+    world.ctr(&["images", "rm", "kedge.local/demo:1"]).assert_status(0);
     let socket = format!("unix://{}", world.data_dir().join("runtime/containerd.sock").display());
     let loaded = kedge(&["bundle", "--load", &bundle, "--runtime-endpoint", &socket]);
     loaded.assert_status(0);
-    assert!(ctr(&world, &["images", "ls", "-q"]).stdout.contains("kedge.local/demo:1"));
+    assert!(world.ctr(&["images", "ls", "-q"]).stdout.contains("kedge.local/demo:1"));
 
     // One changed byte in the middle, and a file that ends early.
     let mut bytes = std::fs::read(&bundle).unwrap();

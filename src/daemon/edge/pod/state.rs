@@ -3,7 +3,7 @@
 
 use super::seen::{Ended, FIRST_DELAY, Instance, LONGEST_DELAY, Life, Memory, Remembered, Seen};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use std::time::Duration;
 
 /// A container that ran this long starts its back-off anew when it ends.
@@ -83,8 +83,26 @@ pub(super) enum Outcome {
     DeadlineExceeded,
 }
 
+/// The end that the object itself tells: a phase that Kubernetes calls final never changes again, whatever the runtime
+/// still knows of the pod.
+pub(super) fn told(pod: &Pod) -> Option<Outcome> {
+    pod.status.as_ref().and_then(told_by)
+}
+
+/// The end that a status tells.
+pub(super) fn told_by(status: &PodStatus) -> Option<Outcome> {
+    match status.phase.as_deref()? {
+        "Succeeded" => Some(Outcome::Succeeded),
+        "Failed" => Some(Outcome::Failed),
+        _ => None,
+    }
+}
+
 /// The pod's end, if nothing of it will run again.
 pub(super) fn outcome(pod: &Pod, seen: &Seen, started: Option<Timestamp>, now: Timestamp) -> Option<Outcome> {
+    if let Some(told) = told(pod) {
+        return Some(told);
+    }
     let spec = pod.spec.as_ref()?;
     let deadline =
         spec.active_deadline_seconds.and_then(|seconds| started?.saturating_add(whole(seconds)).ok());

@@ -202,3 +202,17 @@ fn a_failed_start_is_tried_again_only_when_due() {
     memory.containers.entry("a".into()).or_default().pulling = true;
     assert_eq!(plan(&pod, &sandbox(), &memory, None, at(10)), Plan::default());
 }
+
+#[test]
+fn a_pod_whose_object_is_final_never_runs_again() {
+    for (phase, end) in [("Failed", Outcome::Failed), ("Succeeded", Outcome::Succeeded)] {
+        let mut pod = simple("Always");
+        pod.status = serde_json::from_value(json!({"phase": phase})).unwrap();
+        assert_eq!(outcome(&pod, &Seen::default(), None, at(1)), Some(end));
+        assert_eq!(plan(&pod, &Seen::default(), &Memory::default(), None, at(1)), Plan::default());
+        let running = with("a", instance(0, Life::Running { since: at(0) }));
+        let stop = Action::Stop { name: "a".into(), id: "c0".into(), why: Why::Finished };
+        assert_eq!(plan(&pod, &running, &Memory::default(), None, at(1)).actions, [stop]);
+        assert_eq!(plan(&pod, &sandbox(), &Memory::default(), None, at(1)).actions, [Action::StopSandbox]);
+    }
+}

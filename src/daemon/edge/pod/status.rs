@@ -50,7 +50,9 @@ pub(super) fn compute(input: &Input<'_>) -> Value {
             .insert("message".into(), "Pod was active on the node longer than the specified deadline".into());
     } else if let Some(trouble) = &input.memory.trouble {
         status.insert("message".into(), trouble.clone().into());
-    } else if input.previous.is_some_and(|previous| previous.get("message").is_some_and(|m| !m.is_null())) {
+    } else if state::told(input.pod).is_none()
+        && input.previous.is_some_and(|previous| previous.get("message").is_some_and(|m| !m.is_null()))
+    {
         // A patch removes only what it names.
         status.insert("message".into(), Value::Null);
     }
@@ -91,6 +93,11 @@ enum Place {
 }
 
 fn is_initialized(input: &Input<'_>, spec: &PodSpec) -> bool {
+    let told = input.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    if state::told(input.pod).is_some() && told.iter().any(|c| c.type_ == "Initialized" && c.status == "True")
+    {
+        return true;
+    }
     if spec.containers.iter().any(|container| input.seen.current(&container.name).is_some()) {
         return true;
     }
@@ -115,6 +122,12 @@ fn container_status(
     outcome: Option<Outcome>,
 ) -> Value {
     let instance = input.seen.containers.get(&container.name);
+    if instance.is_none()
+        && outcome.is_some()
+        && let Some(told) = told_of(input.pod, &container.name, place)
+    {
+        return told;
+    }
     let remembered = known(input, &container.name);
     let id = |id: &str| format!("{}://{id}", input.runtime);
     let sidecar = place == Place::Init && state::is_sidecar(container);
@@ -143,6 +156,18 @@ fn container_status(
         last.map_or_else(|| json!({}), |e| json!({"terminated": terminated(e, &id(&e.id))})),
     );
     Value::Object(status)
+}
+
+/// How a container ended that the runtime has forgotten, as the object tells it.
+fn told_of(pod: &Pod, name: &str, place: Place) -> Option<Value> {
+    let status = pod.status.as_ref()?;
+    let list = match place {
+        Place::Init => status.init_container_statuses.as_ref()?,
+        Place::Main => status.container_statuses.as_ref()?,
+    };
+    let told = list.iter().find(|told| told.name == name)?;
+    told.state.as_ref()?.terminated.as_ref()?;
+    serde_json::to_value(told).ok()
 }
 
 /// The present state and how the attempt before it ended.
@@ -201,6 +226,11 @@ fn states<'a>(
         }
         let id = format!("{}://{}", input.runtime, ended.id);
         return (json!({"terminated": terminated(ended, &id)}), before);
+    }
+    if state::told(input.pod).is_some() {
+        let lost = "The container could not be located when the pod was terminated";
+        let lost = json!({"exitCode": 137, "reason": "ContainerStatusUnknown", "message": lost});
+        return (json!({ "terminated": lost }), before);
     }
     let has_init = spec.init_containers.as_ref().is_some_and(|init| !init.is_empty());
     let held_back = place == Place::Main && has_init && !is_initialized(input, spec);

@@ -161,3 +161,25 @@ fn classes_of_service() {
     assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
     assert_eq!(class(json!({"requests": {"cpu": "1"}})), "Burstable");
 }
+
+#[test]
+fn what_the_runtime_has_forgotten_of_a_pod_that_ended_is_told_as_the_object_tells_it() {
+    let mut pod = pod(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "image": "x"}, {"name": "b", "image": "x"}]}));
+    let terminated = json!({"exitCode": 3, "reason": "Error", "containerID": "containerd://old"});
+    pod.status = serde_json::from_value(json!({
+        "phase": "Failed",
+        "reason": "Evicted",
+        "message": "the node was low on memory",
+        "containerStatuses": [{"name": "a", "image": "x", "imageID": "", "ready": false, "restartCount": 2,
+            "state": {"terminated": terminated}}],
+    }))
+    .unwrap();
+    let before = json!({"message": "the node was low on memory"});
+    let status = status(&pod, &Seen::default(), &Memory::default(), Some(&before));
+    assert_eq!(status["phase"], "Failed");
+    assert_eq!(status.get("message"), None, "the object's words stay");
+    assert_eq!(status["containerStatuses"][0]["restartCount"], 2);
+    assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
+    assert_eq!(status["containerStatuses"][1]["state"]["terminated"]["reason"], "ContainerStatusUnknown");
+}

@@ -20,7 +20,7 @@ use crate::model::{Kind, ObjectKey};
 use crate::store::Store;
 use crate::wire::Up;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ pub(super) struct Worker {
     pub(super) memory: Memory,
     started: Timestamp,
     previous: Option<Value>,
+    /// The last status from before a restart, if it was the pod's end: the cloud may not have heard of it yet.
+    last: Option<PodStatus>,
     persisted: bool,
     pub(super) grace: Duration,
     pub(super) volumes_ready: bool,
@@ -97,6 +99,7 @@ impl Worker {
             memory: Memory::default(),
             started: now(),
             previous: None,
+            last: None,
             persisted: true,
             grace: DEFAULT_GRACE,
             volumes_ready: false,
@@ -182,6 +185,11 @@ impl Worker {
         // Reported again on purpose: nobody knows whether the cloud has heard it.
         self.previous =
             Some(json!({"conditions": status["conditions"].clone(), "message": status["message"].clone()}));
+        if let Ok(status) = serde_json::from_value::<PodStatus>(status.clone())
+            && state::told_by(&status).is_some()
+        {
+            self.last = Some(status);
+        }
     }
 
     /// The pod, unless it is gone or another one has its name. Of a malformed one that is to be deleted there is as much
@@ -194,7 +202,12 @@ impl Worker {
         let doomed = !object["metadata"]["deletionTimestamp"].is_null();
         let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64();
         match serde_json::from_value::<Pod>(object) {
-            Ok(pod) => Ok(Some(Arc::new(pod))),
+            Ok(mut pod) => {
+                if let Some(last) = self.last.as_ref().filter(|_| state::told(&pod).is_none()) {
+                    pod.status = Some(last.clone());
+                }
+                Ok(Some(Arc::new(pod)))
+            }
             Err(_) if doomed => Ok(Some(Arc::new(self.remains(grace)))),
             Err(error) => Err(Unreadable::Malformed(error.to_string())),
         }
