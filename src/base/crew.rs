@@ -1,6 +1,7 @@
 //! The tasks of one owner. They end when the owner drops its crew, so nothing outlives a module that restarts.
 //! This is the only place that starts tasks.
 
+use super::BoxFuture;
 use std::future::Future;
 use tokio::task::JoinSet;
 
@@ -21,6 +22,8 @@ impl Crew {
         while let Some(ended) = self.0.try_join_next() {
             report(&ended);
         }
+        // One kind of task for tokio, whose machinery is compiled once and not for each of a hundred futures.
+        let task: BoxFuture<'static, ()> = Box::pin(task);
         self.0.spawn(task);
     }
 

@@ -42,6 +42,7 @@ mod version;
 use crate::base::{Exit, Failure, Stop, Term, listen, threads};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
+use std::pin::Pin;
 use tokio::signal::unix::SignalKind;
 
 /// Where `kedge up` keeps everything unless told otherwise.
@@ -171,9 +172,10 @@ fn run(command: Command, term: &Term) -> Result<Exit, Failure> {
 }
 
 /// Runs a daemon or a client command on a runtime of its own.
-pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub fn block_on<'a, T: 'a>(work: impl Future<Output = Result<T, Failure>> + 'a) -> Result<T, Failure> {
     crate::host::raise_open_files_limit();
     let runtime = threads(2)?;
+    let work: Pin<Box<dyn Future<Output = Result<T, Failure>> + 'a>> = Box::pin(work);
     let outcome = runtime.block_on(work);
     // A blocked thread (a reader on a dead disk, say) must not hold the exit.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));

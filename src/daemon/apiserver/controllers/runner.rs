@@ -4,7 +4,7 @@
 use super::events::{EVENTS, Recorder};
 use super::queue::Queue;
 use super::read::{name, namespace};
-use crate::base::{Backoff, Crew, Stop};
+use crate::base::{Backoff, BoxFuture, Crew, Stop};
 use crate::daemon::apiserver::local::{Change, Collection, Local};
 use crate::model::Status;
 use serde_json::Value;
@@ -49,12 +49,44 @@ pub(super) trait Controller: Send + Sync + 'static {
     fn reconcile(&self, key: &str) -> impl Future<Output = Result<Next, Status>> + Send;
 }
 
+/// A controller behind a pointer: one loop, compiled once, runs them all.
+trait Driven: Send + Sync {
+    fn called(&self) -> &'static str;
+
+    fn looks_at(&self) -> Vec<Collection>;
+
+    fn concerned<'a>(&'a self, seen: &'a Seen) -> BoxFuture<'a, Vec<String>>;
+
+    fn work<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Next, Status>>;
+}
+
+impl<C: Controller> Driven for C {
+    fn called(&self) -> &'static str {
+        self.name()
+    }
+
+    fn looks_at(&self) -> Vec<Collection> {
+        self.follows()
+    }
+
+    fn concerned<'a>(&'a self, seen: &'a Seen) -> BoxFuture<'a, Vec<String>> {
+        Box::pin(self.keys(seen))
+    }
+
+    fn work<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Next, Status>> {
+        Box::pin(self.reconcile(key))
+    }
+}
+
 /// Runs a controller until stopped.
-pub(super) async fn run<C: Controller>(controller: C, world: World, stop: Stop) {
-    let controller = Arc::new(controller);
+pub(super) fn run<C: Controller>(controller: C, world: World, stop: Stop) -> BoxFuture<'static, ()> {
+    Box::pin(drive(Arc::new(controller), world, stop))
+}
+
+async fn drive(controller: Arc<dyn Driven>, world: World, stop: Stop) {
     let queue = Arc::new(Queue::default());
     let mut crew = Crew::new();
-    let follows = controller.follows();
+    let follows = controller.looks_at();
     if follows.is_empty() {
         crew.spawn(follow_all(controller.clone(), world.local.clone(), queue.clone()));
     }
@@ -62,7 +94,7 @@ pub(super) async fn run<C: Controller>(controller: C, world: World, stop: Stop) 
         crew.spawn(follow(controller.clone(), world.local.clone(), collection, queue.clone()));
     }
     while let Some(key) = stop.or(queue.next()).await {
-        match controller.reconcile(&key).await {
+        match controller.work(&key).await {
             Ok(Next::Done) => queue.done(&key),
             Ok(Next::After(wait)) => {
                 queue.done(&key);
@@ -72,7 +104,7 @@ pub(super) async fn run<C: Controller>(controller: C, world: World, stop: Stop) 
                 let failures = queue.failed(&key);
                 // Conflicts are ordinary: somebody else was faster, the next look sees their change.
                 if !error.is_conflict() && (failures == 5 || failures % 50 == 0) {
-                    tracing::warn!(controller = controller.name(), key, failures, %error, "still failing");
+                    tracing::warn!(controller = controller.called(), key, failures, %error, "still failing");
                 }
             }
         }
@@ -80,7 +112,7 @@ pub(super) async fn run<C: Controller>(controller: C, world: World, stop: Stop) 
 }
 
 /// Follows every collection but Events, which own nothing and are owned by nothing.
-async fn follow_all<C: Controller>(controller: Arc<C>, local: Local, queue: Arc<Queue>) {
+async fn follow_all(controller: Arc<dyn Driven>, local: Local, queue: Arc<Queue>) {
     let mut changes = local.collections_changed();
     let mut followed = HashSet::new();
     let mut crew = Crew::new();
@@ -97,7 +129,7 @@ async fn follow_all<C: Controller>(controller: Arc<C>, local: Local, queue: Arc<
 }
 
 /// Shows a controller every object of a collection and then every change.
-async fn follow<C: Controller>(controller: Arc<C>, local: Local, collection: Collection, queue: Arc<Queue>) {
+async fn follow(controller: Arc<dyn Driven>, local: Local, collection: Collection, queue: Arc<Queue>) {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
     let mut known: HashMap<(String, String), Arc<Value>> = HashMap::new();
     loop {
@@ -137,8 +169,8 @@ fn place(object: &Value) -> (String, String) {
     (namespace(object).to_owned(), name(object).to_owned())
 }
 
-async fn show<C: Controller>(controller: &C, queue: &Queue, seen: Seen) {
-    for key in controller.keys(&seen).await {
+async fn show(controller: &dyn Driven, queue: &Queue, seen: Seen) {
+    for key in controller.concerned(&seen).await {
         queue.add(key);
     }
 }
