@@ -17,7 +17,7 @@ mod tokens;
 mod trust;
 mod volumes;
 
-pub use kubernetes::{access as kubeconfig, unusable as kubeconfig_problem};
+pub use kubernetes::access as kubeconfig;
 pub use stream::KubeletAccess;
 pub use tokens::{Draft, TokenDesk, Whereabouts};
 pub use trust::{CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET};

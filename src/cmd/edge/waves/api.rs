@@ -3,12 +3,12 @@
 
 use super::plan::{History, Node, Verdict};
 use crate::base::{Backoff, Exit, Failure};
+use crate::cmd::cloud::kubeconfig;
 use crate::daemon::cloud;
 use crate::model::Release;
 use crate::pki::install_crypto_provider;
 use crate::wire::task::SKIPPED;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::Path;
@@ -99,26 +99,12 @@ where
     }
 }
 
-/// By `KUBECONFIG`, which may name several files, or `~/.kube/config`.
-async fn usual() -> Result<kube::Config, Failure> {
-    let refused = |error: KubeconfigError| {
-        Failure::new("KE-KUBE-003", "cannot use the kubeconfig of $KUBECONFIG or ~/.kube/config")
-            .because(cloud::kubeconfig_problem(&error))
-            .fix("name another with --kube-config; `kubectl config view` shows what it says")
-            .exit(Exit::Configuration)
-    };
-    let config = Kubeconfig::read().map_err(refused)?;
-    kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.map_err(refused)
-}
-
 impl Cluster {
     /// By this kubeconfig, or by `KUBECONFIG` and `~/.kube/config` as kubectl does.
     pub(super) async fn connect(file: Option<&Path>) -> Result<Cluster, Failure> {
         install_crypto_provider();
-        let config = match file {
-            Some(file) => cloud::kubeconfig(file).await?,
-            None => usual().await?,
-        };
+        let file = kubeconfig(file).ok_or_else(|| unreachable("neither $KUBECONFIG nor $HOME is set"))?;
+        let config = cloud::kubeconfig(&file).await?;
         let client = kube::Client::try_from(config).map_err(unreachable)?;
         let cluster = Cluster {
             nodes: Api::all_with(client.clone(), &resource("", "v1", "Node", "nodes")),

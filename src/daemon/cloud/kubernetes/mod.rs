@@ -17,7 +17,7 @@ mod watch;
 pub(super) use acting::AsNode;
 pub(super) use client::{Kube, Patch};
 pub(super) use origin::Origin;
-pub use origin::{access, unusable};
+pub use origin::access;
 pub(super) use resource::{Resource, path_of, segment};
 pub(super) use watch::{Event, Scope, follow};
 

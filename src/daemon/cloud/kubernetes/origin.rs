@@ -1,10 +1,13 @@
 //! What a kubeconfig says of its cluster: name, URL, authority. For commands, which name the file themselves; it connects to
 //! nothing. A file that cannot be read is told by its place alone: its text holds secrets.
 
-use crate::base::{Exit, Failure, deepest};
+use crate::base::{Exit, Failure, deepest, read_limited};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// The most that a kubeconfig may have, in bytes; certificates of many clusters are in some.
+const FILE_LIMIT: u64 = 8 << 20;
 
 /// One cluster, as a kubeconfig names it.
 #[derive(Clone, Debug)]
@@ -69,11 +72,52 @@ fn refused(path: &Path, why: String) -> Failure {
         .exit(Exit::Configuration)
 }
 
-/// Reads the file, or says in words what is wrong with it.
+/// Reads the file, or the several that `$KUBECONFIG` may name with colons between them: of two that say the same thing the
+/// first is right, and one that is not there is passed over. Else says in words what is wrong.
 pub(super) async fn read(path: &Path) -> Result<Kubeconfig, String> {
-    let owned = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || Kubeconfig::read_from(owned)).await;
-    read.map_err(|error| error.to_string())?.map_err(|error| unusable(&error))
+    let named = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || {
+        let several: Vec<PathBuf> = std::env::split_paths(&named).filter(|file| file.is_file()).collect();
+        if named.is_file() || several.is_empty() {
+            return read_one(&named);
+        }
+        several.iter().try_fold(Kubeconfig::default(), |all, file| {
+            all.merge(read_one(file)?).map_err(|error| unusable(&error))
+        })
+    });
+    read.await.map_err(|error| error.to_string())?
+}
+
+/// One file. Read with the YAML library that reads every other file here: kube's own brings a second one along.
+fn read_one(path: &Path) -> Result<Kubeconfig, String> {
+    let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.why)?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Kubeconfig::default());
+    }
+    let mut config: Kubeconfig = serde_yaml::from_slice(&bytes).map_err(|error| {
+        let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
+        format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
+    })?;
+    if let Some(directory) = path.parent() {
+        stand_beside(&mut config, directory);
+    }
+    Ok(config)
+}
+
+/// File names in a kubeconfig are relative to its directory; a command is too, unless it is a bare name for the search path.
+fn stand_beside(config: &mut Kubeconfig, directory: &Path) {
+    let clusters = config.clusters.iter_mut().filter_map(|named| named.cluster.as_mut());
+    let authorities = clusters.filter_map(|cluster| cluster.certificate_authority.as_mut());
+    let users = config.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut());
+    let of_users = users.flat_map(|user| {
+        let command = user.exec.as_mut().and_then(|exec| exec.command.as_mut());
+        let command = command.filter(|command| command.contains('/'));
+        let files = [&mut user.client_certificate, &mut user.client_key, &mut user.token_file];
+        files.into_iter().filter_map(Option::as_mut).chain(command)
+    });
+    for file in authorities.chain(of_users).filter(|file| Path::new(file).is_relative()) {
+        *file = directory.join(&*file).to_string_lossy().into_owned();
+    }
 }
 
 /// How the API is reached by a kubeconfig that a person named; fails with KE-KUBE-003.
@@ -83,13 +127,7 @@ pub async fn access(path: &Path) -> Result<kube::Config, Failure> {
     config.map_err(|error| refused(path, unusable(&error)))
 }
 
-/// What is wrong with a kubeconfig, without a word of its text.
-pub fn unusable(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(error) => {
-            let place = error.location().map(|at| format!(" at line {}, column {}", at.line(), at.column()));
-            format!("it is not the YAML of a kubeconfig{}", place.unwrap_or_default())
-        }
-        other => deepest(other),
-    }
+/// What is wrong with a kubeconfig that is YAML.
+pub(super) fn unusable(error: &KubeconfigError) -> String {
+    deepest(error)
 }
