@@ -1,16 +1,15 @@
 //! DaemonSets that drive a cloud's network and would land on edge nodes, each with the patch that keeps it off. Reads only.
 
-use super::{EDGE_LABEL, unasked, within};
+use super::{EDGE_LABEL, read, unasked};
 use crate::cmd::doctor::workloads::{CLOUD_ONLY, keep_off};
 use crate::host::check::Finding;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 
 pub(super) async fn scheduled(client: kube::Client) -> Vec<Finding> {
     let (code, name) = ("KE-SCHED-001", "cloud-only DaemonSets");
-    let api: Api<DaemonSet> = Api::all(client);
-    match within(api.list(&ListParams::default())).await {
-        Ok(list) => judge_scheduled(&list.items),
+    match read::list(&client, None, &ListParams::default()).await {
+        Ok(sets) => judge_scheduled(&sets),
         Err(error) => vec![unasked(code, name, error)],
     }
 }

@@ -2,7 +2,7 @@
 //! Asks for one byte each and changes nothing.
 
 use super::nodes::{edge_nodes, name_of};
-use super::{is_forbidden, not_for_this_account, unasked, within};
+use super::{is_forbidden, not_for_this_account, read, unasked, within};
 use crate::daemon::cloud::NAMESPACE;
 use crate::daemon::cloud::setup::{FORWARD, FORWARD_BY_HAND};
 use crate::host::check::Finding;
@@ -22,11 +22,9 @@ pub(super) async fn stream(client: kube::Client) -> Vec<Finding> {
         Ok(nodes) => nodes,
         Err(error) => return vec![unasked(code, name, error)],
     };
-    let pods =
-        within(Api::<Pod>::all(client.clone()).list(&ListParams::default().fields("status.phase=Running")))
-            .await;
-    let pods = match pods {
-        Ok(pods) => pods.items,
+    let running = ListParams::default().fields("status.phase=Running");
+    let pods: Vec<Pod> = match read::list(&client, None, &running).await {
+        Ok(pods) => pods,
         Err(error) => return vec![unasked(code, name, error)],
     };
     let wanted: Vec<(String, Pod)> = nodes
@@ -78,8 +76,7 @@ fn judge_byte(
 
 pub(super) async fn way(client: kube::Client) -> Vec<Finding> {
     let (code, name) = ("KE-STREAM-013", "the API server's way to nodes");
-    let api: Api<DaemonSet> = Api::namespaced(client, NAMESPACE);
-    match within(api.get_opt(FORWARD)).await {
+    match read::get(&client, NAMESPACE, FORWARD).await {
         Ok(set) => vec![judge_way(set.as_ref())],
         Err(error) => vec![unasked(code, name, error)],
     }

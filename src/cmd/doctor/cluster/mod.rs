@@ -5,6 +5,7 @@ mod daemonsets;
 mod logs;
 mod nodes;
 mod papers;
+mod read;
 
 use super::place::Place;
 use crate::base::deepest;

@@ -1,9 +1,9 @@
 //! Edge nodes as the API has them: who is Ready, who shares a machine's identity, and which versions they run. Reads only.
 
-use super::{EDGE_LABEL, unasked, within};
+use super::{EDGE_LABEL, read, unasked};
 use crate::host::check::Finding;
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 use std::collections::BTreeMap;
 
 fn is_edge(node: &Node) -> bool {
@@ -15,9 +15,8 @@ pub(super) fn name_of(node: &Node) -> String {
 }
 
 pub(super) async fn edge_nodes(client: &kube::Client) -> Result<Vec<Node>, String> {
-    let api: Api<Node> = Api::all(client.clone());
-    let list = within(api.list(&ListParams::default())).await?;
-    Ok(list.items.into_iter().filter(is_edge).collect())
+    let nodes: Vec<Node> = read::list(client, None, &ListParams::default()).await?;
+    Ok(nodes.into_iter().filter(is_edge).collect())
 }
 
 pub(super) async fn nodes(client: kube::Client) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! The cloud's papers: authority, server certificate and join token as the Secrets keep them, and the certificate that the
 //! cloud of this machine really shows. Reads and compares; what a Secret holds is never shown.
 
-use super::{CALL, unasked, within};
+use super::{CALL, read, unasked};
 use crate::base::now;
 use crate::daemon::cloud::{
     CA_CERT, CA_SECRET, NAMESPACE, SERVER_CERT, SERVER_SECRET, TOKEN_KEY, TOKEN_SECRET,
@@ -10,7 +10,7 @@ use crate::host::check::Finding;
 use crate::link::{Endpoint, dial};
 use crate::pki::{Token, facts_of, names_of, unverified_client_config};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ListParams};
+use kube::api::ListParams;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::net::SocketAddr;
@@ -20,11 +20,10 @@ pub(super) const SERVED: &str = "certificate that is served";
 
 pub(super) async fn secrets(client: kube::Client, advertised: Vec<String>) -> Vec<Finding> {
     let (code, name) = ("KE-CERT-030", "Secrets");
-    let api: Api<Secret> = Api::namespaced(client, NAMESPACE);
-    match within(api.list(&ListParams::default())).await {
+    match read::list::<Secret>(&client, Some(NAMESPACE), &ListParams::default()).await {
         Ok(list) => {
             let read = |secret: &str, key: &str| {
-                let found = list.items.iter().find(|item| item.metadata.name.as_deref() == Some(secret))?;
+                let found = list.iter().find(|item| item.metadata.name.as_deref() == Some(secret))?;
                 found.data.as_ref()?.get(key).map(|bytes| bytes.0.clone())
             };
             let (ca, server) = (read(CA_SECRET, CA_CERT), read(SERVER_SECRET, SERVER_CERT));
@@ -41,8 +40,8 @@ pub(super) async fn reloaded(client: kube::Client, serving: Option<SocketAddr>) 
     let Some(address) = serving else {
         return Finding::skipped("KE-CERT-033", SERVED, "no cloud runs on this machine");
     };
-    let api: Api<Secret> = Api::namespaced(client, NAMESPACE);
-    let kept = within(api.get(SERVER_SECRET)).await.ok().and_then(|secret| secret.data);
+    let kept = read::get::<Secret>(&client, NAMESPACE, SERVER_SECRET).await;
+    let kept = kept.ok().flatten().and_then(|secret| secret.data);
     let kept = kept.and_then(|data| data.get(SERVER_CERT).map(|bytes| der(bytes.0.clone())));
     let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
     judge_reloaded(kept.as_deref(), served(&Endpoint { host, port: address.port() }).await)
