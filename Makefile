@@ -20,13 +20,16 @@ TARGET := $(shell rustc -vV | sed -n 's/^host: //p')
 LINKER := cc
 STATIC_FLAGS := -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs \
 	--cfg getrandom_backend="linux_getrandom"
-STATIC := target/$(TARGET)/dist/kedge
+STATIC := target/$(TARGET)/release/kedge
+# In bytes; what is larger is not given to machines behind bad networks.
+LARGEST := 25000000
 
 static:
 	RUSTFLAGS='$(STATIC_FLAGS)' \
-	cargo build --profile dist --locked --target $(TARGET) --config 'target.$(TARGET).linker="$(LINKER)"'
+	cargo build --release --locked --target $(TARGET) --config 'target.$(TARGET).linker="$(LINKER)"'
 	@! readelf --dynamic $(STATIC) | grep NEEDED
 	@ls -l $(STATIC)
+	@test $$(stat --format %s $(STATIC)) -le $(LARGEST) || { echo "larger than $(LARGEST) bytes"; exit 1; }
 
 # The image of the cloud as an archive that `ctr images import`, `docker load` and `podman load` read.
 IMAGE := kedge:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
