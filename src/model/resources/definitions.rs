@@ -98,7 +98,7 @@ const RESOURCES: [Resource; 13] = [
         short: None,
         status_subresource: true,
         versions: &[version!("imageprepulljob", "v1alpha1"), version!("imageprepulljob", "v1alpha2")],
-        columns: &[],
+        columns: &[("Phase", ".status.phase")],
     },
     Resource {
         group: "operations.kubeedge.io",
@@ -108,7 +108,7 @@ const RESOURCES: [Resource; 13] = [
         short: None,
         status_subresource: true,
         versions: &[version!("nodeupgradejob", "v1alpha1"), version!("nodeupgradejob", "v1alpha2")],
-        columns: &[],
+        columns: &[("Version", ".spec.version"), ("Phase", ".status.phase"), ("Reason", ".status.reason")],
     },
     Resource {
         group: "policy.kubeedge.io",
