@@ -81,8 +81,23 @@ pub(crate) fn read_document(path: &Path) -> Result<(Value, Option<Problem>), Fai
     Ok((document, survey::unended(&bytes)))
 }
 
+/// Brackets within brackets that a file may have; what the parser takes for more grows with the square of their number.
+const NESTED: usize = 256;
+
 /// Reads YAML; a key that stands twice in one map is an error, as one of the two would be lost.
 pub fn yaml(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    let mut open = 0usize;
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > NESTED {
+            let why = format!("more than {NESTED} brackets are open at once");
+            return Err(serde::de::Error::custom(why));
+        }
+    }
     serde_yaml::from_slice::<serde_yaml::Value>(bytes)?;
     serde_yaml::from_slice(bytes)
 }

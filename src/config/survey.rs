@@ -213,6 +213,8 @@ mod tests {
             assert_eq!(Role::Edge.survey(&whole).unwrap().problems, [], "{whole}");
         }
         assert!(crate::config::yaml(b"a: 1\nb: 2\na: 3\n").is_err(), "a key that stands twice");
+        let deep = crate::config::yaml("[".repeat(1 << 20).as_bytes()).unwrap_err();
+        assert!(deep.to_string().contains("brackets"), "{deep}");
     }
 
     #[test]
