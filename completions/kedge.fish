@@ -382,14 +382,15 @@ complete -c kedge -n "__fish_kedge_using_subcommand init" -l kube-config -l kube
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l advertise-address -d 'Addresses or names under which nodes reach the cloud, separated by commas' -r
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l mode -d 'Where the cloud runs: as a Deployment in the cluster, or as a service of this machine' -r -f -a "cluster\t''
 host\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand init" -l set -d 'Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated' -r
-complete -c kedge -n "__fish_kedge_using_subcommand init" -l image -d 'The container image of the cloud' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l set -d 'Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000, over those made before; may be repeated' -r
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l ha -d 'Three replicas on three machines; --ha=false goes back to one [default: as it was, or one]' -r -f -a "true\t''
+false\t''"
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l image -d 'The container image of the cloud [default: the one that was chosen before, or this version\'s]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l join-file -d 'Write a join file instead of printing a token' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l wait -d 'How long to wait until the cloud serves; 0 does not wait' -r
 complete -c kedge -n "__fish_kedge_using_subcommand init" -s o -l output -d 'How to print what was done' -r -f -a "text\t''
 json\t''
 yaml\t''"
-complete -c kedge -n "__fish_kedge_using_subcommand init" -l ha -d 'Three replicas on three machines'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l keep-daemonsets-off-edge -d 'Keep DaemonSets of the cluster\'s own network off edge nodes'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l force -d 'Take over fields that others manage, and go on beside a cloudcore'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -s d -l dry-run -d 'Look at everything, print what would be applied, and change nothing'

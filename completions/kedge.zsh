@@ -640,13 +640,13 @@ _arguments "${_arguments_options[@]}" : \
 '--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, then ~/.kube/config\]]:FILE:_files' \
 '*--advertise-address=[Addresses or names under which nodes reach the cloud, separated by commas]:ADDRESS:_default' \
 '--mode=[Where the cloud runs\: as a Deployment in the cluster, or as a service of this machine]:MODE:(cluster host)' \
-'*--set=[Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated]:KEY=VALUE:_default' \
-'--image=[The container image of the cloud]:IMAGE:_default' \
+'*--set=[Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000, over those made before; may be repeated]:KEY=VALUE:_default' \
+'--ha=[Three replicas on three machines; --ha=false goes back to one \[default\: as it was, or one\]]::BOOL:(true false)' \
+'--image=[The container image of the cloud \[default\: the one that was chosen before, or this version'\''s\]]:IMAGE:_default' \
 '--join-file=[Write a join file instead of printing a token]:FILE:_files' \
 '--wait=[How long to wait until the cloud serves; 0 does not wait]:TIME:_default' \
 '-o+[How to print what was done]:OUTPUT:(text json yaml)' \
 '--output=[How to print what was done]:OUTPUT:(text json yaml)' \
-'--ha[Three replicas on three machines]' \
 '--keep-daemonsets-off-edge[Keep DaemonSets of the cluster'\''s own network off edge nodes]' \
 '--force[Take over fields that others manage, and go on beside a cloudcore]' \
 '-d[Look at everything, print what would be applied, and change nothing]' \

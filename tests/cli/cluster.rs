@@ -155,10 +155,16 @@ fn the_cloud_runs_as_a_deployment_from_its_image() {
     let exec = ["exec", "-n", "kubeedge", name, "--", "/usr/local/bin/kedge", "version"];
     assert!(world.kubectl_ok(&exec).contains(env!("CARGO_PKG_VERSION")));
 
-    // Again: nothing is left to do, and the same cloud serves on.
-    let again = init(&world, &ports, &[]);
+    // Again, with nothing said of ports, image and addresses: nothing is left to do, and the same cloud serves on.
+    let config = world.kubeconfig().display().to_string();
+    let again = kedge(&["init", "--yes", "--wait", "90s", "--kube-config", &config, "-o", "json"]);
     again.assert_status(0);
+    for kept in [format!("modules.cloudHub.websocket.port={hub}"), format!("image {IMAGE}")] {
+        assert!(again.stderr.contains(&format!("  kept  {kept}")), "{kept} in {again:?}");
+    }
     let again: Value = serde_json::from_str(&again.stdout).unwrap();
+    let words = |line: &str| ["--cloudcore-ipport", "--certport"].map(|flag| word(line, flag).to_owned());
+    assert_eq!(words(again["join"].as_str().unwrap()), words(line));
     let objects = again["objects"].as_array().unwrap();
     assert!(objects.iter().all(|it| it["outcome"] == "unchanged"), "{objects:#?}");
     assert_eq!(clouds(), found);
@@ -319,7 +325,7 @@ fn log_is_read(planes: &Planes<'_>, node: &str) {
 
 /// The machines of the cloud's pods that are Ready.
 fn ready_on(planes: &Planes<'_>) -> Vec<String> {
-    let pods = planes.get(&["pods", "-n", "kubeedge", "-l", "app.kubernetes.io/name=kedge-cloud"]);
+    let pods = planes.get(&["pods", "-n", "kubeedge", "-l", LABEL]);
     let ready = |pod: &&Value| {
         let conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         conditions.into_iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
@@ -337,6 +343,44 @@ fn all_are_ready(planes: &Planes<'_>) {
         nodes => Err((nodes, planes.kubectl(&["get", "pods", "-A", "-o", "wide"]))),
     });
 }
+
+/// A replica that has no machine does not keep the others from taking up what is set.
+fn rolls_out_on_two_machines(planes: &Planes<'_>) {
+    // The machines of this cluster are edge nodes themselves, so that any of them would do.
+    planes.kubectl_ok(&["cordon", "plane-3", "edge-7"]);
+    let on_third = "spec.nodeName=plane-3";
+    planes.kubectl_ok(&["delete", "pods", "-n", "kubeedge", "-l", LABEL, "--field-selector", on_third]);
+    let two_are_ready = || {
+        eventually("two replicas are Ready", SOON, || match ready_on(planes) {
+            nodes if nodes == ["plane-1", "plane-2"] => Ok(()),
+            nodes => Err((nodes, planes.kubectl(&["get", "pods", "-A", "-o", "wide"]))),
+        });
+    };
+    two_are_ready();
+    let pods = |planes: &Planes<'_>| {
+        let pods = planes.get(&["pods", "-n", "kubeedge", "-l", LABEL]);
+        pods["items"].as_array().unwrap().iter().map(|it| it["metadata"]["uid"].clone()).collect::<Vec<_>>()
+    };
+    let before = pods(planes);
+    let done = planes.init(&["--set", "modules.cloudHub.nodeLimit=77"]);
+    done.assert_status(0);
+    for told in [
+        "warn  machines for the replicas: 2 (not ",
+        "not plane-3: it is cordoned",
+        "fix: `kubectl uncordon ",
+        "  kept  3 replicas",
+        "  kept  modules.cloudStream.tunnelPort=",
+    ] {
+        assert!(done.stderr.contains(told), "{told} in {done:?}");
+    }
+    two_are_ready();
+    let after = pods(planes);
+    assert!(!after.iter().any(|pod| before.contains(pod)), "{before:?} {after:?}");
+    planes.kubectl_ok(&["uncordon", "plane-3"]);
+    all_are_ready(planes);
+}
+
+const LABEL: &str = "app.kubernetes.io/name=kedge-cloud";
 
 #[test]
 fn three_replicas_serve_from_three_machines_and_one_of_them_may_die() {
@@ -397,6 +441,7 @@ fn three_replicas_serve_from_three_machines_and_one_of_them_may_die() {
     });
     log_is_read(&planes, edge.address());
     all_are_ready(&planes);
+    rolls_out_on_two_machines(&planes);
 
     edge.kedge(&["reset", "edge", "--yes"]).assert_status(0);
     planes.reset().assert_status(0);

@@ -142,11 +142,17 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
     let held = init(&world, &["--ha"]);
     held.assert_status(1);
     assert!(held.stderr.contains("KE-INIT-009") && held.stderr.contains(".spec.replicas"), "{held:?}");
+    // Whoever does not speak of replicas leaves as many as there are.
+    let two = init(&world, &[]);
+    two.assert_status(0);
+    assert!(two.stderr.contains("  kept  2 replicas (--ha=false goes back to one)"), "{two:?}");
+    let budget = world.get(&["poddisruptionbudget", "kedge-cloud", "-n", "kubeedge"]);
+    assert_eq!(budget["spec"]["minAvailable"], 1);
     outcomes(&init(&world, &["--ha", "--force", "-o", "json"]));
     assert_eq!(world.get(&["deployment", "kedge-cloud", "-n", "kubeedge"])["spec"]["replicas"], 3);
 
     // Back to one replica: nothing is left that would hold its machine.
-    let one = init(&world, &[]);
+    let one = init(&world, &["--ha=false"]);
     one.assert_status(0);
     assert!(
         one.stderr.contains("PodDisruptionBudget kubeedge/kedge-cloud was for several replicas"),
@@ -161,11 +167,99 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
         let gone = "DaemonSet kubeedge/kedge-forward was for the API server's way to nodes and is gone";
         assert!(alone.stderr.contains(gone) && !alone.stderr.contains("KE-INIT-014"), "{alone:?}");
         assert_ne!(world.kubectl(&["get", "serviceaccount", "kedge-forward", "-n", "kubeedge"]).status, 0);
-        let back = outcomes(&init(&world, &["--ha", "-o", "json"]));
+        // It stays so until it is said otherwise.
+        let still = outcomes(&init(&world, &["-o", "json"]));
+        assert!(still.iter().all(|it| it.ends_with(" unchanged")), "{still:?}");
+        let on = "modules.iptablesManager.mode=external,modules.iptablesManager.enable=true";
+        let back = outcomes(&init(&world, &["--set", on, "-o", "json"]));
         assert!(back.contains(&"DaemonSet kedge-forward created".to_owned()), "{back:?}");
     }
 
+    what_was_set_stays(&world);
     take_out(&world);
+}
+
+/// Again, with nothing said but which cluster is meant.
+fn again(world: &World, extra: &[&str]) -> Run {
+    let config = world.kubeconfig().display().to_string();
+    kedge(&[&["init", "--yes", "--wait", "0", "--kube-config", &config], extra].concat())
+}
+
+/// The configuration as it stands in the cluster.
+fn standing(world: &World) -> String {
+    let map = world.get(&["configmap", ACCOUNT, "-n", "kubeedge"]);
+    map["data"]["cloudcore.yaml"].as_str().unwrap().to_owned()
+}
+
+fn patch(world: &World, kind: &str, patch: &Value) {
+    world.kubectl_ok(&[
+        "patch",
+        kind,
+        ACCOUNT,
+        "-n",
+        "kubeedge",
+        "--type",
+        "merge",
+        "-p",
+        &patch.to_string(),
+    ]);
+}
+
+/// What a former init was told, and what an operator has changed with kubectl since, is the ground of the next one.
+fn what_was_set_stays(world: &World) {
+    let written = format!("# as agreed\n{}", standing(world).replace("nodeLimit: 1000", "nodeLimit: 77"));
+    patch(world, "configmap", &json!({"data": {"cloudcore.yaml": written}}));
+    patch(world, "service", &json!({"spec": {"type": "NodePort"}}));
+    let same = again(world, &["-o", "json"]);
+    let objects = outcomes(&same);
+    assert!(
+        objects.contains(&"Deployment kedge-cloud changed".to_owned()),
+        "it reads what was changed: {objects:?}"
+    );
+    assert_eq!(standing(world), written, "to the letter");
+    let settled = outcomes(&again(world, &["-o", "json"]));
+    assert!(settled.iter().all(|it| it.ends_with(" unchanged")), "{settled:?}");
+    let hub = format!("modules.cloudHub.websocket.port={}", world.ports.hub);
+    let kept: Value = serde_json::from_str(&same.stdout).unwrap();
+    let kept: Vec<&str> = kept["kept"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for told in
+        [&hub, "modules.cloudHub.nodeLimit=77", "3 replicas", "a Service of type NodePort", "127.0.0.1"]
+    {
+        assert!(kept.iter().any(|line| line.contains(told)), "{told} in {kept:?}");
+        assert!(same.stderr.contains("  kept  ") && same.stderr.contains(told), "{told} in {same:?}");
+    }
+    let join = format!("kedge join --cloudcore-ipport 127.0.0.1:{} ", world.ports.hub);
+    assert!(same.stdout.contains(&join), "{same:?}");
+
+    // More is laid over it; what would be applied is shown first, and nobody's `--force` is asked for.
+    let more = ["--set", "modules.cloudHub.keepaliveInterval=40", "--image", "registry.example/kedge:mine"];
+    let dry = again(world, &[&more[..], &["--dry-run"]].concat());
+    dry.assert_status(0);
+    for told in
+        ["nodeLimit: 77", "keepaliveInterval: 40", "image: registry.example/kedge:mine", "type: NodePort"]
+    {
+        assert!(dry.stdout.contains(told), "{told} in {dry:?}");
+    }
+    assert!(dry.stderr.contains("  kept  modules.cloudHub.nodeLimit=77"), "{dry:?}");
+    assert_eq!(standing(world), written);
+    outcomes(&again(world, &[&more[..], &["-o", "json"]].concat()));
+    let both = standing(world);
+    assert!(both.contains("nodeLimit: 77") && both.contains("keepaliveInterval: 40"), "{both}");
+
+    // Other addresses take the place of the former ones, and no more.
+    let moved = again(world, &["--advertise-address", "192.0.2.9,cloud.example"]);
+    moved.assert_status(0);
+    assert!(
+        moved.stderr.contains("  kept  image registry.example/kedge:mine (--image names another)"),
+        "{moved:?}"
+    );
+    let moved = standing(world);
+    assert!(moved.contains("192.0.2.9") && moved.contains("cloud.example"), "{moved}");
+    assert!(!moved.contains("127.0.0.1") && moved.contains("nodeLimit: 77"), "{moved}");
+    again(world, &["--advertise-address", "127.0.0.1"]).assert_status(0);
+    let deployment = world.get(&["deployment", ACCOUNT, "-n", "kubeedge"]);
+    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+    assert_eq!((image, &deployment["spec"]["replicas"]), (&json!("registry.example/kedge:mine"), &json!(3)));
 }
 
 fn reset(world: &World, args: &[&str]) -> Run {
@@ -397,6 +491,23 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     let said = fails(&silent, "KE-INIT-008", 5);
     assert!(said.why.contains("kedge-cloud") && said.fix.contains("again"), "{said:?}");
 
+    // What stands there is built on; what cannot be read is not written over.
+    let version =
+        || world.get(&["configmap", ACCOUNT, "-n", "kubeedge"])["metadata"]["resourceVersion"].clone();
+    for nonsense in
+        ["modules: [", "only words", "kind: EdgeCore\n", "modules: {cloudHub: {nodeLimit: many}}\n"]
+    {
+        patch(&world, "configmap", &json!({"data": {"cloudcore.yaml": nonsense}}));
+        let before = version();
+        let code =
+            if nonsense.contains(": ") && !nonsense.contains('[') { "KE-CONFIG-002" } else { "KE-INIT-016" };
+        refused(&init(&world, &[]), 3, &[code, "ConfigMap kubeedge/kedge-cloud"]);
+        crate::init::refused(&init(&world, &["--dry-run"]), 3, &[code]);
+        assert_eq!(version(), before);
+    }
+    world.kubectl_ok(&["delete", "configmap", ACCOUNT, "-n", "kubeedge"]);
+    too_few_machines(&world, &mut refused);
+
     // Two clouds for the same nodes are one too many.
     world.apply("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: cloudcore, namespace: kubeedge}\nspec:\n  selector: {matchLabels: {a: b}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: \"kubeedge/cloudcore:v1.23.1\"}]}\n");
     let words =
@@ -414,6 +525,36 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         "init-errors",
         &[(world.dir.to_str().unwrap(), "DIR"), (&nobody.to_string(), "PORT")],
     );
+}
+
+/// Machines that the scheduler would not give the cloud, and addresses at which one replica cannot serve.
+fn too_few_machines(world: &World, refused: &mut impl FnMut(&Run, i32, &[&str])) {
+    world.apply(
+        "apiVersion: v1\nkind: Node\nmetadata: {name: m-1}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: m-2}\nspec: {unschedulable: true}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: m-3}\nspec: {taints: [{key: dedicated, value: db, effect: NoSchedule}]}\n---\napiVersion: v1\nkind: Node\nmetadata: {name: edge, labels: {node-role.kubernetes.io/edge: \"\"}}\n",
+    );
+    for (number, name) in ["m-1", "m-2", "m-3"].iter().enumerate() {
+        let address = json!([{"type": "InternalIP", "address": format!("192.0.2.{}", number + 1)}]);
+        let status = json!({"status": {"addresses": address}}).to_string();
+        world.kubectl_ok(&["patch", "node", name, "--subresource=status", "--type", "merge", "-p", &status]);
+    }
+    let config = world.kubeconfig().display().to_string();
+    let init = |extra: &[&str]| kedge(&[&["init", "--yes", "--kube-config", &config], extra].concat());
+    let told = init(&["--ha", "--dry-run", "--advertise-address", "203.0.113.5"]);
+    told.assert_status(0);
+    for word in [
+        "warn  machines for the replicas: ",
+        "not m-2: it is cordoned",
+        "not m-3: it has the taint dedicated=db:NoSchedule",
+        "`kubectl ",
+        "or init with --ha=false [KE-INIT-013]",
+    ] {
+        assert!(told.stderr.contains(word), "{word} in {told:?}");
+    }
+    // A pod without a machine must not keep the others from being replaced.
+    assert!(told.stdout.contains("maxUnavailable: 3") && told.stdout.contains("maxSurge: 0"), "{told:?}");
+    let apart = init(&["--advertise-address", "192.0.2.1,192.0.2.2"]);
+    refused(&apart, 10, &["KE-INIT-006", "addresses of several machines", "--ha"]);
+    world.kubectl_ok(&["delete", "node", "m-1", "m-2", "m-3", "edge"]);
 }
 
 /// A cloud of its own with a service account's rights only.

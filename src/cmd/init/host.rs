@@ -4,13 +4,12 @@
 use crate::base::{Failure, Term};
 use crate::config::cloud::{CloudConfig, DEFAULT_PATH};
 use crate::config::{Hidden, read_yaml};
-use crate::daemon::cloud::setup::{HOST_KUBECONFIG, Wanted};
+use crate::daemon::cloud::setup::{HOST_KUBECONFIG, Standing, Wanted};
 use crate::host::check::{Finding, Group};
 use crate::host::journal::{self, Change, Deed, Directory, Journal, Role};
 use crate::host::ports::{Holder, holder};
 use crate::host::service::{self, Manager, Reach, Service};
 use crate::host::{capabilities, facts, preflight};
-use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -28,21 +27,15 @@ fn failed(found: Finding, why: impl Into<String>, fix: impl Into<String>) -> Fin
     Finding { state: crate::host::check::State::Failed, why: why.into(), fix: fix.into(), ..found }
 }
 
-/// The configuration that an earlier init has left here, with what was set in it since; empty where there is none. The
-/// addresses in it go where others are given.
-pub(super) fn kept(advertise: &[String]) -> Result<Value, Failure> {
+/// The configuration that an earlier init has left here, with what was set in it since; nothing where there is none.
+pub(super) fn kept() -> Result<Standing, Failure> {
     let path = Path::new(DEFAULT_PATH);
     let entries = Journal::read(Path::new(journal::DIR)).unwrap_or_default();
     let ours = entries.iter().any(|entry| entry.deed == Deed::Init && entry.path() == Some(path));
     if !ours || !path.is_file() {
-        return Ok(Value::Null);
+        return Ok(Standing::default());
     }
-    let mut document: Value = read_yaml(path)?;
-    let hub = document.pointer_mut("/modules/cloudHub").and_then(Value::as_object_mut);
-    if let Some(hub) = hub.filter(|_| !advertise.is_empty()) {
-        hub.retain(|key, _| key != "advertiseAddress" && key != "dnsNames");
-    }
-    Ok(document)
+    Ok(Standing::of_file(read_yaml(path)?, DEFAULT_PATH))
 }
 
 /// What is seen of this machine, and the address for nodes when none is given.

@@ -2,19 +2,20 @@
 //! waits until the cloud serves, and prints the line with which a machine joins. Running it again brings it up to date.
 
 mod host;
+mod order;
 mod report;
 
 use super::token::files::Places;
 use crate::base::{Exit, Failure, Output, Steps, Term, aside};
-use crate::config::cloud::{CloudConfig, DEFAULT_CONFIG};
+use crate::config::cloud::CloudConfig;
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
-use crate::config::set::{assignments, lay_over};
 use crate::config::{Hidden, go_duration};
 use crate::daemon::cloud::TokenDesk;
-use crate::daemon::cloud::setup::{self, Applied, Mode, Purpose, Seen, SetupDesk, Wanted};
+use crate::daemon::cloud::setup::{self, Applied, Mode, Seen, SetupDesk, Wanted};
 use crate::host::check::{Finding, State};
 use crate::pki::{Authority, Grant};
-use serde_json::{Map, Value};
+use order::{Order, addresses};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,15 +36,15 @@ pub struct Args {
     /// Where the cloud runs: as a Deployment in the cluster, or as a service of this machine
     #[arg(long, value_enum, default_value = "cluster")]
     mode: Place,
-    /// Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000; may be repeated
+    /// Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000, over those made before; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Three replicas on three machines
-    #[arg(long)]
-    ha: bool,
-    /// The container image of the cloud
-    #[arg(long, value_name = "IMAGE", default_value_t = setup::default_image(), value_parser = image)]
-    image: String,
+    /// Three replicas on three machines; --ha=false goes back to one [default: as it was, or one]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ha: Option<bool>,
+    /// The container image of the cloud [default: the one that was chosen before, or this version's]
+    #[arg(long, value_name = "IMAGE", value_parser = image)]
+    image: Option<String>,
     /// Keep DaemonSets of the cluster's own network off edge nodes
     #[arg(long)]
     keep_daemonsets_off_edge: bool,
@@ -99,38 +100,6 @@ impl Args {
         }
     }
 
-    /// Refuses flags that would say nothing to the form of cloud that is wanted.
-    fn fit(&self) -> Result<(), Failure> {
-        let image = self.image != setup::default_image();
-        let flag = match self.mode {
-            Place::Host if self.ha => "--ha",
-            Place::Host if image => "--image",
-            Place::Host | Place::Cluster => return Ok(()),
-        };
-        Err(Failure::new("KE-INIT-015", format!("{flag} does not go with --mode host"))
-            .because("a cloud on a machine of its own is one process of this binary, without a container")
-            .fix(format!("leave {flag} out, or use --mode cluster"))
-            .exit(Exit::Usage))
-    }
-
-    /// What `--set` says, in cloudcore.yaml's words, over what was set on this machine before. KubeEdge's chart puts the
-    /// same keys below `cloudCore`.
-    fn settings(&self) -> Result<Value, Failure> {
-        let defaults: Value = serde_yaml::from_str(DEFAULT_CONFIG).unwrap_or_default();
-        let mut settings = Value::Object(Map::new());
-        if self.mode == Place::Host {
-            let kept = host::kept(&self.advertise_address)?;
-            if kept.is_object() {
-                settings = kept;
-            }
-        }
-        for text in &self.set {
-            let text = text.replace("cloudCore.modules.", "modules.");
-            lay_over(&mut settings, &assignments(&defaults, &text)?);
-        }
-        Ok(settings)
-    }
-
     fn kubeconfig(&self) -> Result<PathBuf, Failure> {
         let path = crate::cmd::cloud::kubeconfig(self.kubeconfig.as_deref()).unwrap_or_default();
         if path.is_file() {
@@ -145,38 +114,42 @@ impl Args {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     crate::pki::install_crypto_provider();
-    args.fit()?;
+    order::fit(&args)?;
     if let Some(path) = &args.join_file {
         // What is there and no join file is told before anything is changed.
         Places::look(vec![path.clone()], true)?;
     }
-    let settings = args.settings()?;
-    // Wrong settings are told before anything is asked.
-    setup::document(args.mode(), &args.advertise_address, None, &settings)?;
+    let settings = order::settings(&args.set)?;
     if args.dry_run {
-        return dry(&args, &settings, term);
+        return dry(&args, settings, term);
     }
     let kubeconfig = args.kubeconfig()?;
     super::block_on(install(args, settings, kubeconfig, term))
 }
 
 /// Prints what would be applied. Without a cluster at hand nothing is looked at.
-fn dry(args: &Args, settings: &Value, term: &Term) -> Result<Exit, Failure> {
-    let (wanted, findings) = match args.kubeconfig() {
+fn dry(args: &Args, settings: Value, term: &Term) -> Result<Exit, Failure> {
+    let kubeconfig = match args.kubeconfig() {
         Err(failure) if args.kubeconfig.is_some() || args.advertise_address.is_empty() => {
             return Err(failure);
         }
-        Err(_) => {
-            term.say("there is no kubeconfig: the cluster was not looked at");
-            (plan(args, settings, &Seen::default())?, Vec::new())
-        }
-        Ok(kubeconfig) => super::block_on(async {
-            let desk = SetupDesk::open(&kubeconfig).await?;
-            let seen = look(args, settings, &desk).await?;
-            Ok((plan(args, settings, &seen)?, seen.findings))
-        })?,
+        found => found.ok(),
     };
-    report::findings(&findings, term);
+    let (seen, kept, wanted) = super::block_on(async {
+        let Some(kubeconfig) = kubeconfig else {
+            term.say("there is no kubeconfig: the cluster was not looked at");
+            let order = Order::over(args, settings, None).await?;
+            return Ok((Seen::default(), Vec::new(), order.plan(args, &Seen::default())?));
+        };
+        let desk = SetupDesk::open(&kubeconfig).await?;
+        let order = Order::over(args, settings, Some(&desk)).await?;
+        let seen = look(args, &order, &desk).await?;
+        let wanted = order.plan(args, &seen)?;
+        let kept = order.kept(args, &seen, &wanted);
+        Ok::<_, Failure>((seen, kept, wanted))
+    })?;
+    report::findings(&seen.findings, term);
+    report::kept(&kept, term);
     let mut all = crate::model::resources::all_crds();
     all.extend(setup::objects(&wanted));
     term.data(setup::to_yaml(&all).trim_end());
@@ -184,54 +157,20 @@ fn dry(args: &Args, settings: &Value, term: &Term) -> Result<Exit, Failure> {
         host::say(&wanted, term);
     }
     term.say("nothing was changed; Secrets are made at the first start and are not shown");
-    Ok(if findings.iter().any(|it| it.state == State::Failed) { Exit::Preflight } else { Exit::Done })
+    let failed = seen.findings.iter().any(|it| it.state == State::Failed);
+    Ok(if failed { Exit::Preflight } else { Exit::Done })
 }
 
 /// Everything that can be known before anything is changed.
-async fn look(args: &Args, settings: &Value, desk: &SetupDesk) -> Result<Seen, Failure> {
-    let (_, config) = setup::document(args.mode(), &args.advertise_address, None, settings)?;
-    let purpose = Purpose {
-        mode: args.mode(),
-        ha: args.ha,
-        dynamic: config.dynamic,
-        forwards: args.mode == Place::Cluster && config.stream.is_led_beside(),
-        keep_off: args.keep_daemonsets_off_edge,
-        advertise: &args.advertise_address,
-    };
-    let mut seen = desk.look(&purpose).await;
-    if args.mode == Place::Host {
-        let (findings, advertise) = host::look(&config, &args.advertise_address);
-        seen.findings.extend(findings);
-        seen.advertise = advertise;
-    }
-    if args.force {
-        for finding in &mut seen.findings {
-            // The operator has been told and goes on.
-            if finding.code == "KE-INIT-005" && finding.state == State::Failed {
-                finding.state = State::Warning;
-            }
+async fn look(args: &Args, order: &Order, desk: &SetupDesk) -> Result<Seen, Failure> {
+    let mut seen = order.look(args, desk).await?;
+    for finding in seen.findings.iter_mut().filter(|_| args.force) {
+        // The operator has been told and goes on.
+        if finding.code == "KE-INIT-005" && finding.state == State::Failed {
+            finding.state = State::Warning;
         }
     }
     Ok(seen)
-}
-
-/// What is to be there.
-fn plan(args: &Args, settings: &Value, seen: &Seen) -> Result<Wanted, Failure> {
-    let advertise = addresses(args, seen);
-    let (document, config) = setup::document(args.mode(), advertise, seen.api.as_deref(), settings)?;
-    Ok(Wanted {
-        mode: args.mode(),
-        image: args.image.clone(),
-        ha: args.ha,
-        document,
-        config,
-        hosts: seen.hosts.clone(),
-        edge_only: seen.api.is_some(),
-    })
-}
-
-fn addresses<'a>(args: &'a Args, seen: &'a Seen) -> &'a [String] {
-    if args.advertise_address.is_empty() { &seen.advertise } else { &args.advertise_address }
 }
 
 fn refused(findings: &[Finding]) -> Option<Failure> {
@@ -261,16 +200,19 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     let mut steps = term.steps(if args.wait.is_zero() { 6 } else { 7 });
     steps.begin("looking at the cluster");
     let desk = SetupDesk::open(&kubeconfig).await?;
-    let seen = look(&args, &settings, &desk).await?;
+    let order = Order::over(&args, settings, Some(&desk)).await?;
+    let seen = look(&args, &order, &desk).await?;
     steps.reached(&format!("looked at cluster {} ({})", desk.cluster(), desk.server()));
     report::findings(&seen.findings, term);
     if let Some(failure) = refused(&seen.findings) {
         return Err(failure);
     }
+    let wanted = order.plan(&args, &seen)?;
+    let kept = order.kept(&args, &seen, &wanted);
+    report::kept(&kept, term);
     if !agreed(&args, &desk, term)? {
         return Ok(Exit::Interrupted);
     }
-    let wanted = plan(&args, &settings, &seen)?;
     let (applied, authority) = apply(&args, &desk, &wanted, &mut steps).await?;
     for gone in desk.without_surplus(&wanted).await {
         term.say(&format!("  {gone} and is gone"));
@@ -287,7 +229,7 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     let addresses = addresses(&args, &seen);
     if !args.wait.is_zero() {
         steps.begin("waiting for the cloud to serve");
-        desk.serves(&wanted, addresses, &authority, seen.machines, args.wait).await?;
+        desk.serves(&wanted, addresses, &authority, args.wait).await?;
         steps.reached(&format!("the cloud serves at {}", addresses.join(", ")));
     }
     steps.begin("making a join token");
@@ -298,6 +240,7 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
         mode: if args.mode == Place::Host { "host" } else { "cluster" },
         addresses,
         objects: &applied,
+        kept: &kept,
         kept_off: if args.keep_daemonsets_off_edge { &seen.neighbours } else { &[] },
         join: &line,
     };
@@ -321,7 +264,7 @@ async fn apply(
     let objects = setup::objects(wanted);
     let (first, rest): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(|it| !runs(it));
     for object in first {
-        applied.push(desk.apply(object, args.force).await?);
+        applied.push(desk.put(wanted, object, args.force).await?);
     }
     steps.reached("namespace kubeedge, rights and configuration");
     steps.begin("making the authority");
@@ -331,7 +274,7 @@ async fn apply(
         Mode::Cluster => {
             steps.begin("applying the Deployment");
             for object in rest {
-                applied.push(desk.apply(object, args.force).await?);
+                applied.push(desk.put(wanted, object, args.force).await?);
             }
             steps.reached("the Deployment is applied");
         }

@@ -12,6 +12,7 @@ pub(super) struct Done<'a> {
     pub mode: &'static str,
     pub addresses: &'a [String],
     pub objects: &'a [Applied],
+    pub kept: &'a [String],
     pub kept_off: &'a [Neighbour],
     pub join: &'a str,
 }
@@ -30,6 +31,13 @@ pub(super) fn findings(findings: &[Finding], term: &Term) {
             term.say(&format!("        because: {}", finding.why));
             term.say(&format!("        fix: {} [{}]", finding.fix, finding.code));
         }
+    }
+}
+
+/// What stays as it was set before.
+pub(super) fn kept(kept: &[String], term: &Term) {
+    for kept in kept {
+        term.say(&format!("  kept  {kept}"));
     }
 }
 
@@ -61,6 +69,7 @@ pub(super) fn done(done: &Done<'_>, output: Output, term: &Term) -> Result<(), F
         "mode": done.mode,
         "addresses": done.addresses,
         "objects": done.objects,
+        "kept": done.kept,
         "daemonSetsKeptOff": done.kept_off.iter().map(kept).collect::<Vec<_>>(),
         "join": done.join,
     });

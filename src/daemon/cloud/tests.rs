@@ -72,8 +72,17 @@ async fn a_cluster_that_shows_nothing_is_neither_set_up_nor_cleared_in_silence()
     .await;
     let desk = SetupDesk::open(&plain.kubeconfig).await.unwrap();
     let mode = setup::Mode::Cluster;
-    let purpose =
-        setup::Purpose { mode, ha: false, dynamic: false, forwards: true, keep_off: false, advertise: &[] };
+    let standing = desk.standing().await.unwrap();
+    assert_eq!(standing, setup::Standing::default(), "what may not be read is told below");
+    let purpose = setup::Purpose {
+        mode,
+        replicas: 1,
+        dynamic: false,
+        forwards: true,
+        keep_off: false,
+        advertise: &[],
+        standing: &standing,
+    };
     let seen = desk.look(&purpose).await;
     let addresses = seen.findings.iter().find(|finding| finding.code == "KE-INIT-006").unwrap();
     assert_eq!(addresses.state, crate::host::check::State::Failed);

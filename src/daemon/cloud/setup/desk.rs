@@ -4,10 +4,12 @@
 use super::super::kubernetes::{Kube, Origin, Resource, meta};
 use super::super::trust;
 use super::forward;
-use super::manifest::{Mode, REPLICAS, Wanted};
+use super::machines;
+use super::manifest::{Mode, Wanted};
 use super::neighbours::Neighbour;
-use super::review::{self, Form, Verdict};
+use super::review::{self, Form};
 use super::rollout::{self, Pending};
+use super::standing::Standing;
 use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, serving, without_files};
 use crate::base::{Backoff, Exit, Failure};
 use crate::host::check::Finding;
@@ -52,8 +54,8 @@ pub struct Seen {
     pub neighbours: Vec<Neighbour>,
     /// Addresses for a cloud in the cluster, when nobody named any and there is no choice.
     pub advertise: Vec<String>,
-    /// How many machines could run the cloud.
-    pub machines: usize,
+    /// How many machines the scheduler would give the cloud; none where they cannot be listed.
+    pub machines: Option<usize>,
     /// Nodes that have one of the addresses.
     pub hosts: Vec<String>,
     /// The API's URL where the cluster has edge nodes only, as that of kedge itself: nothing there tells pods where it is.
@@ -64,12 +66,13 @@ pub struct Seen {
 #[derive(Clone, Copy, Debug)]
 pub struct Purpose<'a> {
     pub mode: Mode,
-    pub ha: bool,
+    pub replicas: u32,
     pub dynamic: bool,
     /// Pods beside the API servers lead their connections to the cloud.
     pub forwards: bool,
     pub keep_off: bool,
     pub advertise: &'a [String],
+    pub standing: &'a Standing,
 }
 
 impl SetupDesk {
@@ -106,57 +109,38 @@ impl SetupDesk {
         let version = kube.call(Method::GET, "/version", None).await.unwrap_or_default();
         let mut findings = vec![review::finding("KE-INIT-001", "Kubernetes API", &self.origin.server)];
         findings.push(review::version(&version));
-        let Purpose { mode, ha, dynamic, forwards, .. } = *purpose;
-        let form = Form { mode, ha, dynamic, forwards };
+        let Purpose { mode, replicas, dynamic, forwards, standing, .. } = *purpose;
+        let form = Form { mode, several: replicas > 1, dynamic, forwards };
         findings.push(review::permissions(kube, &form, purpose.keep_off).await);
         let record = review::record(kube).await;
         findings.push(review::present(kube, mode, record.as_ref()).await);
-        let all = review::machines(kube).await.unwrap_or_default();
+        let listed = machines::machines(kube).await;
+        let looked = listed.is_ok();
+        let all = listed.unwrap_or_default();
         if forwards {
             findings.push(forward::planes(&all));
         }
-        let machines = review::able(all);
-        let mut advertise = Vec::new();
-        if purpose.mode == Mode::Cluster {
-            let finding = |seen: String| review::finding("KE-INIT-006", "addresses for nodes", seen);
-            findings.push(if !purpose.advertise.is_empty() {
-                finding(purpose.advertise.join(", "))
-            } else {
-                match (review::choose_addresses(&machines, purpose.ha), review::advertised(record.as_ref())) {
-                    // Machines that came since do not make it another cloud.
-                    (Err(_), Some(known)) => {
-                        advertise = known;
-                        finding(advertise.join(", "))
-                    }
-                    (Ok(chosen), _) => {
-                        advertise = chosen;
-                        review::reachable(finding(advertise.join(", ")), &advertise)
-                    }
-                    (Err(possible), None) => finding("none given".to_owned()).fails(
-                        format!("nodes need an address of the cloud; the cluster's machines have {possible:?}"),
-                        "name the cloud's address, or that of a load balancer before it: --advertise-address IP",
-                    ),
-                }
-            });
+        let machines = machines::able(all);
+        let (mut advertise, mut hosts, mut free) = (Vec::new(), Vec::new(), None);
+        if mode == Mode::Cluster {
+            let (given, known) = (purpose.advertise, standing.addresses());
+            let grows = standing.grows_to(replicas);
+            let asked = machines::Asked { given, known: &known, replicas, grows };
+            let (told, meant) = machines::addresses(&machines, &asked);
+            findings.push(told);
+            hosts = machines::hosts(&machines, &meant, replicas);
+            advertise = meant;
+            let (told, count) = machines::room(&machines, &hosts, replicas);
+            if looked {
+                findings.push(told);
+                free = Some(count);
+            }
         }
-        if purpose.mode == Mode::Cluster && purpose.ha {
-            findings.push(review::room(&machines));
-        }
-        let meant = if advertise.is_empty() { purpose.advertise } else { &advertise };
-        let hosts = machines.iter().filter(|it| it.addresses.iter().any(|address| meant.contains(address)));
-        let hosts = hosts.map(|it| it.host.clone()).collect();
         let edge_only = purpose.mode == Mode::Cluster && machines.iter().any(|it| it.edge);
         let api = edge_only.then(|| self.origin.server.clone());
         let neighbours = review::neighbours(kube).await;
         findings.push(review::about_neighbours(&neighbours, purpose.keep_off));
-        Seen {
-            findings,
-            neighbours: neighbours.unwrap_or_default(),
-            advertise,
-            machines: machines.len(),
-            hosts,
-            api,
-        }
+        Seen { findings, neighbours: neighbours.unwrap_or_default(), advertise, machines: free, hosts, api }
     }
 
     /// Applies one object as this field manager. Fields that somebody else owns are taken over only by `force`.
@@ -186,6 +170,18 @@ impl SetupDesk {
             Some(_) => "changed",
         };
         Ok(Applied { kind, namespace, name, outcome })
+    }
+
+    /// Applies one of the objects of an installation. The configuration was read and is built upon: whoever wrote it, it is
+    /// taken over, unless somebody has changed it since.
+    pub async fn put(&self, wanted: &Wanted, object: &Value, force: bool) -> Result<Applied, Failure> {
+        let version = wanted.standing.version.as_str();
+        if object["kind"] != "ConfigMap" || version.is_empty() {
+            return self.apply(object, force).await;
+        }
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = json!(version);
+        self.apply(&object, true).await
     }
 
     /// Applies KubeEdge's definitions and waits until the API serves them.
@@ -305,14 +301,13 @@ impl SetupDesk {
         wanted: &Wanted,
         addresses: &[String],
         authority: &Authority,
-        machines: usize,
         limit: Duration,
     ) -> Result<(), Failure> {
         let port = wanted.config.hub.https.port();
         let endpoints: Vec<Endpoint> =
             addresses.iter().map(|host| Endpoint { host: host.clone(), port }).collect();
-        let replicas = if wanted.ha { u64::from(REPLICAS) } else { 1 };
-        let needed = replicas.min(machines.max(1) as u64);
+        let machines = u64::try_from(wanted.machines.unwrap_or(1)).unwrap_or(u64::MAX);
+        let needed = u64::from(wanted.replicas).min(machines.max(1));
         serving::wait(&endpoints, authority, limit, async || match wanted.mode {
             Mode::Cluster => self.pending(needed).await,
             Mode::Host => None,
@@ -359,6 +354,9 @@ fn token_end(token: &str) -> Option<Option<i64>> {
 fn refused(told: &str, status: &Status) -> Failure {
     let failure = Failure::new("KE-INIT-009", format!("cannot apply {told}")).because(status);
     match status.code {
+        409 if status.message.contains("has been modified") => {
+            failure.fix("somebody changed it meanwhile: run the same command again, which looks at it anew")
+        }
         409 => failure.fix("look at what is there; `--force` takes the named fields over"),
         403 => failure.fix("use the kubeconfig of a cluster administrator: --kube-config FILE"),
         0 => failure.fix("check that the Kubernetes API runs").exit(Exit::Unreachable),

@@ -2,8 +2,9 @@
 //! account, rights and DaemonSet, and whether they find a machine. Pure; `manifest` applies them, `review` asks, `removal`
 //! takes them out.
 
+use super::machines::Machine;
 use super::manifest::{Wanted, meta_of};
-use super::review::{Machine, Verdict, finding};
+use super::review::{Verdict, finding};
 use super::{FORWARD, FORWARD_BY_HAND, LABEL_MANAGED, LABEL_NAME, MANAGER, NAMESPACE};
 use crate::host::check::Finding;
 use crate::wire::tunnel_port::CONFIG_MAP;
@@ -156,10 +157,8 @@ mod tests {
     fn a_cluster_without_machines_of_its_own_hears_what_to_do() {
         let machine = |host: &str, control_plane| Machine {
             host: host.to_owned(),
-            addresses: Vec::new(),
-            internal: Vec::new(),
             control_plane,
-            edge: false,
+            ..Machine::default()
         };
         let managed = planes(&[machine("worker", false)]);
         assert_eq!((&*managed.code, managed.state), ("KE-INIT-014", State::Warning));

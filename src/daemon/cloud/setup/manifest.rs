@@ -3,6 +3,7 @@
 
 use super::forward;
 use super::rights::{self, LOCAL};
+use super::standing::{KEY, Standing};
 use super::{LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE};
 use crate::config::cloud::CloudConfig;
 use serde_json::{Value, json};
@@ -21,8 +22,10 @@ pub enum Mode {
 pub struct Wanted {
     pub mode: Mode,
     pub image: String,
-    /// Three replicas on three machines instead of one.
-    pub ha: bool,
+    /// More than one keep apart from each other.
+    pub replicas: u32,
+    /// Machines that the scheduler would give them; none where the cluster was not looked at.
+    pub machines: Option<usize>,
     /// cloudcore.yaml, as the cloud reads it.
     pub document: Value,
     pub config: CloudConfig,
@@ -30,12 +33,19 @@ pub struct Wanted {
     pub hosts: Vec<String>,
     /// The cluster has no other machines than edge nodes.
     pub edge_only: bool,
+    /// What it takes the place of.
+    pub standing: Standing,
 }
 
 impl Wanted {
     /// Whether pods beside the API servers lead their connections to the cloud.
     pub fn forwards(&self) -> bool {
         self.mode == Mode::Cluster && self.config.stream.is_led_beside()
+    }
+
+    /// Whether several replicas share the nodes.
+    pub fn has_several(&self) -> bool {
+        self.mode == Mode::Cluster && self.replicas > 1
     }
 }
 
@@ -55,8 +65,8 @@ pub fn objects(wanted: &Wanted) -> Vec<Value> {
     if wanted.mode == Mode::Cluster {
         all.push(deployment(wanted));
         all.push(service(wanted));
-        if wanted.ha {
-            all.push(disruption_budget());
+        if wanted.has_several() {
+            all.push(disruption_budget(wanted));
         }
     }
     all
@@ -120,9 +130,13 @@ fn access(dynamic: bool) -> Vec<Value> {
 }
 
 fn config_map(wanted: &Wanted) -> Value {
-    let text = serde_yaml::to_string(&wanted.document).unwrap_or_default();
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(NAME, NAMESPACE),
-        "data": {"cloudcore.yaml": text}})
+    // One that says the same keeps its comments.
+    let standing = Some(&wanted.standing).filter(|it| it.document == wanted.document && !it.text.is_empty());
+    let text = match standing {
+        Some(standing) => standing.text.clone(),
+        None => serde_yaml::to_string(&wanted.document).unwrap_or_default(),
+    };
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta(NAME, NAMESPACE), "data": {KEY: text}})
 }
 
 /// Names and numbers of the ports that nodes and the API server use.
@@ -148,10 +162,7 @@ fn deployment(wanted: &Wanted) -> Value {
         "hostNetwork": true,
         "dnsPolicy": "ClusterFirstWithHostNet",
         "affinity": affinity(wanted),
-        "tolerations": [
-            {"key": forward::ROLES[0], "operator": "Exists", "effect": "NoSchedule"},
-            {"key": forward::ROLES[1], "operator": "Exists", "effect": "NoSchedule"},
-        ],
+        "tolerations": tolerations(),
         "securityContext": {"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container(wanted)],
@@ -167,13 +178,32 @@ fn deployment(wanted: &Wanted) -> Value {
         "kind": "Deployment",
         "metadata": meta(NAME, NAMESPACE),
         "spec": {
-            "replicas": if wanted.ha { REPLICAS } else { 1 },
+            "replicas": wanted.replicas,
             "selector": {"matchLabels": {LABEL_NAME: NAME}},
             // Two pods cannot hold the same ports of one machine.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": gone_at_once(wanted)}},
             "template": pod,
         },
     })
+}
+
+/// The taints with which machines of a control plane keep others off.
+pub(super) fn tolerations() -> [Value; 2] {
+    forward::ROLES.map(|role| json!({"key": role, "operator": "Exists", "effect": "NoSchedule"}))
+}
+
+/// How many pods may be gone at once while others take their place. A pod without a machine is gone all the time: if it
+/// were the only one that may be, no other would ever make room for a new one.
+fn gone_at_once(wanted: &Wanted) -> u32 {
+    let machines = wanted.machines.and_then(|count| u32::try_from(count).ok()).unwrap_or(wanted.replicas);
+    let homeless = wanted.replicas.saturating_sub(machines);
+    homeless.saturating_add(1).min(wanted.replicas)
+}
+
+/// Whether the cloud has to run on the machines at which nodes look for it. Replicas that keep apart need as many; on
+/// fewer, some would wait for ever.
+pub(super) fn is_pinned(hosts: &[String], replicas: u32) -> bool {
+    u32::try_from(hosts.len()).unwrap_or(u32::MAX) >= replicas
 }
 
 fn container(wanted: &Wanted) -> Value {
@@ -204,14 +234,12 @@ fn container(wanted: &Wanted) -> Value {
 fn affinity(wanted: &Wanted) -> Value {
     let edge = if wanted.edge_only { "Exists" } else { "DoesNotExist" };
     let mut place = vec![json!({"key": EDGE_ROLE, "operator": edge})];
-    // Replicas that keep apart need as many machines; on fewer, some would wait for ever.
-    let room = if wanted.ha { REPLICAS as usize } else { 1 };
-    if wanted.hosts.len() >= room {
+    if is_pinned(&wanted.hosts, wanted.replicas) {
         place.push(json!({"key": "kubernetes.io/hostname", "operator": "In", "values": wanted.hosts}));
     }
     let mut affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
         {"nodeSelectorTerms": [{"matchExpressions": place}]}}});
-    if wanted.ha {
+    if wanted.has_several() {
         affinity["podAntiAffinity"] = json!({"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {LABEL_NAME: NAME}}}]});
     }
@@ -219,17 +247,18 @@ fn affinity(wanted: &Wanted) -> Value {
 }
 
 fn service(wanted: &Wanted) -> Value {
+    let kind = wanted.standing.service.as_deref().unwrap_or("ClusterIP");
     let ports: Vec<Value> = ports(wanted)
         .into_iter()
         .map(|(name, port)| json!({"name": name, "port": port, "targetPort": name, "protocol": "TCP"}))
         .collect();
     json!({"apiVersion": "v1", "kind": "Service", "metadata": meta(NAME, NAMESPACE),
-        "spec": {"type": "ClusterIP", "selector": {LABEL_NAME: NAME}, "ports": ports}})
+        "spec": {"type": kind, "selector": {LABEL_NAME: NAME}, "ports": ports}})
 }
 
-fn disruption_budget() -> Value {
+fn disruption_budget(wanted: &Wanted) -> Value {
     json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta(NAME, NAMESPACE),
-        "spec": {"minAvailable": REPLICAS - 1, "selector": {"matchLabels": {LABEL_NAME: NAME}}}})
+        "spec": {"minAvailable": wanted.replicas.saturating_sub(1), "selector": {"matchLabels": {LABEL_NAME: NAME}}}})
 }
 
 /// A short digest that changes with the document.
@@ -247,15 +276,18 @@ pub(super) mod tests {
 
     pub(in super::super) fn wanted(mode: Mode, ha: bool) -> Wanted {
         let advertise = ["192.0.2.10".to_owned()];
-        let (document, config) = document(mode, &advertise, None, &Value::Null).unwrap();
+        let (document, config) =
+            document(mode, &advertise, None, &Standing::default(), &Value::Null).unwrap();
         Wanted {
             mode,
             image: super::super::default_image(),
-            ha,
+            replicas: if ha { REPLICAS } else { 1 },
+            machines: None,
             document,
             config,
             hosts: Vec::new(),
             edge_only: false,
+            standing: Standing::default(),
         }
     }
 
@@ -294,10 +326,54 @@ pub(super) mod tests {
         let wanted = Wanted { hosts: vec!["cp-1".to_owned()], ..wanted(Mode::Cluster, false) };
         assert!(affinity(&wanted).to_string().contains("\"values\":[\"cp-1\"]"));
         assert!(affinity(&wanted).to_string().contains("\"operator\":\"DoesNotExist\""));
-        let apart = Wanted { ha: true, ..wanted.clone() };
+        let apart = Wanted { replicas: REPLICAS, ..wanted.clone() };
         assert!(!affinity(&apart).to_string().contains("cp-1"), "three replicas do not fit onto one machine");
         let nowhere_else = Wanted { edge_only: true, ..wanted };
         assert!(!affinity(&nowhere_else).to_string().contains("DoesNotExist"));
+    }
+
+    fn the(kind: &str, wanted: &Wanted) -> Value {
+        objects(wanted).into_iter().find(|it| it["kind"] == kind).unwrap()
+    }
+
+    #[test]
+    fn a_roll_out_goes_on_where_a_replica_has_no_machine() {
+        let gone = |replicas, machines| {
+            let wanted = Wanted { replicas, machines, ..wanted(Mode::Cluster, false) };
+            the("Deployment", &wanted)["spec"]["strategy"]["rollingUpdate"].clone()
+        };
+        for (replicas, machines, expected) in [
+            (1, None, 1),
+            (1, Some(0), 1),
+            (1, Some(5), 1),
+            (3, None, 1),
+            (3, Some(5), 1),
+            (3, Some(3), 1),
+            (3, Some(2), 2),
+            (3, Some(1), 3),
+            (3, Some(0), 3),
+            (5, Some(3), 3),
+        ] {
+            let expected = json!({"maxSurge": 0, "maxUnavailable": expected});
+            assert_eq!(gone(replicas, machines), expected, "{replicas} on {machines:?}");
+        }
+        let five = Wanted { replicas: 5, ..wanted(Mode::Cluster, true) };
+        assert_eq!(the("PodDisruptionBudget", &five)["spec"]["minAvailable"], 4);
+        assert_eq!(the("Deployment", &five)["spec"]["replicas"], 5);
+    }
+
+    #[test]
+    fn what_was_chosen_and_written_before_stays_to_the_letter() {
+        let text = "# mine\nmodules: {}\n";
+        let map = json!({"data": {KEY: text}});
+        let service = json!({"metadata": {"labels": {LABEL_MANAGED: MANAGER}}, "spec": {"type": "NodePort"}});
+        let standing = Standing::of(Some(&map), None, Some(&service)).unwrap();
+        let document = standing.document.clone();
+        let same = Wanted { standing, document, ..wanted(Mode::Cluster, false) };
+        assert_eq!(the("ConfigMap", &same)["data"][KEY], text);
+        assert_eq!(the("Service", &same)["spec"]["type"], "NodePort");
+        let other = Wanted { document: json!({"modules": {"x": 1}}), ..same };
+        assert!(!the("ConfigMap", &other)["data"][KEY].as_str().unwrap().contains("mine"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::super::kubernetes::{Resource, meta, path_of};
 use super::desk::SetupDesk;
-use super::manifest::{Mode, Wanted};
+use super::manifest::Wanted;
 use super::{FORWARD, LABEL_MANAGED, LABEL_NAME, MANAGER, NAME, NAMESPACE, neighbours};
 use crate::base::Failure;
 use crate::model::{Status, resources};
@@ -68,7 +68,7 @@ impl SetupDesk {
     /// Who may not do that hears nothing; all else is applied.
     pub async fn without_surplus(&self, wanted: &Wanted) -> Vec<String> {
         let mut told = Vec::new();
-        if !(wanted.ha && wanted.mode == Mode::Cluster) {
+        if !wanted.has_several() {
             let mut removed = Removed::default();
             self.remove_labelled(Resource::POD_DISRUPTION_BUDGET, &[NAME], false, &mut removed).await;
             told.extend(removed.done.iter().map(|gone| format!("{gone} was for several replicas")));

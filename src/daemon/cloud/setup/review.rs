@@ -3,14 +3,14 @@
 
 use super::super::kubernetes::{Kube, Resource, meta};
 use super::forward;
-use super::manifest::{EDGE_ROLE, Mode, REPLICAS};
+use super::manifest::Mode;
 use super::neighbours::{self, Neighbour};
 use super::rights::{self, LOCAL, Right, rights_of};
+use super::standing::advertised;
 use super::{HOST_KUBECONFIG, LABEL_MANAGED, MANAGER, NAME, NAMESPACE};
 use crate::host::check::{Finding, Group, State};
 use crate::model::Status;
 use serde_json::{Value, json};
-use std::net::IpAddr;
 
 /// The oldest minor version of Kubernetes 1 that is supported.
 pub(super) const OLDEST: u32 = 30;
@@ -58,7 +58,7 @@ pub(super) fn version(answer: &Value) -> Finding {
 /// In which form the cloud is set up, as far as rights are concerned.
 pub(super) struct Form {
     pub mode: Mode,
-    pub ha: bool,
+    pub several: bool,
     pub dynamic: bool,
     pub forwards: bool,
 }
@@ -85,7 +85,7 @@ fn to_apply(wanted: &Form, daemon_sets: bool) -> Vec<Right> {
     if wanted.mode == Mode::Cluster {
         applied("apps", "deployments", NAMESPACE);
         applied("", "services", NAMESPACE);
-        if wanted.ha {
+        if wanted.several {
             applied("policy", "poddisruptionbudgets", NAMESPACE);
         }
         if wanted.forwards {
@@ -198,7 +198,7 @@ pub(super) async fn present(kube: &Kube, mode: Mode, record: Option<&Value>) -> 
     }
     let ours = found.iter().find(|it| is_ours(it));
     let apart = record.filter(|record| is_of_host(record));
-    let at = || advertised(apart).unwrap_or_default().join(", ");
+    let at = || apart.map(advertised).unwrap_or_default().join(", ");
     const TWO: &str = "both serve the same nodes, each with the settings of its own";
     match (mode, ours, apart) {
         (Mode::Host, Some(it), _) if replicas(it) > 0 => {
@@ -227,99 +227,13 @@ pub(super) async fn record(kube: &Kube) -> Option<Value> {
 }
 
 /// Whether it is that of a cloud on a machine of its own.
-fn is_of_host(record: &Value) -> bool {
+pub(super) fn is_of_host(record: &Value) -> bool {
     record.pointer("/kubeAPIConfig/kubeConfig").and_then(Value::as_str) == Some(HOST_KUBECONFIG)
 }
 
-/// Addresses that were found by themselves must lead here from elsewhere.
-pub(super) fn reachable(finding: Finding, addresses: &[String]) -> Finding {
-    let here = |text: &String| text.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-    if !addresses.iter().any(here) {
-        return finding;
-    }
-    finding.warns(
-        "it is the loopback address of each machine: nodes on other machines cannot reach the cloud there",
-        "name the address under which they do: --advertise-address IP",
-    )
-}
-
-fn label<'a>(object: &'a Value, name: &str) -> &'a str {
+pub(super) fn label<'a>(object: &'a Value, name: &str) -> &'a str {
     let labels = object.get("metadata").and_then(|metadata| metadata.get("labels"));
     labels.and_then(|labels| labels.get(name)).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// A machine that can run the cloud.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Machine {
-    pub host: String,
-    pub addresses: Vec<String>,
-    pub internal: Vec<String>,
-    pub control_plane: bool,
-    pub edge: bool,
-}
-
-/// All machines of the cluster.
-pub(super) async fn machines(kube: &Kube) -> Result<Vec<Machine>, Status> {
-    let mut found = Vec::new();
-    kube.list(Resource::NODE, None, "", |node| {
-        let labels = node.pointer("/metadata/labels").cloned().unwrap_or_default();
-        let all = node.pointer("/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
-        let text = |it: &Value, field: &str| it[field].as_str().unwrap_or_default().to_owned();
-        let internal = all.iter().filter(|it| it["type"] == "InternalIP");
-        let host = labels["kubernetes.io/hostname"].as_str().unwrap_or_else(|| meta(&node, "name"));
-        found.push(Machine {
-            host: host.to_owned(),
-            addresses: all.iter().map(|it| text(it, "address")).collect(),
-            internal: internal.map(|it| text(it, "address")).collect(),
-            control_plane: forward::ROLES.iter().any(|role| labels.get(role).is_some()),
-            edge: labels.get(EDGE_ROLE).is_some(),
-        });
-    })
-    .await?;
-    Ok(found)
-}
-
-/// The cluster's own machines; where it has edge nodes only, those.
-pub(super) fn able(mut machines: Vec<Machine>) -> Vec<Machine> {
-    if machines.iter().any(|it| !it.edge) {
-        machines.retain(|it| !it.edge);
-    }
-    machines
-}
-
-/// The addresses of a cloud in the cluster when nobody names any: those of its only machine, or of the machines of its
-/// control plane for several replicas. Otherwise a person has to choose.
-pub(super) fn choose_addresses(machines: &[Machine], ha: bool) -> Result<Vec<String>, Vec<String>> {
-    let all = |of: &dyn Fn(&&Machine) -> bool| -> Vec<String> {
-        machines.iter().filter(of).filter_map(|it| it.internal.first().cloned()).collect()
-    };
-    let (every, planes) = (all(&|_| true), all(&|it| it.control_plane));
-    match (ha, every.len(), planes.len()) {
-        (false, 1, _) => Ok(every),
-        (false, _, 1) | (true, _, 3) => Ok(planes),
-        _ => Err(every),
-    }
-}
-
-/// The addresses of the cloud that is there, as it was set up.
-pub(super) fn advertised(record: Option<&Value>) -> Option<Vec<String>> {
-    let hub = record?.pointer("/modules/cloudHub")?;
-    let both = ["advertiseAddress", "dnsNames"].map(|key| hub[key].as_array());
-    let texts = both.into_iter().flatten().flatten().filter_map(|it| it.as_str().map(str::to_owned));
-    let found: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-    (!found.is_empty()).then_some(found)
-}
-
-/// Whether each replica finds a machine of its own.
-pub(super) fn room(machines: &[Machine]) -> Finding {
-    let finding = finding("KE-INIT-013", "machines for the replicas", machines.len().to_string());
-    if machines.len() >= REPLICAS as usize {
-        return finding;
-    }
-    finding.warns(
-        format!("{REPLICAS} replicas keep apart from each other; those without a machine of their own wait"),
-        "add machines to the cluster, or init without --ha",
-    )
 }
 
 /// DaemonSets of the cluster's network that would land on edge nodes.
@@ -371,70 +285,9 @@ mod tests {
         }
     }
 
-    fn machine(ip: &str, control_plane: bool) -> Machine {
-        Machine {
-            host: ip.to_owned(),
-            addresses: vec![ip.to_owned()],
-            internal: vec![ip.to_owned()],
-            control_plane,
-            edge: false,
-        }
-    }
-
-    #[test]
-    fn replicas_that_find_no_machine_of_their_own_are_told() {
-        let machines: Vec<Machine> =
-            (0..REPLICAS).map(|number| machine(&format!("10.0.0.{number}"), false)).collect();
-        let enough = room(&machines);
-        assert_eq!((&*enough.code, enough.state), ("KE-INIT-013", State::Fine));
-        let few = room(&machines[1..]);
-        assert_eq!(few.state, State::Warning);
-        assert!(few.why.contains("wait") && few.fix.contains("--ha"), "{few:?}");
-    }
-
-    #[test]
-    fn addresses_are_chosen_only_where_there_is_no_choice() {
-        let (one, two) = (machine("10.0.0.1", true), machine("10.0.0.2", false));
-        assert_eq!(choose_addresses(std::slice::from_ref(&two), false), Ok(vec!["10.0.0.2".to_owned()]));
-        assert_eq!(choose_addresses(&[one.clone(), two.clone()], false), Ok(vec!["10.0.0.1".to_owned()]));
-        assert!(choose_addresses(&[two.clone(), two], false).is_err());
-        assert!(choose_addresses(std::slice::from_ref(&one), true).is_err());
-        assert_eq!(choose_addresses(&[one.clone(), one.clone(), one], true).map(|it| it.len()), Ok(3));
-        assert!(choose_addresses(&[], false).is_err());
-        let machines = |count| vec![machine("10.0.0.3", true); count];
-        assert_eq!((room(&machines(2)).state, room(&machines(3)).state), (State::Warning, State::Fine));
-    }
-
-    #[test]
-    fn loopback_addresses_that_nobody_named_are_told() {
-        let told = |address: &str| {
-            reachable(finding("KE-INIT-006", "addresses for nodes", address), &[address.to_owned()])
-        };
-        assert_eq!(told("192.0.2.10").state, State::Fine);
-        for address in ["127.0.0.1", "127.3.2.1", "::1"] {
-            let told = told(address);
-            assert_eq!(told.state, State::Warning);
-            assert!(told.fix.contains("--advertise-address"), "{told:?}");
-        }
-    }
-
-    #[test]
-    fn edge_nodes_run_the_cloud_only_where_there_is_nothing_else() {
-        let machine = |host: &str, edge| Machine {
-            host: host.to_owned(),
-            addresses: Vec::new(),
-            internal: Vec::new(),
-            control_plane: false,
-            edge,
-        };
-        let hosts = |machines| able(machines).into_iter().map(|it| it.host).collect::<Vec<_>>();
-        assert_eq!(hosts(vec![machine("a", true), machine("b", false)]), ["b"]);
-        assert_eq!(hosts(vec![machine("a", true), machine("b", true)]), ["a", "b"]);
-    }
-
     #[test]
     fn what_is_applied_is_asked_for() {
-        let form = |dynamic, forwards| Form { mode: Mode::Cluster, ha: true, dynamic, forwards };
+        let form = |dynamic, forwards| Form { mode: Mode::Cluster, several: true, dynamic, forwards };
         let rights = to_apply(&form(false, false), true);
         let has = |text: &str| rights.iter().any(|right| right.to_string() == text);
         assert!(has("patch poddisruptionbudgets.policy in kubeedge") && has("patch daemonsets.apps"));
