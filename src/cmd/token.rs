@@ -10,7 +10,7 @@ use crate::config::go_duration;
 use crate::config::join_file::is_host;
 use crate::daemon::cloud::TokenDesk;
 use crate::model::{NodeName, parse_label};
-use crate::pki::{Grant, TokenEntry};
+use crate::pki::{Grant, Token, TokenEntry};
 use batch::{Order, Place};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -129,8 +129,8 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let valid = go_duration(text).filter(|ttl| !ttl.is_zero() && ttl.as_secs() <= 10 * 365 * 86_400);
-    valid.ok_or_else(|| "a duration such as 30m or 24h is expected, at most ten years".to_owned())
+    let valid = go_duration(text).filter(|ttl| (1..=10 * 365 * 86_400).contains(&ttl.as_secs()));
+    valid.ok_or_else(|| "a duration such as 30m or 24h is expected, from a second to ten years".to_owned())
 }
 
 fn node(text: &str) -> Result<String, String> {
@@ -188,6 +188,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
             show(&entries, output, term)?;
         }
         Deed::Revoke { id, api, dry_run } => {
+            let id = id_of(&id)?;
             let wanted = id.clone();
             let found = super::block_on(async move {
                 let desk = api.desk().await?;
@@ -206,6 +207,27 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The id that was typed, or that of a whole token: nobody should have to look for it, and a token is not repeated.
+fn id_of(text: &str) -> Result<String, Failure> {
+    let no_id = |what: &str, why: &str, fix: &str| {
+        Err(Failure::new("KE-TOKEN-005", what.to_owned()).because(why).fix(fix.to_owned()))
+    };
+    match Token::parse(text) {
+        Ok(Token { id: Some(id), .. }) => Ok(id),
+        Ok(Token { id: None, .. }) => no_id(
+            "the cluster-wide token has no id",
+            "it is KubeEdge's, which the cloud itself renews, and stands in no list",
+            "wait until it expires; `kubectl -n kubeedge delete secret tokensecret` has the cloud make another one",
+        ),
+        Err(_)
+            if text.is_empty() || text.len() > 40 || !text.bytes().all(|it| it.is_ascii_alphanumeric()) =>
+        {
+            no_id("there is no such token", "what was typed is no id", "`kedge token list` shows the ids")
+        }
+        Err(_) => Ok(text.to_owned()),
+    }
 }
 
 /// A token for programs to read; its time as RFC 3339.
@@ -251,9 +273,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_is_revoked_by_its_id_or_by_itself_and_never_repeated() {
+        let authority = crate::pki::Authority::generate("KubeEdge").unwrap();
+        let minted = crate::pki::mint(&authority, Duration::from_secs(60), Grant::default());
+        assert_eq!(id_of(&minted.token).unwrap(), minted.id);
+        assert_eq!(id_of("bcdfg2h4jk").unwrap(), "bcdfg2h4jk");
+        let torn = format!("{}x", &minted.token[..80]);
+        for nonsense in ["", "a b", torn.as_str(), "../x"] {
+            let failure = id_of(nonsense).unwrap_err();
+            assert_eq!((failure.code, failure.what.as_str()), ("KE-TOKEN-005", "there is no such token"));
+            assert!(failure.fix.contains("token list"), "{failure}");
+        }
+    }
+
+    #[test]
     fn times_to_live_are_checked() {
         assert_eq!(duration("90m"), Ok(Duration::from_secs(5400)));
-        for wrong in ["", "0s", "soon", "-1h", "1000000h"] {
+        for wrong in ["", "0s", "1ms", "999ms", "soon", "-1h", "1000000h"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

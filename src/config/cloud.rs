@@ -326,10 +326,39 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
         },
         data_dir: kedge.data_dir,
     };
+    distinct(&mut checker, &config);
     if kedge.embedded {
         config.embed();
     }
     config
+}
+
+/// Every server has a port of its own.
+fn distinct(checker: &mut Checker<'_>, config: &CloudConfig) {
+    let mut all = vec![
+        ("modules.cloudHub.websocket.port", config.hub.websocket),
+        ("modules.cloudHub.https.port", config.hub.https),
+    ];
+    if config.stream.enabled {
+        all.push(("modules.cloudStream.streamPort", config.stream.stream));
+        all.push(("modules.cloudStream.tunnelPort", config.stream.tunnel));
+    }
+    if config.router.enabled {
+        all.push(("modules.router.port", config.router.listen));
+    }
+    let mut seen: Vec<(&str, SocketAddr)> = Vec::new();
+    for (path, at) in all {
+        let same = |other: &SocketAddr| {
+            let any = at.ip().is_unspecified() || other.ip().is_unspecified();
+            at.port() == other.port() && (any || at.ip() == other.ip())
+        };
+        if at.port() == 0 {
+            checker.wrong(path, 0, "must be a port, 1 to 65535");
+        } else if let Some((other, _)) = seen.iter().find(|(_, other)| same(other)) {
+            checker.wrong(path, at.port(), &format!("is also that of {other}"));
+        }
+        seen.push((path, at));
+    }
 }
 
 /// `enable: false` and `debug: true` both mean that refusals are logged only, as they do in KubeEdge.
@@ -531,6 +560,31 @@ mod tests {
         let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
         assert_eq!(failure.what, "cloudcore.yaml has 3 problems");
         assert_eq!(failure.exit, Exit::Configuration);
+    }
+
+    #[test]
+    fn every_server_has_a_port_of_its_own() {
+        let told = |file: Value| match CloudConfig::from_value(&file, "x") {
+            Ok(_) => String::new(),
+            Err(failure) => failure.why,
+        };
+        let hub = |https: Value| json!({"modules": {"cloudHub": {"https": https}}});
+        assert_eq!(
+            told(hub(json!({"port": 10000}))),
+            "modules.cloudHub.https.port = 10000: is also that of modules.cloudHub.websocket.port"
+        );
+        assert_eq!(
+            told(hub(json!({"port": 0}))),
+            "modules.cloudHub.https.port = 0: must be a port, 1 to 65535"
+        );
+        // What is switched off needs none.
+        let stream =
+            |enable: bool| json!({"modules": {"cloudStream": {"enable": enable, "tunnelPort": 10000}}});
+        assert_eq!(told(stream(false)), "");
+        assert!(told(stream(true)).contains("tunnelPort"));
+        let apart = json!({"modules": {"cloudHub": {"https": {"address": "127.0.0.1", "port": 10000},
+            "websocket": {"address": "127.0.0.2"}}}});
+        assert_eq!(told(apart), "");
     }
 
     #[test]

@@ -195,12 +195,55 @@ pub fn is_host(text: &str) -> bool {
             && !part.starts_with('-')
             && !part.ends_with('-')
     };
-    text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(part))
+    match text.parse::<IpAddr>() {
+        Ok(address) => is_somewhere(address),
+        // What is all digits was meant as an address.
+        Err(_) => {
+            let last = text.rsplit('.').next().unwrap_or_default();
+            text.len() <= 253
+                && text.split('.').all(part)
+                && !(text.contains('.') && last.bytes().all(|byte| byte.is_ascii_digit()))
+        }
+    }
+}
+
+/// Whether an address is that of one machine, to which somebody can connect.
+fn is_somewhere(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !address.is_unspecified() && !address.is_multicast() && !broadcast
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_told_from_what_nobody_can_connect_to() {
+        for good in
+            ["10.0.0.5", "::1", "fd00::1", "cloud", "cloud.example", "3com", "a_b.c-d", "localhost", "5"]
+        {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            "0.0.0.0",
+            "::",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+            "999.1.1.1",
+            "10.0.0",
+            "10.0.0.5.",
+            "a..b",
+            "-a",
+            "a:1",
+            "[::1]",
+            "a b",
+            "10.0.0.5/24",
+        ] {
+            assert!(!is_host(bad), "{bad}");
+        }
+    }
 
     fn file() -> JoinFile {
         let hash = "ab".repeat(32);

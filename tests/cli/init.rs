@@ -139,9 +139,16 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
         "-p",
         patch,
     ]);
-    let held = init(&world, &["--ha"]);
-    held.assert_status(1);
-    assert!(held.stderr.contains("KE-INIT-009") && held.stderr.contains(".spec.replicas"), "{held:?}");
+    for dry in [&[][..], &["--dry-run"]] {
+        let held = init(&world, &[&["--ha", "--set", "modules.cloudHub.nodeLimit=5"], dry].concat());
+        held.assert_status(1);
+        assert!(held.stderr.contains("KE-INIT-009") && held.stderr.contains(".spec.replicas"), "{held:?}");
+        assert!(held.stderr.contains("nothing was changed"), "{held:?}");
+    }
+    assert!(
+        !standing(&world).contains("nodeLimit: 5\n"),
+        "what is in the way is told before anything is changed"
+    );
     // Whoever does not speak of replicas leaves as many as there are.
     let two = init(&world, &[]);
     two.assert_status(0);
@@ -474,7 +481,20 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         3,
         &["KE-CONFIG-002", "tokenRefreshDuration"],
     );
-    refused(&init(&world, &["--advertise-address", "a:1"]), 2, &["without a port"]);
+    for nowhere in ["a:1", "0.0.0.0", "::", "999.1.1.1", "224.0.0.1", ""] {
+        refused(&init(&world, &["--advertise-address", nowhere]), 2, &["--advertise-address <ADDRESS>"]);
+    }
+    let twice = format!("modules.router.enable=true,modules.router.port={}", world.ports.hub);
+    crate::init::refused(
+        &init(&world, &["--set", &twice]),
+        3,
+        &["KE-CONFIG-002", "is also that of modules.cloudHub"],
+    );
+    let apart = init(&world, &["--set", "kedge.embedded=true"]);
+    crate::init::refused(&apart, 2, &["KE-INIT-015", "kedge cloud run --embedded"]);
+    let unwritable = world.dir.join("absent/edge.yaml").display().to_string();
+    refused(&init(&world, &["--join-file", &unwritable]), 1, &["KE-FILE-001", "nothing was changed"]);
+    assert_ne!(world.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
 
     // Nobody says under which address nodes reach it, and the cluster has no machine that could tell.
     let config = world.kubeconfig().display().to_string();
@@ -514,6 +534,8 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         ["KE-INIT-005", "image kubeedge/cloudcore:v1.23.1", "scale deployment cloudcore --replicas=0"];
     refused(&init(&world, &[]), 10, &words);
 
+    nameless_and_going(&world, &mut refused);
+
     // A port that is held on this machine.
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
@@ -525,6 +547,35 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         "init-errors",
         &[(world.dir.to_str().unwrap(), "DIR"), (&nobody.to_string(), "PORT")],
     );
+}
+
+/// A cluster to which its kubeconfig gives no name is not taken out by who types none; and what is on its way out is
+/// not built in.
+fn nameless_and_going(world: &World, refused: &mut impl FnMut(&Run, i32, &[&str])) {
+    let nameless = kubeconfig(world, "nameless", |config| {
+        config["current-context"] = json!("");
+        config["clusters"][0]["name"] = json!("");
+        config["contexts"][0]["name"] = json!("");
+        config["contexts"][0]["context"]["cluster"] = json!("");
+    });
+    let nameless = nameless.display().to_string();
+    for typed in [&[][..], &["--yes-i-mean", ""]] {
+        let held = kedge(&[&["cloud", "reset", "--kube-config", &nameless], typed].concat());
+        crate::init::refused(&held, 2, &["KE-CLOUD-033", "--yes-i-mean https://"]);
+    }
+    world.kubectl_ok(&["get", "clusterrole", ACCOUNT]);
+
+    world.kubectl_ok(&["delete", "deployment", "cloudcore", "-n", "kubeedge"]);
+    world.kubectl_ok(&["create", "configmap", "stuck", "-n", "kubeedge", "--from-literal=a=b"]);
+    let finalizers = |list: Value| {
+        let patch = json!({"metadata": {"finalizers": list}}).to_string();
+        world.kubectl_ok(&["patch", "configmap", "stuck", "-n", "kubeedge", "--type", "merge", "-p", &patch]);
+    };
+    finalizers(json!(["example.com/x"]));
+    world.kubectl_ok(&["delete", "namespace", "kubeedge", "--wait=false"]);
+    let config = world.kubeconfig();
+    refused(&init_with(&config, &[]), 10, &["KE-INIT-017", "kubectl wait --for=delete namespace/kubeedge"]);
+    finalizers(Value::Null);
 }
 
 /// Machines that the scheduler would not give the cloud, and addresses at which one replica cannot serve.
@@ -919,11 +970,20 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
     again.assert_status(0);
     assert!(again.stdout.contains(" --certport 24005"), "{again:?}");
 
-    // What kedge itself has changed since goes with the rest.
+    // What kedge itself has changed since goes with the rest, and a cluster that is gone does not hold it.
     let cloudcore = "/etc/kubeedge/config/cloudcore.yaml";
     house.kedge(&["config", "set", "--config", cloudcore, "modules.cloudHub.nodeLimit=77"]).assert_status(0);
     let cluster = house.kubectl(&["config", "view", "-o", "jsonpath={.contexts[0].context.cluster}"]).stdout;
     let reset = ["reset", "--kube-config", KUBECONFIG, "--yes-i-mean", &cluster];
+    house.write("/srv/gone", house.read(KUBECONFIG).replace(":6443", ":9"));
+    let lost = ["cloud", "reset", "--kube-config", "/srv/gone", "--yes-i-mean", &cluster];
+    let shown = house.kedge(&[&lost[..], &["--dry-run"]].concat());
+    assert!(shown.status == 1 && shown.stdout.contains("this machine: "), "{shown:?}");
+    let lost = house.kedge(&lost);
+    assert!(lost.status == 1 && lost.stderr.contains("KE-CLOUD-032"), "{lost:?}");
+    assert!(lost.stderr.contains("cannot remove the cluster's part"), "{lost:?}");
+    assert!(!house.has("/etc/kubeedge/cloud.kubeconfig"));
+    assert_eq!(house.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
     let gone = house.kedge(&[&["cloud"][..], &reset].concat());
     gone.assert_status(0);
     let left = house.processes();
@@ -1060,4 +1120,35 @@ fn join_files_are_made_for_one_machine_or_a_list() {
     refused(&create(&["--nodes", &at("nodes.csv")]), 2, &["--out"]);
     let listed: Value = serde_json::from_str(&world.kedge(&["token", "list", "-o", "json"]).stdout).unwrap();
     assert_eq!(listed["items"].as_array().unwrap().len(), 3, "a list with a wrong line makes nothing");
+    a_token_is_not_repeated_and_a_list_not_lost(&world);
+}
+
+fn a_token_is_not_repeated_and_a_list_not_lost(world: &World) {
+    let token = world.kedge(&["token", "create"]).stdout.trim().to_owned();
+    world.kedge(&["token", "revoke", &token]).assert_status(0);
+    for text in [token.as_str(), &token[..90], &format!("{token}x")] {
+        let twice = world.kedge(&["token", "revoke", text]);
+        refused(&twice, 1, &["KE-TOKEN-005"]);
+        assert!(!twice.stderr.contains(&token[70..90]), "{twice:?}");
+    }
+    let clusters = world.kedge(&["gettoken"]).stdout.trim().to_owned();
+    refused(&world.kedge(&["token", "revoke", &clusters]), 1, &["KE-TOKEN-005", "cluster-wide"]);
+    refused(&world.kedge(&["token", "create", "--ttl", "1ms"]), 2, &["from a second"]);
+    refused(&world.kedge(&["token", "create", "--cloud", "0.0.0.0", "--join-file", "x"]), 2, &["--cloud"]);
+
+    // Who cannot read the list writes nothing over it; machines may still come with what stands there.
+    let data = |text: &str| {
+        let patch = json!({"data": {"tokens.json": text}}).to_string();
+        let args = ["patch", "secret", "kedge-tokens", "-n", "kubeedge", "--type", "merge", "-p", &patch];
+        world.kubectl_ok(&args);
+    };
+    let there = || world.get(&["secret", "kedge-tokens", "-n", "kubeedge"])["data"]["tokens.json"].clone();
+    let good = there();
+    data("eyJhIjogYnJva2Vu");
+    for line in [&["token", "create"][..], &["token", "list"], &["token", "revoke", "bcdfg2h4jk"]] {
+        refused(&world.kedge(line), 1, &["KE-TOKEN-018", "delete secret kedge-tokens"]);
+        assert_eq!(there(), "eyJhIjogYnJva2Vu");
+    }
+    data(good.as_str().unwrap());
+    assert_eq!(world.kedge(&["token", "list"]).stdout.lines().count(), 4);
 }

@@ -79,7 +79,11 @@ impl Found {
         }
         let read = read_limited(path, FILE_LIMIT).and_then(|bytes| {
             pki::certificates_of(&String::from_utf8_lossy(&bytes)).map_err(|failure| {
-                Failure::new(failure.code, format!("cannot read {place}")).because(failure.why)
+                let fix = match failure.fix.as_str() {
+                    "" => "put the certificate back from a copy".to_owned(),
+                    fix => fix.to_owned(),
+                };
+                Failure::new(failure.code, format!("cannot read {place}")).because(failure.why).fix(fix)
             })
         });
         match read {

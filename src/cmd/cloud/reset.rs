@@ -60,12 +60,9 @@ fn kubeconfig(args: &Args) -> Option<PathBuf> {
 async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
     let entries = Journal::read(Path::new(journal::DIR))?;
     let here = entries.iter().filter(|entry| of_cloud(entry)).count();
-    let desk = match kubeconfig(&args) {
-        Some(path) => Some(SetupDesk::open(&path).await?),
-        None => None,
-    };
-    let name = match &desk {
-        Some(desk) => desk.cluster().to_owned(),
+    let path = kubeconfig(&args);
+    let name = match &path {
+        Some(path) => SetupDesk::called(path).await?,
         None if here == 0 => {
             return Err(Failure::new("KE-CLOUD-031", "there is no cluster to take the control plane out of")
                 .because("no kubeconfig was found, and nothing of a cloud was set up on this machine")
@@ -74,8 +71,17 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         }
         None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
     };
+    let (desk, lost) = match path {
+        Some(path) => match SetupDesk::open(&path).await {
+            Ok(desk) => (Some(desk), None),
+            // A cluster that is gone does not hold what is on this machine.
+            Err(failure) if failure.exit == Exit::Unreachable && here > 0 => (None, Some(failure)),
+            Err(failure) => return Err(failure),
+        },
+        None => (None, None),
+    };
     if args.dry_run {
-        return preview(&args, desk.as_ref(), term).await;
+        return preview(&args, desk.as_ref(), lost, term).await;
     }
     meant(&args, &name, desk.as_ref().map(SetupDesk::server))?;
     let mut account = Account::new(args.output, false, term);
@@ -94,9 +100,10 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         removed.done.iter().for_each(|done| account.note(format!("removed: {done}")));
         tell_kept(&removed.kept, term);
         failures.extend(removed.failed);
-    } else {
+    } else if lost.is_none() {
         term.say("the cluster's part stays: no kubeconfig was found (--kube-config)");
     }
+    failures.extend(lost.map(stays));
     account.close(&failures)?;
     for failure in &failures {
         term.failure(failure);
@@ -119,7 +126,19 @@ fn tell_kept(kept: &[String], term: &Term) {
     }
 }
 
-async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<Exit, Failure> {
+/// What is said of a cluster that does not answer.
+fn stays(failure: Failure) -> Failure {
+    Failure::new("KE-CLOUD-030", "cannot remove the cluster's part")
+        .because(format!("{}: {}", failure.what, failure.why))
+        .fix("run the same command again once the API answers; if the cluster is gone for good, nothing is left to do")
+}
+
+async fn preview(
+    args: &Args,
+    desk: Option<&SetupDesk>,
+    lost: Option<Failure>,
+    term: &Term,
+) -> Result<Exit, Failure> {
     let here = Journal::read(Path::new(journal::DIR))?;
     let mut account = Account::new(args.output, true, term);
     for entry in here.iter().rev().filter(|entry| goes(&here, entry)) {
@@ -136,6 +155,9 @@ async fn preview(args: &Args, desk: Option<&SetupDesk>, term: &Term) -> Result<E
         }
     }
     account.close(&[])?;
+    if let Some(failure) = lost {
+        return Err(stays(failure));
+    }
     term.say("nothing was changed");
     Ok(Exit::Done)
 }
@@ -153,7 +175,7 @@ fn meant(args: &Args, name: &str, server: Option<&str>) -> Result<(), Failure> {
         }
         None => String::new(),
     };
-    if typed == name {
+    if !typed.is_empty() && typed == name {
         return Ok(());
     }
     let why = if typed.is_empty() {
@@ -165,4 +187,27 @@ fn meant(args: &Args, name: &str, server: Option<&str>) -> Result<(), Failure> {
         .because(why)
         .fix(format!("look with --dry-run first, then add --yes-i-mean {name}"))
         .exit(Exit::Usage))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_name_that_was_typed_counts() {
+        let typed = |name: &str| Args {
+            kubeconfig: None,
+            yes_i_mean: Some(name.to_owned()),
+            purge: false,
+            force: false,
+            dry_run: false,
+            output: Output::Text,
+        };
+        assert!(meant(&typed("real"), "real", None).is_ok());
+        // A kubeconfig may give its cluster no name; that is no leave to remove it.
+        for (said, name) in [("", ""), ("", "real"), ("other", "real"), ("other", "")] {
+            let refused = meant(&typed(said), name, None).unwrap_err();
+            assert_eq!((refused.code, refused.exit), ("KE-CLOUD-033", Exit::Usage), "{said:?} {name:?}");
+        }
+    }
 }

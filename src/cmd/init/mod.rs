@@ -117,7 +117,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     order::fit(&args)?;
     if let Some(path) = &args.join_file {
         // What is there and no join file is told before anything is changed.
-        Places::look(vec![path.clone()], true)?;
+        Places::look(vec![path.clone()], true)?.are_open()?;
     }
     let settings = order::settings(&args.set)?;
     if args.dry_run {
@@ -135,18 +135,23 @@ fn dry(args: &Args, settings: Value, term: &Term) -> Result<Exit, Failure> {
         }
         found => found.ok(),
     };
-    let (seen, kept, wanted) = super::block_on(async {
+    let (seen, kept, wanted, rehearsed) = super::block_on(async {
         let Some(kubeconfig) = kubeconfig else {
             term.say("there is no kubeconfig: the cluster was not looked at");
             let order = Order::over(args, settings, None).await?;
-            return Ok((Seen::default(), Vec::new(), order.plan(args, &Seen::default())?));
+            return Ok((Seen::default(), Vec::new(), order.plan(args, &Seen::default())?, Ok(())));
         };
         let desk = SetupDesk::open(&kubeconfig).await?;
         let order = Order::over(args, settings, Some(&desk)).await?;
         let seen = look(args, &order, &desk).await?;
         let wanted = order.plan(args, &seen)?;
         let kept = order.kept(args, &seen, &wanted);
-        Ok::<_, Failure>((seen, kept, wanted))
+        // What is refused before is not asked for.
+        let rehearsed = match refused(&seen.findings) {
+            None => desk.rehearse(&wanted, args.force).await,
+            Some(_) => Ok(()),
+        };
+        Ok::<_, Failure>((seen, kept, wanted, rehearsed))
     })?;
     report::findings(&seen.findings, term);
     report::kept(&kept, term);
@@ -156,6 +161,7 @@ fn dry(args: &Args, settings: Value, term: &Term) -> Result<Exit, Failure> {
     if wanted.mode == Mode::Host {
         host::say(&wanted, term);
     }
+    rehearsed?;
     term.say("nothing was changed; Secrets are made at the first start and are not shown");
     let failed = seen.findings.iter().any(|it| it.state == State::Failed);
     Ok(if failed { Exit::Preflight } else { Exit::Done })
@@ -210,6 +216,7 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     let wanted = order.plan(&args, &seen)?;
     let kept = order.kept(&args, &seen, &wanted);
     report::kept(&kept, term);
+    desk.rehearse(&wanted, args.force).await?;
     if !agreed(&args, &desk, term)? {
         return Ok(Exit::Interrupted);
     }

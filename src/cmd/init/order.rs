@@ -47,7 +47,13 @@ impl Order {
             settings,
         };
         // Wrong settings are told before anything is looked at.
-        order.document(args, &args.advertise_address, None)?;
+        let (_, config) = order.document(args, &args.advertise_address, None)?;
+        if config.api.embedded {
+            return Err(Failure::new("KE-INIT-015", "kedge.embedded does not go with init")
+                .because("the cloud would serve an API of its own and know nothing of this cluster")
+                .fix("leave it out, or run `kedge cloud run --embedded` without a cluster")
+                .exit(Exit::Usage));
+        }
         Ok(order)
     }
 

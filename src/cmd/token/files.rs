@@ -38,6 +38,21 @@ impl Places {
         Ok(Places { paths, former })
     }
 
+    /// Whether the files can be written, for whoever changes much before he does.
+    pub(in crate::cmd) fn are_open(&self) -> Result<(), Failure> {
+        for path in &self.paths {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).map_err(
+                |error| {
+                    Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
+                        .because(format!("{}: {error}", dir.display()))
+                        .fix("check that the directory exists and is writable; nothing was changed")
+                },
+            )?;
+        }
+        Ok(())
+    }
+
     /// How many tokens go with the files that are replaced.
     pub(in crate::cmd) fn revokes(&self) -> usize {
         self.former.len()

@@ -114,12 +114,17 @@ async fn without_an_authority_there_are_no_tokens() {
 
 #[tokio::test]
 async fn a_list_of_tokens_that_is_written_all_the_time_is_given_up() {
-    let plain = Plain::serve(|method, _| match *method {
-        Method::GET => refusal(404, "NotFound"),
-        _ => refusal(409, "AlreadyExists"),
+    use base64::Engine;
+    let list = base64::engine::general_purpose::STANDARD.encode(r#"{"abcdefghij":{"expires":99999999999}}"#);
+    let plain = Plain::serve(move |method, _| match *method {
+        Method::GET => {
+            Some((200, json!({"metadata": {"resourceVersion": "1"}, "data": {"tokens.json": list}})))
+        }
+        _ => refusal(409, "Conflict"),
     })
     .await;
     let desk = TokenDesk::open(&plain.kubeconfig).await.unwrap();
+    assert_eq!(desk.revoke("absent").await, Ok(false), "nothing is written for that");
     let failure = desk.revoke("abcdefghij").await.unwrap_err();
     assert_eq!(failure.code, "KE-TOKEN-014");
     assert!(failure.why.contains("kedge-tokens") && failure.fix.contains("again"), "{failure:?}");

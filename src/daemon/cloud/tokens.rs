@@ -91,7 +91,16 @@ impl Tokens {
         if meta(secret, "namespace") != NAMESPACE || meta(secret, "name") != SECRET {
             return Ok(());
         }
-        let entries = if deleted { Entries::new() } else { entries_of(secret) };
+        let entries = match entries_of(secret) {
+            _ if deleted => Entries::new(),
+            Ok(entries) => entries,
+            // The tokens that are known stay good.
+            Err(error) => {
+                let line = error.line();
+                tracing::warn!(code = "KE-TOKEN-018", line, "the list of join tokens cannot be read");
+                return Ok(());
+            }
+        };
         let book = self.book.clone();
         blocking(move || book.follow(&entries)).await
     }
@@ -110,9 +119,19 @@ pub(super) fn counting(kube: Kube) -> Counting {
     })
 }
 
-fn entries_of(secret: &Value) -> Entries {
-    let text = trust::bytes(secret, KEY).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
+/// The list in the Secret; one that has none is empty.
+fn entries_of(secret: &Value) -> Result<Entries, serde_json::Error> {
+    match trust::bytes(secret, KEY) {
+        Some(text) if !text.is_empty() => serde_json::from_slice(&text),
+        _ => Ok(Entries::new()),
+    }
+}
+
+/// Nobody writes over what he cannot read: other tokens may stand there.
+fn garbled(error: &serde_json::Error) -> Failure {
+    Failure::new("KE-TOKEN-018", "the list of join tokens cannot be read")
+        .because(format!("{KEY} in Secret {NAMESPACE}/{SECRET}: at line {}, column {}", error.line(), error.column()))
+        .fix(format!("put the Secret back from a copy; or `kubectl -n {NAMESPACE} delete secret {SECRET}`, and make new tokens for the machines that have not joined yet"))
 }
 
 fn refused(status: &Status) -> Failure {
@@ -253,7 +272,7 @@ impl TokenDesk {
         match self.kube.get(Resource::SECRET, Some(NAMESPACE), SECRET).await {
             Ok(secret) => {
                 let at = crate::base::now().as_second();
-                let mut entries = entries_of(&secret);
+                let mut entries = entries_of(&secret).map_err(|error| garbled(&error))?;
                 entries.retain(|_, entry| entry.expires > at);
                 Ok((Some(secret), entries))
             }
@@ -264,8 +283,12 @@ impl TokenDesk {
 
     async fn change<T>(&self, edit: impl Fn(&mut Entries) -> T) -> Result<T, Failure> {
         for _ in 0..CONFLICTS {
-            let (secret, mut entries) = self.read().await?;
+            let (secret, before) = self.read().await?;
+            let mut entries = before.clone();
             let outcome = edit(&mut entries);
+            if entries == before {
+                return Ok(outcome);
+            }
             let data = [(KEY, serde_json::to_vec(&entries).unwrap_or_default())];
             let written = trust::write(&self.kube, SECRET, secret, &data).await;
             if written.map_err(|status| refused(&status))? {

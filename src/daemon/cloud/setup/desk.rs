@@ -5,7 +5,7 @@ use super::super::kubernetes::{Kube, Origin, Resource, meta};
 use super::super::trust;
 use super::forward;
 use super::machines;
-use super::manifest::{Mode, Wanted};
+use super::manifest::{Mode, Wanted, objects};
 use super::neighbours::Neighbour;
 use super::review::{self, Form};
 use super::rollout::{self, Pending};
@@ -93,6 +93,12 @@ impl SetupDesk {
         Ok(SetupDesk { kube, origin })
     }
 
+    /// What a person calls the cluster of a kubeconfig: its name, or its URL where it has none. Asks nobody.
+    pub async fn called(kubeconfig: &Path) -> Result<String, Failure> {
+        let Origin { cluster, server, .. } = Origin::of(kubeconfig).await?;
+        Ok(if cluster.is_empty() { server } else { cluster })
+    }
+
     /// The cluster's name in the kubeconfig.
     pub fn cluster(&self) -> &str {
         &self.origin.cluster
@@ -114,6 +120,7 @@ impl SetupDesk {
         findings.push(review::permissions(kube, &form, purpose.keep_off).await);
         let record = review::record(kube).await;
         findings.push(review::present(kube, mode, record.as_ref()).await);
+        findings.extend(review::going(kube).await);
         let listed = machines::machines(kube).await;
         let looked = listed.is_ok();
         let all = listed.unwrap_or_default();
@@ -145,6 +152,10 @@ impl SetupDesk {
 
     /// Applies one object as this field manager. Fields that somebody else owns are taken over only by `force`.
     pub async fn apply(&self, object: &Value, force: bool) -> Result<Applied, Failure> {
+        self.send(object, force, "").await
+    }
+
+    async fn send(&self, object: &Value, force: bool, manner: &str) -> Result<Applied, Failure> {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (meta(object, "namespace").to_owned(), meta(object, "name").to_owned());
         let told =
@@ -158,8 +169,8 @@ impl SetupDesk {
             Err(status) if status.is_not_found() => None,
             Err(status) => return Err(refused(&told, &status)),
         };
-        let path =
-            format!("{}?fieldManager={MANAGER}&force={force}", resource.path(place, Some(&name), None));
+        let path = resource.path(place, Some(&name), None);
+        let path = format!("{path}?fieldManager={MANAGER}&force={force}{manner}");
         let body = object.to_string().into_bytes();
         let content = "application/apply-patch+yaml";
         let after = self.kube.call(Method::PATCH, &path, Some((content, body))).await;
@@ -175,13 +186,39 @@ impl SetupDesk {
     /// Applies one of the objects of an installation. The configuration was read and is built upon: whoever wrote it, it is
     /// taken over, unless somebody has changed it since.
     pub async fn put(&self, wanted: &Wanted, object: &Value, force: bool) -> Result<Applied, Failure> {
+        self.put_in(wanted, object, force, "").await
+    }
+
+    async fn put_in(
+        &self,
+        wanted: &Wanted,
+        object: &Value,
+        force: bool,
+        manner: &str,
+    ) -> Result<Applied, Failure> {
         let version = wanted.standing.version.as_str();
         if object["kind"] != "ConfigMap" || version.is_empty() {
-            return self.apply(object, force).await;
+            return self.send(object, force, manner).await;
         }
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = json!(version);
-        self.apply(&object, true).await
+        self.send(&object, true, manner).await
+    }
+
+    /// Asks the API whether it would take everything, and changes nothing. Before there is a namespace nobody can be asked
+    /// about what goes into it.
+    pub async fn rehearse(&self, wanted: &Wanted, force: bool) -> Result<(), Failure> {
+        let there = self.kube.get(Resource::NAMESPACE, None, NAMESPACE).await.is_ok();
+        let mut all = resources::all_crds();
+        all.extend(objects(wanted));
+        for object in all.iter().filter(|it| there || meta(it, "namespace") != NAMESPACE) {
+            let told = self.put_in(wanted, object, force, "&dryRun=All").await;
+            told.map_err(|failure| {
+                let fix = format!("{}; nothing was changed", failure.fix);
+                failure.fix(fix)
+            })?;
+        }
+        Ok(())
     }
 
     /// Applies KubeEdge's definitions and waits until the API serves them.
@@ -323,8 +360,8 @@ impl SetupDesk {
     /// What the Deployment still lacks; its pods know best why.
     async fn pending(&self, needed: u64) -> Option<Pending> {
         let found = self.kube.get(Resource::DEPLOYMENT, Some(NAMESPACE), NAME).await;
-        let behind = match found {
-            Ok(deployment) => rollout::behind(&deployment, needed)?,
+        let (behind, refused) = match found {
+            Ok(deployment) => (rollout::behind(&deployment, needed)?, rollout::refusal(&deployment)),
             Err(status) => return Some(Pending::new(status.to_string())),
         };
         let selector = format!("labelSelector={LABEL_NAME}%3D{NAME}");
@@ -334,7 +371,7 @@ impl SetupDesk {
             held = held.take().or_else(|| rollout::hindrance(&pod));
         });
         drop(listed.await);
-        Some(held.unwrap_or_else(|| {
+        Some(held.or(refused).unwrap_or_else(|| {
             let none = if seen { "" } else { ", and no pod was made yet" };
             Pending::new(format!("Deployment {NAMESPACE}/{NAME}: {behind}{none}"))
         }))

@@ -219,6 +219,19 @@ pub(super) async fn present(kube: &Kube, mode: Mode, record: Option<&Value>) -> 
     }
 }
 
+/// The namespace on its way out, in which nothing can be made any more; nothing else is said of it.
+pub(super) async fn going(kube: &Kube) -> Option<Finding> {
+    let namespace = kube.get(Resource::NAMESPACE, None, NAMESPACE).await.ok()?;
+    if meta(&namespace, "deletionTimestamp").is_empty() {
+        return None;
+    }
+    let found = finding("KE-INIT-017", "the namespace", format!("{NAMESPACE} is being deleted"));
+    Some(found.fails(
+        "nothing can be made in it until it is gone, as after `kedge cloud reset`",
+        format!("`kubectl wait --for=delete namespace/{NAMESPACE} --timeout=300s`, then init again"),
+    ))
+}
+
 /// The configuration that an installation has left in the cluster.
 pub(super) async fn record(kube: &Kube) -> Option<Value> {
     let map = kube.get(Resource::CONFIG_MAP, Some(NAMESPACE), NAME).await.ok()?;
@@ -299,6 +312,18 @@ mod tests {
         assert!(has("create daemonsets.apps in kubeedge") && has("patch daemonsets.apps in kubeedge"));
         let granted = to_grant(&form(false, true));
         assert!(granted.iter().any(|right| right.to_string() == "get configmaps in kubeedge"));
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_goes_is_waited_for() {
+        let with = async |metadata: Value| {
+            let plain = Plain::serve(move |_, _| Some((200, json!({"metadata": metadata})))).await;
+            going(&plain.kube).await
+        };
+        assert_eq!(with(json!({"name": NAMESPACE})).await, None);
+        let told = with(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})).await.unwrap();
+        assert_eq!((&*told.code, told.state), ("KE-INIT-017", State::Failed));
+        assert!(told.fix.contains("kubectl wait"), "{told:?}");
     }
 
     #[tokio::test]

@@ -8,6 +8,8 @@ use serde_json::Value;
 const MEND: &str = "mend what is named and run the same command again: it goes on where it is";
 const IMAGE: &str = "make the image with `make image` and bring it to the cluster's machines (`ctr -n k8s.io images import FILE`), or name one that they can pull with --image; then run the same command again";
 
+const ALLOW: &str = "let pods of the namespace use their machine's network: `kubectl label namespace kubeedge pod-security.kubernetes.io/enforce=privileged --overwrite`; then run the same command again";
+
 /// What keeps the cloud from serving, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pending {
@@ -38,6 +40,15 @@ pub(super) fn behind(deployment: &Value, needed: u64) -> Option<String> {
     } else {
         None
     }
+}
+
+/// Why the cluster makes no pod.
+pub(super) fn refusal(deployment: &Value) -> Option<Pending> {
+    let conditions = deployment.pointer("/status/conditions").and_then(Value::as_array);
+    let failed = |it: &&Value| it["type"] == "ReplicaFailure" && it["status"] == "True";
+    let message = conditions.into_iter().flatten().find(failed)?["message"].as_str()?;
+    let fix = if message.contains("PodSecurity") { ALLOW } else { MEND };
+    Some(Pending { why: format!("the cluster makes no pod: {message}"), fix })
 }
 
 /// What keeps a pod from being ready.
@@ -88,6 +99,23 @@ mod tests {
         let mut going = waiting("ErrImagePull");
         going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         assert_eq!(hindrance(&going), None);
+    }
+
+    #[test]
+    fn a_cluster_that_refuses_the_pod_is_heard() {
+        let refused = |status: &str, message: &str| {
+            refusal(&json!({"status": {"conditions": [{"type": "Available", "status": "True"},
+                {"type": "ReplicaFailure", "status": status, "message": message}]}}))
+        };
+        let told =
+            refused("True", "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\"").unwrap();
+        assert!(
+            told.why.contains("violates PodSecurity") && told.fix.contains("enforce=privileged"),
+            "{told:?}"
+        );
+        assert_eq!(refused("True", "exceeded quota").unwrap().fix, MEND);
+        assert_eq!(refused("False", ""), None);
+        assert_eq!(refusal(&json!({})), None);
     }
 
     #[test]
