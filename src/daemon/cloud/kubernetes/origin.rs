@@ -4,7 +4,7 @@
 use crate::base::{Exit, Failure, deepest, read_limited};
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The most that a kubeconfig may have, in bytes; certificates of many clusters are in some.
 const FILE_LIMIT: u64 = 8 << 20;
@@ -72,23 +72,14 @@ fn refused(path: &Path, why: String) -> Failure {
         .exit(Exit::Configuration)
 }
 
-/// Reads the file, or the several that `$KUBECONFIG` may name with colons between them: of two that say the same thing the
-/// first is right, and one that is not there is passed over. Else says in words what is wrong.
+/// Reads the file, or says in words what is wrong with it.
 pub(super) async fn read(path: &Path) -> Result<Kubeconfig, String> {
     let named = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || {
-        let several: Vec<PathBuf> = std::env::split_paths(&named).filter(|file| file.is_file()).collect();
-        if named.is_file() || several.is_empty() {
-            return read_one(&named);
-        }
-        several.iter().try_fold(Kubeconfig::default(), |all, file| {
-            all.merge(read_one(file)?).map_err(|error| unusable(&error))
-        })
-    });
+    let read = tokio::task::spawn_blocking(move || read_one(&named));
     read.await.map_err(|error| error.to_string())?
 }
 
-/// One file. Read with the YAML library that reads every other file here: kube's own brings a second one along.
+/// Read with the YAML library that reads every other file here: kube's own brings a second one along.
 fn read_one(path: &Path) -> Result<Kubeconfig, String> {
     let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.why)?;
     if bytes.trim_ascii().is_empty() {
