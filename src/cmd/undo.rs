@@ -140,7 +140,7 @@ fn tell(undone: &Undone, output: Output, term: &Term) -> Result<Exit, Failure> {
     }
     undone.leftovers.iter().for_each(|failure| term.failure(failure));
     if undone.leftovers.is_empty() {
-        term.say("what is set in the running kernel, or was read by a running program, stays until it starts again");
+        term.say("what a running program has read stays until it starts again");
     }
     Ok(if undone.leftovers.is_empty() { Exit::Done } else { Exit::Failed })
 }

@@ -104,6 +104,18 @@ fn a_bare_machine_is_looked_at_without_anything_installed() {
         assert_snapshot(&format!("doctor-list-{role}"), &run.stdout);
     }
 
+    let listed = house.kedge(&["doctor", "--list", "--role", "edge", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let item = |code: &str| {
+        let items = listed["items"].as_array().unwrap();
+        items.iter().find(|item| item["code"] == code).unwrap().clone()
+    };
+    assert_eq!(
+        (&item("KE-CRI-001")["fixable"], &item("KE-CRI-001")["fixes"]),
+        (&json!(true), &json!(["KE-CRI-002"]))
+    );
+    assert_eq!(item("KE-HOST-001")["fixable"], false);
+
     // Without root: told, and what needs it is skipped.
     let args = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/local/bin/kedge"];
     let nobody = house.run("setpriv", &[&args[..], &["doctor", "--pre", "-o", "json"]].concat());

@@ -52,6 +52,9 @@ fn a_pod_its_volumes_and_its_network_go_with_the_node() {
         machine.house.write(&format!("{dir}/theirs"), "x");
     }
     machine.before = machine.house.changed_files();
+    let forwards =
+        |house: &House<'_>| house.run("cat", &["/proc/sys/net/ipv4/ip_forward"]).stdout.trim().to_owned();
+    machine.house.run("sysctl", &["-w", "net.ipv4.ip_forward=0"]).assert_status(0);
     machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
     // What the daemon renews is kedge's own still.
     machine.house.kedge(&["cert", "renew"]).assert_status(0);
@@ -63,7 +66,9 @@ fn a_pod_its_volumes_and_its_network_go_with_the_node() {
     assert!(asks.status == 2 && asks.stderr.contains("KE-ASK-001"), "{asks:?}");
     let listed = machine.house.kedge(&["reset", "edge", "--dry-run"]);
     assert!(listed.status == 0 && listed.stdout.contains("the pod default/x"), "{listed:?}");
+    assert_eq!(forwards(&machine.house), "1", "pods reach other machines");
     let reset = machine.reset();
+    assert_eq!(forwards(&machine.house), "0", "as it ran before: {reset:?}");
     assert!(!mounts(&machine.house).contains("/var/lib/kubelet"), "{}", mounts(&machine.house));
     let left = machine.house.run("ctr", &["-n", "k8s.io", "tasks", "list", "-q"]);
     assert_eq!(left.stdout.trim(), "", "{left:?}");

@@ -240,3 +240,48 @@ fn the_newest_deed_is_what_was_done_since_the_one_before_ended() {
     }
     assert!(!dir.exists());
 }
+
+#[test]
+fn a_setting_of_the_kernel_comes_back_as_it_ran() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    // A file stands for the kernel's; a house proves it with the kernel itself.
+    let path = root.join("ip_forward");
+    let runs = || fs::read_to_string(&path).unwrap();
+    fs::write(&path, "0\n").unwrap();
+    let change = Change::Setting { path: path.clone(), value: "1".into() };
+    let set = || {
+        let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+        journal.apply(&change).unwrap();
+        journal.apply(&change).unwrap();
+        assert_eq!(journal.entries().iter().filter(|entry| entry.deed == Deed::Fix).count(), 1);
+        journal
+    };
+    let journal = set();
+    assert!(runs().starts_with('1'));
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!((undone.leftovers, runs().trim()), (vec![], "0"));
+    assert_eq!(undone.done, [format!("set {} to 1", path.display())]);
+
+    // Recorded, and power was cut before the deed.
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let kept = Before::of(&change, &journal.kept(9)).unwrap();
+    journal.ledger.append(Deed::Fix, change.told(), kept).unwrap();
+    assert_eq!((journal.undo(Manner::Careful, all).leftovers, runs().trim()), (vec![], "0"));
+
+    // Somebody else has set it since.
+    let journal = set();
+    fs::write(&path, "2\n").unwrap();
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!(undone.leftovers.iter().map(|failure| failure.code).collect::<Vec<_>>(), ["KE-JOURNAL-005"]);
+    let undone = Journal::open(&place, Deed::Fix).unwrap().undo(Manner::Thorough, all);
+    assert_eq!((undone.leftovers, runs().trim()), (vec![], "0"));
+
+    // A kernel without it.
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let absent = Change::Setting { path: root.join("absent"), value: "1".into() };
+    assert!(absent.is_of_kernel() && !change.path().is_some_and(|path| path.exists()));
+    assert_eq!(journal.apply(&absent).unwrap_err().code, "KE-JOURNAL-006");
+    assert_eq!(journal.undo(Manner::Careful, all).leftovers, []);
+    assert!(!root.join("absent").exists());
+}
