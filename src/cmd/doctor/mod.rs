@@ -11,9 +11,13 @@ mod fix;
 mod here;
 mod identity;
 mod link;
+mod mappers;
 mod mesh;
 mod offline;
+mod packets;
+mod peers;
 mod place;
+mod reach;
 mod report;
 mod store;
 mod workloads;
@@ -158,7 +162,9 @@ fn all(args: &Args, place: &Arc<Place>) -> Vec<Check> {
             checks.extend(workloads::checks(place));
             checks.extend(edge_api::checks(place));
             checks.extend(mesh::checks(place));
+            checks.extend(peers::checks(place));
             checks.extend(devices::checks(place));
+            checks.extend(mappers::checks(place));
         }
         Role::Cloud => checks.extend(cluster::checks(place)),
     }
