@@ -167,6 +167,18 @@ fn what_other_agents_left_and_who_holds_a_port_is_named() {
     house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET"]).assert_status(0);
     house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET", "--strict"]).assert_status(3);
 
+    // The other kind of rules, which `iptables` does not show.
+    house.run("iptables", &["-t", "nat", "-F"]).assert_status(0);
+    house.run("iptables", &["-t", "nat", "-X"]).assert_status(0);
+    assert_state(&look("KE-KUBELET-003"), "KE-KUBELET-003", "fine");
+    house.run("iptables-legacy", &["-t", "nat", "-N", "TUNNEL-PORT"]).assert_status(0);
+    let found = look("KE-KUBELET-003");
+    assert_state(&found, "KE-KUBELET-003", "warning");
+    assert!(
+        one(&found, "KE-KUBELET-003")["fix"].as_str().unwrap().starts_with("iptables-legacy "),
+        "{found:#}"
+    );
+
     // A broker on 1883 is used as it is; one on the cloud's port is in the way, by name.
     let _broker = house.start_program("broker", "mosquitto", &["-p", "1883"]);
     let _other = house.start_program("other", "mosquitto", &["-p", "10002"]);
@@ -354,6 +366,9 @@ echo '{"code":"SITE-7","group":"devices","name":"door","state":"warning","seen":
         "KE-META-010",
         "KE-MESH-001",
         "KE-MAPPER-002",
+        "KE-MAPPER-004",
+        "KE-MTU-002",
+        "KE-SKEW-003",
     ] {
         assert_state(&found, code, "fine");
     }

@@ -109,8 +109,11 @@ pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
         }
         "KE-ETC-001" => without(unfinished(&place?.wanted().etc_dir)),
         "KE-KUBELET-001" | "KE-EDGECORE-001" => {
-            let unit = finding.fix.strip_prefix("systemctl disable ")?.split(' ').next()?;
-            let name = unit.strip_suffix(".service")?.to_owned();
+            let fix = &finding.fix;
+            let rest =
+                fix.strip_prefix("systemctl disable ").or_else(|| fix.strip_prefix("rc-update del "))?;
+            let unit = rest.split(' ').next()?;
+            let name = unit.strip_suffix(".service").unwrap_or(unit).to_owned();
             Repair { changes: vec![Change::Halt { name }], ..Repair::default() }
         }
         _ => return None,
