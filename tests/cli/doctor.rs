@@ -2,7 +2,7 @@
 //! and with kedge running. Every fault is a real one.
 
 use crate::support::house::House;
-use crate::support::snapshot::assert_snapshot;
+use crate::support::snapshot::{self, assert_snapshot};
 use crate::support::world::World;
 use crate::support::{Run, eventually};
 use serde_json::{Value, json};
@@ -82,9 +82,11 @@ fn a_bare_machine_is_looked_at_without_anything_installed() {
         nothing.stderr.contains("KE-DOCTOR-001") && nothing.stderr.contains("doctor --pre"),
         "{nothing:?}"
     );
+    snapshot::failed(&nothing);
     let mistyped = house.kedge(&["doctor", "--pre", "--only", "KE-PROT-010"]);
     mistyped.assert_status(2);
     assert!(mistyped.stderr.contains("did you mean KE-PORT-010"), "{mistyped:?}");
+    snapshot::failed(&mistyped);
     house.kedge(&["doctor", "--pre", "--nonsense"]).assert_status(2);
     assert!(house.kedge(&["undo"]).stderr.contains("there is nothing to undo"));
 
@@ -252,10 +254,12 @@ fn a_runtime_without_its_plugin_is_mended_and_the_mending_undone() {
     let unasked = look(&["--fix"]);
     unasked.assert_status(2);
     assert!(unasked.stderr.contains("KE-ASK-001"), "{unasked:?}");
+    snapshot::failed(&unasked);
     assert_eq!(house.read("/etc/containerd/config.toml"), wrong);
     let other = look(&["--fix=KE-CRI-001"]);
     other.assert_status(2);
     assert!(other.stderr.contains("KE-DOCTOR-002"), "{other:?}");
+    snapshot::failed(&other);
 
     // Mended; without systemd a person restarts the runtime, so the check still fails until then.
     let mended = look(&["--fix=KE-CRI-002", "--yes"]);
@@ -280,6 +284,7 @@ fn a_runtime_without_its_plugin_is_mended_and_the_mending_undone() {
     let careful = house.kedge(&["undo", "--yes"]);
     careful.assert_status(1);
     assert!(careful.stderr.contains("KE-JOURNAL-005"), "{careful:?}");
+    snapshot::failed(&careful);
     house.kedge(&["undo", "--yes", "--force"]).assert_status(0);
     assert_eq!(house.read("/etc/containerd/config.toml"), wrong);
     assert!(!house.has("/var/lib/kedge/journal"), "the journal is gone with its last entry");
@@ -437,6 +442,7 @@ echo '{"code":"SITE-7","group":"devices","name":"door","state":"warning","seen":
     let offline = house.kedge(&["doctor", "offline"]);
     offline.assert_status(0);
     assert!(offline.stdout.contains("everything is here"), "{offline:?}");
+    snapshot::said("doctor offline", &offline);
     assert_eq!(up.interrupt(), 0);
     let stopped = house.kedge(&["doctor", "--only", "KE-DAEMON,KE-LINK-012,KE-BROKER,KE-DB", "-o", "json"]);
     stopped.assert_status(1);

@@ -133,4 +133,5 @@ fn a_kubelet_that_would_start_at_boot_is_kept_from_it_and_comes_back() {
     let _kubelet = house.start_program("kubelet", "/usr/local/bin/kubelet", &["1000"]);
     let refused = house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET", "--fix=KE-KUBELET-001", "--yes"]);
     assert!(refused.stderr.contains("KE-DOCTOR-003"), "{refused:?}");
+    crate::support::snapshot::failed(&refused);
 }
