@@ -184,6 +184,7 @@ mod tests {
         let place = dir.path().join("journal");
         let failure = choose(None, &entries, || Journal::newest(&place)).unwrap_err();
         assert_eq!(failure.code, "KE-UNDO-001");
+        failure.is_as_committed();
         assert!(failure.fix.starts_with("kedge reset edge"), "{failure:?}");
         assert_eq!(choose(Some(Kind::Fix), &entries, || Ok(Vec::new())).unwrap().len(), 1);
     }

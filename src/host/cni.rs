@@ -254,6 +254,7 @@ mod tests {
         let network = Network { bridge: "kedge-test2".into(), subnet: "10.127.253.0/24".into() };
         let failure = ensure(&conf_dir, dir.path(), &network).unwrap_err();
         assert_eq!(failure.code, "KE-CNI-001");
+        failure.is_as_committed();
         assert!(failure.what.contains(&conf_dir.display().to_string()), "{failure}");
         assert!(failure.why.contains("Not a directory") && failure.fix.contains("root"), "{failure:?}");
     }
@@ -265,6 +266,7 @@ mod tests {
         let done = remove(&network);
         let [Err(failure)] = done.as_slice() else { panic!("{done:?}") };
         assert_eq!(failure.code, "KE-CNI-002");
+        failure.is_as_committed();
         assert!(!failure.why.is_empty(), "{failure:?}");
         assert_eq!(failure.fix, "ip link delete lo");
     }

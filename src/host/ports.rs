@@ -141,6 +141,7 @@ mod tests {
         let refused = TcpListener::bind(address).unwrap_err();
         let failure = bind_failure("the API", address, &refused);
         assert_eq!(failure.code, "KE-PORT-001");
+        failure.is_as_committed();
         assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
         assert!(!failure.fix.contains("stop"), "nobody is told to stop himself: {failure}");
     }

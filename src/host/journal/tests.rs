@@ -153,6 +153,7 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     let held = Journal::open(&place, Deed::Join).unwrap();
     let Err(failure) = Journal::open(&place, Deed::Init) else { panic!("two at once") };
     assert_eq!(failure.code, "KE-JOURNAL-001");
+    failure.is_as_committed();
     assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
     drop(held);
     Journal::is_free(&place).unwrap();
@@ -164,14 +165,16 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     fs::write(place.join("lock"), format!("{}\n", sleeper.id())).unwrap();
     let failure = Journal::is_free(&place).unwrap_err();
     assert!(failure.code == "KE-JOURNAL-001" && failure.fix.contains(&sleeper.id().to_string()), "{failure}");
+    failure.is_as_committed();
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     Journal::is_free(&place).unwrap();
 
     fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
-    assert_eq!(Journal::read(&place).unwrap_err().code, "KE-JOURNAL-003");
+    assert_eq!(Journal::read(&place).unwrap_err().as_committed().code, "KE-JOURNAL-003");
     let Err(failure) = Journal::open(Path::new("/proc/kedge"), Deed::Join) else { panic!("opened in /proc") };
     assert_eq!(failure.code, "KE-FILE-003");
+    failure.is_as_committed();
     assert_eq!(refused(&place, LockError::Io(std::io::Error::other("disk"))).code, "KE-JOURNAL-002");
 }
 
@@ -205,7 +208,7 @@ fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
     let mut journal = Journal::open(&place, Deed::Join).unwrap();
     fs::create_dir(root.join("dir")).unwrap();
     let over = Change::File { path: root.join("dir"), content: Vec::new(), mode: 0o600 };
-    assert_eq!(journal.apply(&over).unwrap_err().code, "KE-JOURNAL-006");
+    assert_eq!(journal.apply(&over).unwrap_err().as_committed().code, "KE-JOURNAL-006");
 
     journal.apply(&Change::Remove { path: root.join("old") }).unwrap();
     journal.apply(&Change::Link { path: root.join("link"), target: "/b".into() }).unwrap();

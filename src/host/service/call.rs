@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(must("echo", &["a b"], long).unwrap().out, "a b\n");
         let hung = call("sleep", &["60"], Duration::from_millis(20)).err().unwrap();
         assert_eq!((hung.code, hung.why.as_str()), ("KE-SERVICE-002", "it did not end within 0 s"));
+        hung.is_as_committed();
         let refused = must("ls", &["/nonexistent"], long).err().unwrap();
         assert!(refused.why.contains("No such file"), "{refused}");
         assert!(call("no-such-program", &[], long).is_err());
