@@ -103,6 +103,27 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+#[cfg(test)]
+impl Failure {
+    /// All that it says, and the exit status, is as committed for the test that asks, in `tests/snapshots`.
+    #[track_caller]
+    pub(crate) fn is_as_committed(&self) {
+        let Failure { code, what, why, fix, exit } = self;
+        let text = format!("exit {}\nerror: {what}\n  because: {why}\n  fix: {fix}\n", exit.code());
+        let test = super::met::asking();
+        let (area, name) = test.split_once("::").unwrap_or_else(|| panic!("{test:?} is no thread of a test"));
+        let place = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
+        super::met::is_as_committed(&place.join(format!("{area}.txt")), name, code, &text, "--lib");
+    }
+
+    /// The same of one that is looked at in passing.
+    #[track_caller]
+    pub(crate) fn as_committed(self) -> Self {
+        self.is_as_committed();
+        self
+    }
+}
+
 /// The cause behind all others; what lies above it often only says that a request failed.
 pub fn deepest(error: &dyn std::error::Error) -> String {
     let mut cause = error;

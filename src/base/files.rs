@@ -86,6 +86,7 @@ mod tests {
     fn a_failed_write_names_the_path() {
         let failure = write_atomic(Path::new("/nonexistent/a"), b"x", 0o600).unwrap_err();
         assert_eq!(failure.code, "KE-FILE-001");
+        failure.is_as_committed();
         assert!(failure.what.contains("/nonexistent/a"));
     }
 
@@ -113,6 +114,6 @@ mod tests {
         let path = dir.path().join("f");
         write_atomic(&path, b"12345", 0o600).unwrap();
         assert_eq!(read_limited(&path, 5).unwrap(), b"12345");
-        assert_eq!(read_limited(&path, 4).unwrap_err().code, "KE-FILE-002");
+        assert_eq!(read_limited(&path, 4).unwrap_err().as_committed().code, "KE-FILE-002");
     }
 }

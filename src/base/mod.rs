@@ -14,6 +14,9 @@ mod id;
 mod lock;
 mod log;
 mod mailbox;
+#[cfg(test)]
+#[path = "../../tests/cli/support/met.rs"]
+mod met;
 mod nearest;
 mod process;
 mod recent;

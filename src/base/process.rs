@@ -77,6 +77,7 @@ mod tests {
         assert!(listen(SignalKind::hangup()).is_ok());
         let failure = listen(SignalKind::from_raw(9)).unwrap_err();
         assert_eq!(failure.code, "KE-RUN-002");
+        failure.is_as_committed();
         assert!(!failure.why.is_empty() && failure.fix.contains("seccomp"), "{failure}");
     }
 
@@ -86,6 +87,7 @@ mod tests {
         let broken: Result<(), Failure> = aside("open the store", || panic!("a fault of the test")).await;
         let failure = broken.unwrap_err();
         assert_eq!(failure.code, "KE-RUN-003");
+        failure.is_as_committed();
         assert_eq!(failure.what, "the work to open the store broke off");
         assert!(failure.why.contains("a fault of the test"), "{failure}");
         assert!(failure.fix.contains("kedge bugreport"), "{failure}");

@@ -363,6 +363,7 @@ mod tests {
         let handle = supervisor.handle();
         let failure = supervisor.run(Stop::new()).await.unwrap_err();
         assert_eq!(failure.code, "KE-MODULE-001");
+        failure.is_as_committed();
         assert!(failure.what.contains("broken"), "{failure}");
         assert!(failure.why.contains("a state that nobody thought of"), "{failure}");
         assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
@@ -379,5 +380,6 @@ mod tests {
         supervisor.add(Flaky { failures: 9 });
         let failure = supervisor.run(Stop::new()).await.unwrap_err();
         assert_eq!(failure.code, "KE-TEST-001");
+        failure.is_as_committed();
     }
 }

@@ -185,6 +185,7 @@ mod tests {
         let value = BTreeMap::from([((1, 2), 3)]);
         for failure in [term.value(&value, Output::Json), term.line(&value)].map(Result::unwrap_err) {
             assert_eq!(failure.code, "KE-TERM-001");
+            failure.is_as_committed();
             assert!(failure.why.contains("key must be a string"), "{failure}");
             assert!(failure.fix.contains("-o text") && failure.fix.contains("kedge bugreport"), "{failure}");
         }

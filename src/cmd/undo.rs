@@ -140,7 +140,7 @@ fn tell(undone: &Undone, output: Output, term: &Term) -> Result<Exit, Failure> {
     }
     undone.leftovers.iter().for_each(|failure| term.failure(failure));
     if undone.leftovers.is_empty() {
-        term.say("what is set in the running kernel, or was read by a running program, stays until it starts again");
+        term.say("what a running program has read stays until it starts again");
     }
     Ok(if undone.leftovers.is_empty() { Exit::Done } else { Exit::Failed })
 }
@@ -184,6 +184,7 @@ mod tests {
         let place = dir.path().join("journal");
         let failure = choose(None, &entries, || Journal::newest(&place)).unwrap_err();
         assert_eq!(failure.code, "KE-UNDO-001");
+        failure.is_as_committed();
         assert!(failure.fix.starts_with("kedge reset edge"), "{failure:?}");
         assert_eq!(choose(Some(Kind::Fix), &entries, || Ok(Vec::new())).unwrap().len(), 1);
     }

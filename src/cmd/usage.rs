@@ -104,6 +104,7 @@ mod tests {
         ] {
             let failure = typed(line).unwrap_or_else(|| panic!("{line} is no failure"));
             assert_eq!((failure.code, failure.exit), ("KE-USAGE-001", Exit::Usage), "{line}");
+            failure.is_as_committed();
             assert!(failure.what.contains(what), "{line}: {failure:?}");
             assert!(failure.why.contains(why) && failure.fix.contains(fix), "{line}: {failure:?}");
             let text = format!("{}{}{}", failure.what, failure.why, failure.fix);

@@ -613,6 +613,7 @@ mod tests {
         });
         let failure = load(file).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-CONFIG-002", Exit::Configuration));
+        failure.is_as_committed();
         assert_eq!(failure.what, "edgecore.yaml has 8 problems");
         for part in [
             "dataSource",
@@ -644,19 +645,23 @@ mod tests {
         assert_eq!(hub(only).unwrap(), "c.lan:10000");
         let both = json!({"quic": quic, "websocket": {"enable": true, "server": "d.lan:7"}});
         assert_eq!(hub(both).unwrap(), "d.lan:7");
-        assert_eq!(hub(json!({"websocket": {"enable": false}})).unwrap_err().code, "KE-CONFIG-002");
+        assert_eq!(
+            hub(json!({"websocket": {"enable": false}})).unwrap_err().as_committed().code,
+            "KE-CONFIG-002"
+        );
     }
 
     #[test]
     fn a_missing_or_broken_file_is_a_configuration_failure() {
         let missing = EdgeConfig::load(Path::new("/nonexistent/edgecore.yaml")).unwrap_err();
         assert_eq!((missing.code, missing.exit), ("KE-FILE-002", Exit::Configuration));
+        missing.is_as_committed();
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edgecore.yaml");
         std::fs::write(&path, "a: [1\n").unwrap();
-        assert_eq!(EdgeConfig::load(&path).unwrap_err().code, "KE-CONFIG-001");
+        assert_eq!(EdgeConfig::load(&path).unwrap_err().as_committed().code, "KE-CONFIG-001");
         std::fs::write(&path, "- 1").unwrap();
-        assert_eq!(EdgeConfig::load(&path).unwrap_err().code, "KE-CONFIG-002");
+        assert_eq!(EdgeConfig::load(&path).unwrap_err().as_committed().code, "KE-CONFIG-002");
     }
 
     #[test]

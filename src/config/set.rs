@@ -270,6 +270,7 @@ mod tests {
         ] {
             let failure = assignments(&defaults(), text).unwrap_err();
             assert_eq!((failure.code, failure.exit), ("KE-CONFIG-003", Exit::Usage));
+            failure.is_as_committed();
             assert!(failure.why.contains(words), "{text}: {failure}");
         }
     }

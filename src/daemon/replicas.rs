@@ -215,7 +215,7 @@ async fn replicas_together_admit_no_more_machines_than_a_token_allows() {
         std::fs::remove_file(&files.key).unwrap();
         enrol(number, (number + 1) % 2).await.unwrap();
     }
-    assert_eq!(enrol(9, 0).await.unwrap_err().code, "KE-TOKEN-003");
+    assert_eq!(enrol(9, 0).await.unwrap_err().as_committed().code, "KE-TOKEN-003");
     let entry = desk.list().await.unwrap().into_values().next().unwrap();
     assert_eq!((entry.uses, entry.holders.len()), (Some(0), 3));
 }
@@ -395,6 +395,7 @@ async fn an_operators_authority_is_used_and_never_mixed_up_with_another() {
     std::fs::write(&key, &other_key).unwrap();
     let failure = refusal(&config).await;
     assert_eq!(failure.code, "KE-CLOUD-024");
+    failure.is_as_committed();
     assert!(failure.why.contains(&rsa.hash()) && failure.why.contains(&other.hash()), "{}", failure.why);
     assert_eq!(api.value("casecret", "cadata").await, rsa.cert_der());
 

@@ -108,6 +108,7 @@ mod tests {
         let path = dir.path().join("kedge.sock");
         let failure = ask(&path).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-STATUS-001", Exit::Unreachable));
+        failure.is_as_committed();
         assert_eq!(holder(&path), None);
 
         let facts: Facts = Arc::new(|| Box::pin(async { serde_json::json!({"link": "up"}) }));
@@ -139,6 +140,7 @@ mod tests {
         let mut socket = StatusSocket::new(PathBuf::from("/nonexistent/kedge.sock"), facts);
         let failure = socket.run(Stop::new(), Ready::detached("status")).await.unwrap_err();
         assert_eq!(failure.code, "KE-STATUS-002");
+        failure.is_as_committed();
         assert!(failure.what.contains("/nonexistent/kedge.sock"), "{failure}");
         assert!(failure.why.contains("No such file") && failure.fix.contains("directory"), "{failure}");
     }

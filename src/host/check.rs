@@ -260,12 +260,16 @@ impl Check {
         self
     }
 
+    /// The codes that its findings may carry.
+    pub fn codes(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.id).chain(self.also.iter().copied())
+    }
+
     /// Whether a word of `--only` or `--skip` means this check: a group, a code, or the beginning of a code.
     pub fn is_meant(&self, word: &str) -> bool {
         let word = word.trim().to_uppercase();
-        let codes = || std::iter::once(&self.id).chain(self.also);
         !word.is_empty()
-            && (codes().any(|code| code.starts_with(&word)) || self.group.word().to_uppercase() == word)
+            && (self.codes().any(|code| code.starts_with(&word)) || self.group.word().to_uppercase() == word)
     }
 }
 

@@ -3,6 +3,7 @@
 //! kedge's own is never changed.
 
 use crate::base::{Failure, write_atomic};
+use crate::host::journal::Change;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 const FILE: &str = "10-kedge.conflist";
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// A bridge and the addresses behind it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -100,11 +102,21 @@ pub fn ensure(conf_dir: &Path, state_dir: &Path, network: &Network) -> Result<()
         write_atomic(&file, &text, 0o644)?;
     }
     // The bridge plugin does the same with each pod; a read-only /proc/sys is its error to report.
-    if let Err(error) = fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
+    if let Err(error) = fs::write(FORWARDING, "1") {
         tracing::debug!(%error, "IPv4 forwarding cannot be switched on");
     }
     masquerade(network);
     Ok(())
+}
+
+/// The setting that lets packets of pods out, for who keeps a journal.
+pub fn forwarding() -> Change {
+    Change::Setting { path: FORWARDING.into(), value: "1".to_owned() }
+}
+
+/// Whether this process may set it: in some containers /proc/sys is read-only.
+pub fn may_forward() -> bool {
+    rustix::fs::access(FORWARDING, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 /// One rule for the whole subnet. The plugin's own (`ipMasq`) costs each pod a chain and four calls of iptables that wait
@@ -242,6 +254,7 @@ mod tests {
         let network = Network { bridge: "kedge-test2".into(), subnet: "10.127.253.0/24".into() };
         let failure = ensure(&conf_dir, dir.path(), &network).unwrap_err();
         assert_eq!(failure.code, "KE-CNI-001");
+        failure.is_as_committed();
         assert!(failure.what.contains(&conf_dir.display().to_string()), "{failure}");
         assert!(failure.why.contains("Not a directory") && failure.fix.contains("root"), "{failure:?}");
     }
@@ -253,6 +266,7 @@ mod tests {
         let done = remove(&network);
         let [Err(failure)] = done.as_slice() else { panic!("{done:?}") };
         assert_eq!(failure.code, "KE-CNI-002");
+        failure.is_as_committed();
         assert!(!failure.why.is_empty(), "{failure:?}");
         assert_eq!(failure.fix, "ip link delete lo");
     }

@@ -201,6 +201,7 @@ mod tests {
     fn a_refusal_of_iptables_says_what_to_do() {
         let failure = failed("Permission denied".to_owned());
         assert_eq!(failure.code, "KE-HOST-011");
+        failure.is_as_committed();
         assert!(failure.to_string().contains("KE-HOST-011"));
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::base::Failure;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A process that listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,40 @@ pub fn holder(port: u16) -> Option<Holder> {
         }
     }
     None
+}
+
+/// The other ends of TCP connections that have this port at either end, each host once; this machine itself is none.
+pub fn established(port: u16) -> Vec<IpAddr> {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let mut peers: Vec<IpAddr> = tables.iter().flat_map(|table| connected(table, port)).collect();
+    peers.retain(|peer| !peer.is_loopback());
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+fn connected(table: &str, port: u16) -> Vec<IpAddr> {
+    const ESTABLISHED: &str = "01";
+    let end = |text: &str| -> Option<(IpAddr, u16)> {
+        let (address, port) = text.rsplit_once(':')?;
+        // Words of 32 bits, each in the machine's order of bytes.
+        let words =
+            (0..address.len()).step_by(8).map(|at| u32::from_str_radix(address.get(at..at + 8)?, 16).ok());
+        let bytes: Vec<u8> =
+            words.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let address = match bytes.len() {
+            4 => IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical(),
+        };
+        Some((address, u16::from_str_radix(port, 16).ok()?))
+    };
+    let peer = |line: &str| {
+        let mut columns = line.split_whitespace();
+        let (local, remote, state) = (columns.nth(1)?, columns.next()?, columns.next()?);
+        let ((_, near), (peer, far)) = (end(local)?, end(remote)?);
+        (state == ESTABLISHED && (near == port || far == port)).then_some(peer)
+    };
+    table.lines().skip(1).filter_map(peer).collect()
 }
 
 /// The systemd unit of a process, as its control group names it.
@@ -107,6 +141,7 @@ mod tests {
         let refused = TcpListener::bind(address).unwrap_err();
         let failure = bind_failure("the API", address, &refused);
         assert_eq!(failure.code, "KE-PORT-001");
+        failure.is_as_committed();
         assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
         assert!(!failure.fix.contains("stop"), "nobody is told to stop himself: {failure}");
     }
@@ -116,6 +151,26 @@ mod tests {
         assert_eq!(unit_in("0::/system.slice/mosquitto.service\n").as_deref(), Some("mosquitto.service"));
         assert_eq!(unit_in("4:memory:/user.slice\n0::/init.scope"), None);
         assert_eq!(unit_in("broken"), None);
+    }
+
+    #[test]
+    fn other_ends_of_connections_are_read() {
+        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
+        let row = |peer: &str, port: u16, state: &str| {
+            format!("  0: {}:4E26 {peer}:{port:04X} {state} 00000000:0\n", word([10, 0, 0, 9]))
+        };
+        let four = word([10, 0, 0, 1]);
+        let mapped = [word([0; 4]), word([0; 4]), word([0, 0, 255, 255]), word([10, 0, 0, 2])].concat();
+        let table =
+            ["header\n", &row(&four, 40_000, "01"), &row(&mapped, 9, "01"), &row(&four, 7, "0A"), "x y\n"];
+        let peers = connected(&table.concat(), 0x4e26);
+        assert_eq!(peers, ["10.0.0.1", "10.0.0.2"].map(|peer| peer.parse::<IpAddr>().unwrap()));
+        assert_eq!(connected(&table.concat(), 9).len(), 1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _open = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(connected(&fs::read_to_string("/proc/net/tcp").unwrap(), port).len(), 2);
+        assert!(established(port).is_empty(), "that is this machine");
     }
 
     #[test]

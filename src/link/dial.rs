@@ -3,9 +3,10 @@
 use rustls::pki_types::ServerName;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -88,12 +89,49 @@ pub async fn dial(
     limit: Duration,
 ) -> Result<TlsStream<TcpStream>, DialError> {
     let connect = async {
-        let name = endpoint.server_name().ok_or(DialError::BadName)?;
         let socket = reach(endpoint, limit).await?;
-        socket.set_nodelay(true).map_err(DialError::Unreachable)?;
-        TlsConnector::from(tls).connect(name, socket).await.map_err(DialError::of_io)
+        shake_hands(endpoint, tls, socket).await
     };
     tokio::time::timeout(limit, connect).await.map_err(|_| DialError::TimedOut)?
+}
+
+/// Like [`dial`], with TCP segments of at most `segment` bytes in both directions.
+pub async fn dial_in_segments(
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    segment: u32,
+    limit: Duration,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let connect = async {
+        let mut addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
+            .await
+            .map_err(DialError::Unreachable)?;
+        let address = addresses.next().ok_or(DialError::BadName)?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.map_err(DialError::Unreachable)?;
+        socket2::SockRef::from(&socket).set_tcp_mss(segment).map_err(DialError::Unreachable)?;
+        let socket = socket.connect(address).await.map_err(DialError::Unreachable)?;
+        shake_hands(endpoint, tls, socket).await
+    };
+    tokio::time::timeout(limit, connect).await.map_err(|_| DialError::TimedOut)?
+}
+
+async fn shake_hands(
+    endpoint: &Endpoint,
+    tls: Arc<rustls::ClientConfig>,
+    socket: TcpStream,
+) -> Result<TlsStream<TcpStream>, DialError> {
+    let name = endpoint.server_name().ok_or(DialError::BadName)?;
+    socket.set_nodelay(true).map_err(DialError::Unreachable)?;
+    TlsConnector::from(tls).connect(name, socket).await.map_err(DialError::of_io)
+}
+
+/// The largest packet on the way of a connection as the kernel knows it, in bytes.
+pub fn path_mtu(socket: &TcpStream) -> Option<u32> {
+    match socket.peer_addr().ok()? {
+        SocketAddr::V4(_) => rustix::net::sockopt::ip_mtu(socket).ok(),
+        SocketAddr::V6(_) => rustix::net::sockopt::ipv6_mtu(socket).ok(),
+    }
 }
 
 #[cfg(test)]

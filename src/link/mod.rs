@@ -8,6 +8,6 @@ mod fetch;
 pub mod http;
 pub mod ws;
 
-pub use dial::{DialError, Endpoint, dial, reach};
+pub use dial::{DialError, Endpoint, dial, dial_in_segments, path_mtu, reach};
 pub use download::{Bounds, download};
 pub use fetch::{FetchError, exchange, fetch, fetch_whole};

@@ -369,6 +369,7 @@ mod tests {
         std::fs::write(dir.path().join("ca.crt"), "nonsense").unwrap();
         let failure = Authority::load_or_create(dir.path(), "ca", "x").unwrap_err();
         assert_eq!(failure.code, "KE-PKI-002");
+        failure.is_as_committed();
         assert!(failure.what.contains("ca.crt"));
     }
 
@@ -384,7 +385,7 @@ mod tests {
         assert_eq!(facts.not_after - facts.not_before, 365 * DAY + BACKDATE);
         assert!(request.fulfil(&cert).is_ok());
         let other = Request::new("system:node:n1", &["system:nodes"]).unwrap();
-        assert_eq!(other.fulfil(&cert).unwrap_err().code, "KE-PKI-005");
+        assert_eq!(other.fulfil(&cert).unwrap_err().as_committed().code, "KE-PKI-005");
     }
 
     /// An operator's authority with an RSA key, as openssl writes it.
@@ -418,6 +419,7 @@ mod tests {
         }
         let swapped = Authority::from_pem(&ec.cert_pem(), RSA_KEY).unwrap_err();
         assert_eq!(swapped.code, "KE-PKI-008");
+        swapped.is_as_committed();
     }
 
     #[test]
@@ -465,6 +467,7 @@ mod tests {
         let names = ["10.0.0.1".to_owned(), "wölke.example".to_owned()];
         let failure = authority.issue_server("KubeEdge", &names, 1).unwrap_err();
         assert_eq!(failure.code, "KE-PKI-001");
+        failure.is_as_committed();
         assert_eq!(failure.why, "\"wölke.example\" is no host name and no address");
         assert!(failure.fix.contains("dnsNames"), "{failure:?}");
     }
@@ -474,10 +477,12 @@ mod tests {
         let authority = Authority::generate("KubeEdge").unwrap();
         let no_certificate = Authority::from_der(b"nonsense", authority.key_der()).unwrap_err();
         assert_eq!(no_certificate.code, "KE-PKI-003");
+        no_certificate.is_as_committed();
         assert_eq!(no_certificate.why, "it is no X.509 certificate");
         assert!(no_certificate.fix.contains("from a copy"), "{no_certificate:?}");
         let no_key = Authority::from_der(authority.cert_der(), b"nonsense").unwrap_err();
         assert_eq!(no_key.code, "KE-PKI-004");
+        no_key.is_as_committed();
         assert_eq!(no_key.why, NO_KEY);
         assert!(no_key.fix.contains("P-256"), "{no_key:?}");
     }
@@ -488,7 +493,13 @@ mod tests {
         let mut csr = Request::new("system:node:n1", &["system:nodes"]).unwrap().csr_der;
         let last = csr.len() - 3;
         csr[last] ^= 1;
-        assert_eq!(authority.sign_csr(&csr, days(1), Usages::CLIENT).unwrap_err().code, "KE-PKI-006");
-        assert_eq!(authority.sign_csr(b"nonsense", days(1), Usages::CLIENT).unwrap_err().code, "KE-PKI-006");
+        assert_eq!(
+            authority.sign_csr(&csr, days(1), Usages::CLIENT).unwrap_err().as_committed().code,
+            "KE-PKI-006"
+        );
+        assert_eq!(
+            authority.sign_csr(b"nonsense", days(1), Usages::CLIENT).unwrap_err().as_committed().code,
+            "KE-PKI-006"
+        );
     }
 }

@@ -221,6 +221,7 @@ mod tests {
         }
         let alone = certificates_of("nothing").unwrap_err();
         assert_eq!(alone.code, "KE-PKI-003");
+        alone.is_as_committed();
         assert!(alone.fix.contains("BEGIN CERTIFICATE"), "{alone:?}");
     }
 }

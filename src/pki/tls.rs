@@ -293,9 +293,11 @@ pub(super) mod tests {
         let strange = Authority::generate("KubeEdge").unwrap();
         let failure = verify_client(&strange.cert_pem(), &own).unwrap_err();
         assert_eq!(failure.code, "KE-PKI-007");
+        failure.is_as_committed();
         assert!(!failure.why.is_empty() && failure.fix.contains("join again"), "{failure:?}");
         let nothing = verify_client("", &own).unwrap_err();
         assert_eq!(nothing.code, "KE-PKI-007");
+        nothing.is_as_committed();
         assert_eq!(nothing.why, "the authority's certificate is missing");
         assert!(nothing.fix.contains("authority"), "{nothing:?}");
     }

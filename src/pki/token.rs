@@ -501,6 +501,7 @@ mod tests {
         std::fs::write(dir.path().join("tokens.json"), "{\"half").unwrap();
         let failure = book.list().unwrap_err();
         assert_eq!(failure.code, "KE-TOKEN-010");
+        failure.is_as_committed();
         assert!(failure.what.contains("tokens.json") && failure.why.contains("EOF"), "{failure}");
         assert!(failure.fix.contains("remove the file"), "{failure:?}");
         assert_eq!(verify(&book, &authority, &token, "n1"), Err(TokenError::BookUnreadable));

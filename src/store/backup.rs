@@ -134,7 +134,11 @@ mod tests {
         store.put_state("room", "k", &json!("old")).await.unwrap();
         back_up(&live, &copy).unwrap();
         store.put_state("room", "k", &json!("new")).await.unwrap();
-        assert_eq!(put_in_place(Some(&copy), &live).unwrap_err().code, "KE-STORE-002", "it is in use");
+        assert_eq!(
+            put_in_place(Some(&copy), &live).unwrap_err().as_committed().code,
+            "KE-STORE-002",
+            "it is in use"
+        );
         drop(store);
         // A newer kedge that was killed: its last words stand in the log.
         let newer = Connection::open(&live).unwrap();
@@ -148,6 +152,7 @@ mod tests {
         assert_eq!(super::super::layout(&live), Some(9));
         let refused = Store::open(&live).err().unwrap();
         assert!(refused.code == "KE-STORE-007" && refused.why.contains("layout is 9"), "{refused}");
+        refused.is_as_committed();
 
         put_in_place(Some(&copy), &live).unwrap();
         put_in_place(Some(&copy), &live).unwrap();
@@ -178,7 +183,11 @@ mod tests {
         let copied = Reader::open(&to).unwrap().states("room").unwrap();
         assert_eq!(copied.len(), 50);
         assert!(!dir.path().join("copy.db-wal").exists());
-        assert_eq!(back_up(&from, &to).unwrap_err().code, "KE-FILE-001", "a backup is never written over");
+        assert_eq!(
+            back_up(&from, &to).unwrap_err().as_committed().code,
+            "KE-FILE-001",
+            "a backup is never written over"
+        );
         drop(store);
         assert_eq!(holder(&from), None);
     }

@@ -69,6 +69,7 @@ async fn a_second_opener_is_told_who_holds_the_file() {
     let store = Store::open(&path).unwrap();
     let failure = Store::open(&path).err().unwrap();
     assert_eq!(failure.code, "KE-STORE-002");
+    failure.is_as_committed();
     assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
     drop(store);
     assert!(Store::open(&path).is_ok());
@@ -81,6 +82,7 @@ fn a_damaged_file_is_named_and_left_as_it_is() {
         std::fs::write(&path, &content).unwrap();
         let failure = Store::open(&path).err().unwrap();
         assert_eq!(failure.code, "KE-STORE-001");
+        failure.is_as_committed();
         assert!(failure.what.contains("edgecore.db") && failure.fix.contains("mv "), "{failure}");
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }
@@ -99,7 +101,7 @@ async fn a_page_overwritten_in_the_middle_is_found() {
     let middle = content.len() / 2 / 4096 * 4096;
     content[middle..middle + 4096].fill(0xAA);
     std::fs::write(&path, &content).unwrap();
-    assert_eq!(Store::open(&path).err().unwrap().code, "KE-STORE-001");
+    assert_eq!(Store::open(&path).err().unwrap().as_committed().code, "KE-STORE-001");
     assert_eq!(std::fs::read(&path).unwrap(), content);
 }
 
@@ -119,6 +121,7 @@ async fn a_full_disk_is_an_error_and_the_store_recovers() {
     let object = json!({"data": {"x": "x".repeat(1 << 18)}});
     let failure = store.put_object(&key, &object).await.unwrap_err();
     assert_eq!(failure.code, "KE-STORE-003");
+    failure.is_as_committed();
     assert_eq!(store.object(&key).await.unwrap(), None);
     assert!(changes.try_recv().is_err());
     limit(1 << 20).await.unwrap();
@@ -138,7 +141,7 @@ async fn a_failing_job_does_not_take_its_neighbours_along() {
         }),
         store.put_object(&key, &object)
     );
-    assert_eq!(wrong.unwrap_err().code, "KE-STORE-004");
+    assert_eq!(wrong.unwrap_err().as_committed().code, "KE-STORE-004");
     assert!(right.unwrap());
     let halves: i64 = store
         .read(|db| db.query_row("SELECT count(*) FROM target_urls", [], |row| row.get(0)))
@@ -246,6 +249,7 @@ async fn reading_works_beside_a_writer_and_leaves_a_stopped_store_alone() {
     assert_eq!(Reader::open(&path).unwrap().object(&key).unwrap(), Some(object));
     let missing = Reader::open(path.with_file_name("none.db")).err().unwrap();
     assert_eq!(missing.code, "KE-STORE-006");
+    missing.is_as_committed();
 }
 
 #[test]

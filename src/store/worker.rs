@@ -194,6 +194,7 @@ mod tests {
         let later = worker.run(|_| Ok(((), None))).await.unwrap_err();
         for failure in [broken, later] {
             assert_eq!(failure.code, "KE-STORE-005");
+            failure.is_as_committed();
             assert!(failure.what.contains("/x/edgecore.db"), "{failure}");
             assert!(failure.why.contains("has ended"), "{failure}");
             assert!(failure.fix.contains("start the daemon again"), "{failure:?}");

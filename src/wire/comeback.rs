@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The header by which a kedge edge tells its daemon apart from every other one; drawn anew at each start.
 pub const INSTANCE_HEADER: &str = "kedge-instance";
 
+/// Carries the version of a kedge: an edge says by it that it takes a window of messages, and hears the cloud's.
+pub const VERSION_HEADER: &str = "kedge-version";
+
 const REPLACED: (&str, &str) = ("session replaced: ", " by ");
 
 const WORDS: (&str, &str) = ("the cloud restarts; come back in ", " ms");

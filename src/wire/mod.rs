@@ -5,6 +5,7 @@
 //! edge:  `Up`   --encode--> Envelope ==link==> --decode--> `Up`   :cloud
 
 pub mod csi;
+pub mod dmi;
 pub mod dynamic;
 pub mod envelope;
 pub mod task;
@@ -31,7 +32,7 @@ pub use answer::{Answer, Question};
 pub use blob::Blob;
 pub use class::class_of;
 pub use codec::DecodeError;
-pub use comeback::{INSTANCE_HEADER, farewell, read_farewell, read_replaced, replaced};
+pub use comeback::{INSTANCE_HEADER, VERSION_HEADER, farewell, read_farewell, read_replaced, replaced};
 pub use compare::{Comparison, DIGEST_HEADER, Holdings, is_compared};
 pub use down::{
     Delivery, Down, Membership, Origin, Verb, acknowledgement, decode_down, delivery_of, encode_down,

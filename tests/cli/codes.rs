@@ -2,7 +2,7 @@
 //! of `kedge explain`. The machine is a private one, whose real paths are changed to what the failure needs.
 
 use crate::support::house::{House, KUBECONFIG};
-use crate::support::snapshot::Errors;
+use crate::support::snapshot::{self, Errors};
 use crate::support::told::{fails, finds, told};
 use crate::support::world::World;
 use crate::support::{Run, eventually, kedge, run};
@@ -170,6 +170,7 @@ fn what_a_join_has_left_and_cannot_be_read_or_removed_is_told() {
     let said = told(&asked.stderr).pop().unwrap_or_else(|| panic!("{asked:?}"));
     assert_eq!((said.code.as_str(), asked.status), ("KE-TERM-002", 2), "{asked:?}");
     assert!(said.fix.contains("--yes") && said.why.contains("Bad file descriptor"), "{said:?}");
+    snapshot::failed(&asked);
     assert!(house.has(note), "nothing was changed");
 
     // Root in name only: what is mounted stays, and what it is mounted on.

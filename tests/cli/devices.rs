@@ -1,7 +1,8 @@
 //! A device twin from MQTT to the cloud and back.
 
-use crate::support::eventually;
+use crate::support::snapshot;
 use crate::support::world::World;
+use crate::support::{Run, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -77,11 +78,15 @@ fn a_twin_follows_in_both_directions() {
     let shown = world.kedge(&["twin", "get", "t1", "temperature"]);
     shown.assert_status(0);
     assert!(shown.stdout.contains("21.5"), "{shown:?}");
+    snapshot::said("twin get t1 temperature", &shown);
     for side in [&[][..], &["--kube-config", world.kubeconfig().to_str().unwrap()]] {
         let read_only = world.kedge(&[&["twin", "set", "t1", "temperature=1"], side].concat());
         assert!(read_only.status == 2 && read_only.stderr.contains("KE-TWIN-006"), "{read_only:?}");
+        snapshot::failed(&read_only);
     }
-    world.kedge(&["twin", "set", "t1", "target=24"]).assert_status(0);
+    let wished = world.kedge(&["twin", "set", "t1", "target=24"]);
+    wished.assert_status(0);
+    snapshot::said("twin set t1 target=24", &wished);
     eventually("the value set at the edge reaches the cloud's Device", SOON, || {
         let device = world.get(&["device", "t1"]);
         match device.pointer("/spec/properties/1/desired/value") {
@@ -90,11 +95,35 @@ fn a_twin_follows_in_both_directions() {
         }
     });
 
+    played_and_watched(&world);
     world.kubectl_ok(&["delete", "device", "t1"]);
     eventually("the node forgets the device", SOON, || {
         let run = world.kedge(&["twin", "get", "t1"]);
         if run.status == 1 { Ok(()) } else { Err(run) }
     });
+}
+
+/// A thermometer is played, and somebody who watches hears of it.
+fn played_and_watched(world: &World) {
+    let dir = world.data_dir().display().to_string();
+    let mut watch = world.start("watch", &["twin", "watch", "t1", "--data-dir", &dir].map(str::to_owned));
+    let play = ["device", "simulate", "--device", "t1", "--reports", "1", "--interval", "1ms"];
+    let (played, stdout) = eventually("the watcher hears of a report", SOON, || {
+        // Another value before, so that the one that is played is news.
+        world.publish(UPDATE, r#"{"twin":{"temperature":{"actual":{"value":"5"}}}}"#);
+        let played = world.kedge(&play);
+        let value = played.stderr.trim().rsplit(' ').next().unwrap_or_default();
+        let heard = std::fs::read_to_string(world.dir.join("watch.out")).unwrap_or_default();
+        let news = |line: &&str| line.contains("  temperature  ") && line.ends_with(&format!(" {value}"));
+        let line = heard.lines().find(news).map(str::to_owned);
+        match line {
+            Some(line) if played.status == 0 => Ok((played, line)),
+            _ => Err((played, heard)),
+        }
+    });
+    snapshot::said("device simulate --device t1 --reports 1", &played);
+    let status = watch.interrupt();
+    snapshot::said("twin watch t1", &Run { status, stdout, stderr: String::new() });
 }
 
 #[test]

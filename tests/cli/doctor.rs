@@ -2,7 +2,7 @@
 //! and with kedge running. Every fault is a real one.
 
 use crate::support::house::House;
-use crate::support::snapshot::assert_snapshot;
+use crate::support::snapshot::{self, assert_snapshot};
 use crate::support::world::World;
 use crate::support::{Run, eventually};
 use serde_json::{Value, json};
@@ -82,9 +82,11 @@ fn a_bare_machine_is_looked_at_without_anything_installed() {
         nothing.stderr.contains("KE-DOCTOR-001") && nothing.stderr.contains("doctor --pre"),
         "{nothing:?}"
     );
+    snapshot::failed(&nothing);
     let mistyped = house.kedge(&["doctor", "--pre", "--only", "KE-PROT-010"]);
     mistyped.assert_status(2);
     assert!(mistyped.stderr.contains("did you mean KE-PORT-010"), "{mistyped:?}");
+    snapshot::failed(&mistyped);
     house.kedge(&["doctor", "--pre", "--nonsense"]).assert_status(2);
     assert!(house.kedge(&["undo"]).stderr.contains("there is nothing to undo"));
 
@@ -103,6 +105,18 @@ fn a_bare_machine_is_looked_at_without_anything_installed() {
         run.assert_status(0);
         assert_snapshot(&format!("doctor-list-{role}"), &run.stdout);
     }
+
+    let listed = house.kedge(&["doctor", "--list", "--role", "edge", "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let item = |code: &str| {
+        let items = listed["items"].as_array().unwrap();
+        items.iter().find(|item| item["code"] == code).unwrap().clone()
+    };
+    assert_eq!(
+        (&item("KE-CRI-001")["fixable"], &item("KE-CRI-001")["fixes"]),
+        (&json!(true), &json!(["KE-CRI-002"]))
+    );
+    assert_eq!(item("KE-HOST-001")["fixable"], false);
 
     // Without root: told, and what needs it is skipped.
     let args = ["--reuid", "65534", "--regid", "65534", "--clear-groups", "/usr/local/bin/kedge"];
@@ -154,6 +168,18 @@ fn what_other_agents_left_and_who_holds_a_port_is_named() {
     // Warnings alone are no failure, unless they are to be.
     house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET"]).assert_status(0);
     house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET", "--strict"]).assert_status(3);
+
+    // The other kind of rules, which `iptables` does not show.
+    house.run("iptables", &["-t", "nat", "-F"]).assert_status(0);
+    house.run("iptables", &["-t", "nat", "-X"]).assert_status(0);
+    assert_state(&look("KE-KUBELET-003"), "KE-KUBELET-003", "fine");
+    house.run("iptables-legacy", &["-t", "nat", "-N", "TUNNEL-PORT"]).assert_status(0);
+    let found = look("KE-KUBELET-003");
+    assert_state(&found, "KE-KUBELET-003", "warning");
+    assert!(
+        one(&found, "KE-KUBELET-003")["fix"].as_str().unwrap().starts_with("iptables-legacy "),
+        "{found:#}"
+    );
 
     // A broker on 1883 is used as it is; one on the cloud's port is in the way, by name.
     let _broker = house.start_program("broker", "mosquitto", &["-p", "1883"]);
@@ -228,10 +254,12 @@ fn a_runtime_without_its_plugin_is_mended_and_the_mending_undone() {
     let unasked = look(&["--fix"]);
     unasked.assert_status(2);
     assert!(unasked.stderr.contains("KE-ASK-001"), "{unasked:?}");
+    snapshot::failed(&unasked);
     assert_eq!(house.read("/etc/containerd/config.toml"), wrong);
     let other = look(&["--fix=KE-CRI-001"]);
     other.assert_status(2);
     assert!(other.stderr.contains("KE-DOCTOR-002"), "{other:?}");
+    snapshot::failed(&other);
 
     // Mended; without systemd a person restarts the runtime, so the check still fails until then.
     let mended = look(&["--fix=KE-CRI-002", "--yes"]);
@@ -256,6 +284,7 @@ fn a_runtime_without_its_plugin_is_mended_and_the_mending_undone() {
     let careful = house.kedge(&["undo", "--yes"]);
     careful.assert_status(1);
     assert!(careful.stderr.contains("KE-JOURNAL-005"), "{careful:?}");
+    snapshot::failed(&careful);
     house.kedge(&["undo", "--yes", "--force"]).assert_status(0);
     assert_eq!(house.read("/etc/containerd/config.toml"), wrong);
     assert!(!house.has("/var/lib/kedge/journal"), "the journal is gone with its last entry");
@@ -342,6 +371,9 @@ echo '{"code":"SITE-7","group":"devices","name":"door","state":"warning","seen":
         "KE-META-010",
         "KE-MESH-001",
         "KE-MAPPER-002",
+        "KE-MAPPER-004",
+        "KE-MTU-002",
+        "KE-SKEW-003",
     ] {
         assert_state(&found, code, "fine");
     }
@@ -410,6 +442,7 @@ echo '{"code":"SITE-7","group":"devices","name":"door","state":"warning","seen":
     let offline = house.kedge(&["doctor", "offline"]);
     offline.assert_status(0);
     assert!(offline.stdout.contains("everything is here"), "{offline:?}");
+    snapshot::said("doctor offline", &offline);
     assert_eq!(up.interrupt(), 0);
     let stopped = house.kedge(&["doctor", "--only", "KE-DAEMON,KE-LINK-012,KE-BROKER,KE-DB", "-o", "json"]);
     stopped.assert_status(1);

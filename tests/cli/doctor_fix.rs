@@ -94,7 +94,21 @@ fn files_modes_and_settings_are_mended_and_come_back() {
     assert_eq!(now(), "1");
     assert_eq!(house.read("/etc/sysctl.d/90-kedge.conf"), "net.ipv4.ip_forward = 1\n");
     undo(&house);
+    assert_eq!(now(), "0", "the value that ran before is back");
     assert!(!house.has("/etc/sysctl.d/90-kedge.conf"));
+    // With the line there and the value lost, the value alone is set.
+    house.write("/etc/sysctl.d/90-kedge.conf", "net.ipv4.ip_forward = 1\n");
+    let shown = mend(&house, &["--pre"], "KE-KERNEL-004");
+    assert_eq!(shown, "KE-KERNEL-004\n  set /proc/sys/net/ipv4/ip_forward to 1\n");
+    let list = house.kedge(&["undo", "--list"]);
+    assert!(list.stdout.contains("fix set /proc/sys/net/ipv4/ip_forward to 1"), "{list:?}");
+    // Who sets it later keeps it.
+    house.run("sh", &["-c", "echo 2 > /proc/sys/net/ipv4/ip_forward"]).assert_status(0);
+    let careful = house.kedge(&["undo", "--yes"]);
+    assert!(careful.status == 1 && careful.stderr.contains("KE-JOURNAL-005"), "{careful:?}");
+    house.kedge(&["undo", "--yes", "--force"]).assert_status(0);
+    assert_eq!(now(), "0");
+    house.run("rm", &["/etc/sysctl.d/90-kedge.conf"]).assert_status(0);
     assert!(!house.has("/var/lib/kedge/journal"), "the journal is gone with its last entry");
 }
 
@@ -119,4 +133,5 @@ fn a_kubelet_that_would_start_at_boot_is_kept_from_it_and_comes_back() {
     let _kubelet = house.start_program("kubelet", "/usr/local/bin/kubelet", &["1000"]);
     let refused = house.kedge(&["doctor", "--pre", "--only", "KE-KUBELET", "--fix=KE-KUBELET-001", "--yes"]);
     assert!(refused.stderr.contains("KE-DOCTOR-003"), "{refused:?}");
+    crate::support::snapshot::failed(&refused);
 }

@@ -1,9 +1,10 @@
 //! Bad input and faults: a clear error where the person looks, nothing lost, nobody else affected.
 
-use crate::support::eventually;
 use crate::support::peer::write_identity;
 use crate::support::pods::{pod, sleeper};
+use crate::support::snapshot;
 use crate::support::world::World;
+use crate::support::{Run, eventually};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kedge::pki::{Authority, Token};
@@ -20,6 +21,7 @@ fn up_fails(world: &World, name: &str) -> String {
     let status = up.wait_end(SOON);
     let said = world.log(&format!("{name}.err"));
     assert_ne!(status, 0, "{said}");
+    snapshot::failed(&Run { status, stdout: String::new(), stderr: said.clone() });
     said
 }
 
@@ -80,6 +82,7 @@ fn a_corrupt_database_is_named_and_kept() {
                 let list = world.kedge(&["meta", "list"]);
                 assert_ne!(list.status, 0);
                 assert!(list.stderr.contains(code), "{list:?}");
+                snapshot::failed(&list);
             }
         }
         std::fs::remove_file(&path).unwrap();

@@ -6,6 +6,7 @@ use crate::support::edgecore::{Edgecore, Tasks, Version, join};
 use crate::support::machine::free_ports;
 use crate::support::registry::{Registry, TOKEN};
 use crate::support::replica::EdgeFile;
+use crate::support::snapshot;
 use crate::support::told::told;
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, fleet};
@@ -351,6 +352,7 @@ fn waves_begin_with_one_node_stop_on_the_budget_and_go_on() {
         stopped.stderr.contains("KE-FLEET-003") && stopped.stderr.contains("w1: disk is full"),
         "{stopped:?}"
     );
+    snapshot::failed(&stopped);
     let lines: Vec<String> = stopped
         .stdout
         .lines()
@@ -374,9 +376,11 @@ fn waves_begin_with_one_node_stop_on_the_budget_and_go_on() {
     let nobody = waves(&world, &["--nodes", "w0,nobody"]);
     nobody.assert_status(1);
     assert!(nobody.stderr.contains("KE-FLEET-002") && nobody.stderr.contains("nobody"), "{nobody:?}");
+    snapshot::failed(&nobody);
     let file = crate::support::kedge(&["edge", "upgrade", "--to", "./kedge.new", "--nodes", "w0"]);
     file.assert_status(2);
     assert!(file.stderr.contains("KE-FLEET-001"), "{file:?}");
+    snapshot::failed(&file);
 }
 
 #[test]
@@ -388,6 +392,7 @@ fn failures_within_the_budget_stop_no_wave_and_are_told_in_the_end() {
     let ended = waves(&world, &["--nodes", "w0,w1", "--failure-budget", "1"]);
     ended.assert_status(1);
     assert!(ended.stderr.contains("KE-FLEET-004") && ended.stdout.contains("disk is full"), "{ended:?}");
+    snapshot::failed(&ended);
     assert_eq!(fleet[1].with_state(|state| state.orders.len()), 1, "{ended:?}");
 }
 

@@ -3,7 +3,7 @@
 use crate::support::kedge;
 
 /// The words of every command that can be seen, from the tree that the binary is made of.
-fn commands() -> Vec<Vec<String>> {
+pub(crate) fn commands() -> Vec<Vec<String>> {
     let mut found = vec![Vec::new()];
     below(&kedge::cmd::tree(), &[], &mut found);
     found.sort();

@@ -2,7 +2,7 @@
 
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::machine::free_ports;
-use crate::support::snapshot::Errors;
+use crate::support::snapshot::{self, Errors};
 use crate::support::told::fails;
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually, kedge, run};
@@ -84,6 +84,7 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
             && line.lines().count() == 1,
         "{told:?}"
     );
+    snapshot::said("init", &told);
     let patch = "kubectl -n kube-system patch daemonset kube-proxy --type merge -p '";
     assert!(
         told.stderr.contains("warn  DaemonSets that would land on edge nodes: kube-system/kube-proxy"),
@@ -144,6 +145,7 @@ fn a_control_plane_is_set_up_again_and_again_and_taken_out() {
         held.assert_status(1);
         assert!(held.stderr.contains("KE-INIT-009") && held.stderr.contains(".spec.replicas"), "{held:?}");
         assert!(held.stderr.contains("nothing was changed"), "{held:?}");
+        snapshot::failed(&held);
     }
     assert!(
         !standing(&world).contains("nodeLimit: 5\n"),
@@ -284,6 +286,7 @@ fn take_out(world: &World) {
         let refused = reset(world, args);
         refused.assert_status(2);
         assert!(refused.stderr.contains("KE-CLOUD-033") && refused.stderr.contains(&cluster), "{refused:?}");
+        snapshot::failed(&refused);
     }
     world.kubectl_ok(&["create", "configmap", "of-mine", "-n", "kubeedge", "--from-literal=a=b"]);
     let dry = reset(world, &["--dry-run"]);
@@ -297,10 +300,12 @@ fn take_out(world: &World) {
     let config = world.kubeconfig().display().to_string();
     let other = kedge(&["reset", "cloud", "--kube-config", &config, "--dry-run"]);
     assert_eq!((other.status, &other.stdout), (0, &dry.stdout), "the other spelling");
+    snapshot::said("reset cloud --dry-run", &other);
     assert!(there());
 
     let done = reset(world, &["--yes-i-mean", &cluster]);
     done.assert_status(0);
+    snapshot::said("cloud reset --yes-i-mean CLUSTER", &done);
     assert!(
         done.stderr
             .contains("kept: CustomResourceDefinition devicemodels.devices.kubeedge.io: 1 object of yours"),
@@ -325,6 +330,7 @@ fn take_out(world: &World) {
     }
     let purged = reset(world, &["--yes-i-mean", &cluster, "--purge"]);
     purged.assert_status(0);
+    snapshot::said("cloud reset --yes-i-mean CLUSTER --purge", &purged);
     assert!(purged.stderr.contains("removed: Namespace kubeedge"), "{purged:?}");
     eventually("the definitions are gone", SOON, || {
         match world.kubectl(&["get", "crd", "devicemodels.devices.kubeedge.io"]).status {
@@ -412,6 +418,7 @@ fn refused(run: &Run, status: i32, words: &[&str]) {
     for word in words {
         assert!(run.stderr.contains(word), "{word} in {run:?}");
     }
+    snapshot::failed(run);
 }
 
 #[test]
@@ -940,6 +947,7 @@ fn a_cloud_on_a_machine_of_its_own_comes_and_goes_without_a_trace() {
         "{done:?}"
     );
     assert!(done.stderr.contains(&format!("the cloud serves at {address}")), "{done:?}");
+    snapshot::said("init --mode host", &done);
     let served = house.processes();
     assert!(
         served.iter().any(|line| line.contains("cloud run --config /etc/kubeedge/config/cloudcore.yaml")),

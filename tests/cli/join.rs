@@ -4,7 +4,7 @@
 
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::machine::signal;
-use crate::support::snapshot::Errors;
+use crate::support::snapshot::{self, Errors};
 use crate::support::world::{Daemon, World};
 use crate::support::{Run, eventually};
 use std::collections::BTreeMap;
@@ -102,12 +102,13 @@ impl<'w> Machine<'w> {
     }
 }
 
-/// The codes that a failed run has told.
+/// What a failed run has told.
 #[track_caller]
 fn refused(run: &Run, status: i32, code: &str, words: &str) {
     assert_eq!(run.status, status, "{run:?}");
     assert!(run.stderr.contains(code) && run.stderr.contains(words), "{code} {words}: {run:?}");
     assert!(run.stderr.contains("fix: "), "{run:?}");
+    snapshot::failed(run);
 }
 
 #[test]
@@ -131,6 +132,7 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
         assert!(line.contains(name), "{begin} {name}: {}", run.stderr);
     }
     assert!(!run.stderr.contains(&token), "the token is a secret");
+    snapshot::said("join", &run);
     cloud.is_ready("edge-7");
     let labels = cloud.house.kubectl(&["get", "node", "edge-7", "--show-labels"]).stdout;
     assert!(labels.contains("site=north"), "{labels}");
@@ -140,6 +142,7 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
     // Again, with the same line: the token is used up and not needed.
     let again = machine.join(&cloud, &token, &["-l", "site=north"]);
     assert!(again.status == 0 && again.stderr.contains("nothing to do"), "{again:?}");
+    snapshot::said("join, again", &again);
     // A runtime that is named and silent is told; another name leaves a Node behind, which is told too.
     let silent = machine.join(&cloud, &token, &["-l", "site=north", "-p", "unix:///run/nope.sock"]);
     refused(&silent, 13, "KE-JOIN-011", "/run/nope.sock");
@@ -165,6 +168,7 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
     refused(&machine.house.kedge(&["status"]), 4, "KE-STATUS-001", "kedge service start edge");
     let reset = machine.reset();
     machine.is_as_before(&reset);
+    snapshot::said("reset edge", &reset);
     let nothing = machine.house.kedge(&["reset", "edge"]);
     assert!(nothing.status == 0 && nothing.stderr.contains("nothing to undo"), "{nothing:?}");
 }
@@ -201,7 +205,9 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     let id = cloud.house.kedge(&["token", "list", "--kube-config", KUBECONFIG]).stdout;
     let id = id.lines().find(|line| line.split_whitespace().nth(2) == Some("1")).unwrap();
     let id = id.split_whitespace().next().unwrap();
-    cloud.house.kedge(&["token", "revoke", id, "--kube-config", KUBECONFIG]).assert_status(0);
+    let done = cloud.house.kedge(&["token", "revoke", id, "--kube-config", KUBECONFIG]);
+    done.assert_status(0);
+    snapshot::said("token revoke ID", &done);
     let run = eventually("the cloud knows that the token is revoked", SOON, || {
         let run = machine.join(&cloud, &revoked, &["--timeout", "1ms"]);
         if run.status == 12 { Ok(run) } else { Err(run) }
@@ -290,13 +296,11 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     eventually("the daemon runs", SOON, || {
         if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }
     });
-    assert_eq!(join.interrupt(), 130, "{}", world.log("interrupted.err"));
-    assert!(
-        world.log("interrupted.err").ends_with("\n  code: KE-JOIN-016"),
-        "{}",
-        world.log("interrupted.err")
-    );
-    machine.is_as_before(&world.log("interrupted.err"));
+    let status = join.interrupt();
+    let run = Run { status, stdout: String::new(), stderr: world.log("interrupted.err") };
+    refused(&run, 130, "KE-JOIN-016", "");
+    assert!(run.stderr.ends_with("\n  code: KE-JOIN-016"), "{run:?}");
+    machine.is_as_before(&run);
 
     // A joined node that is told nonsense goes on as it was.
     machine.join(&cloud, &token, &[]).assert_status(0);
@@ -455,6 +459,7 @@ fn an_edgecore_gives_its_place_and_gets_it_back() {
     let run = house.kedge(&["join", "--takeover", "--yes"]);
     assert_eq!(run.status, 0, "{run:?}");
     cloud.is_ready("edge-7");
+    snapshot::said("join --takeover", &run);
     assert_eq!(house.read("/etc/kubeedge/certs/server.crt"), cert);
     assert!(
         !house.processes().iter().any(|line| line.contains("edgecore 100000")),

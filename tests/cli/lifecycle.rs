@@ -131,6 +131,7 @@ fn a_joined_node_is_upgraded_goes_back_and_leaves_nothing() {
     // Joining again with what runs elsewhere changes no version.
     let to = upgrade(house, &Releases::new(&world.dir.join("more")).kedge("0.1.3"));
     assert!(to.status == 1 && to.stderr.contains("KE-UPGRADE-005"), "a key of somebody else: {to:?}");
+    crate::support::snapshot::failed(&to);
     let again = machine.join(&cloud, "", &["-l", "site=north"]);
     assert_eq!(again.status, 0, "{again:?}");
     runs(house, OWN);

@@ -12,6 +12,7 @@ mod codes_join;
 mod devices;
 mod doctor;
 mod doctor_fix;
+mod doctor_ways;
 mod edgecore;
 mod faults;
 mod fleet;

@@ -31,6 +31,7 @@ fn topics_and_commands_have_help_and_a_typo_is_answered() {
     let typo = kedge(&["help", "oflline"]);
     typo.assert_status(2);
     assert!(typo.stderr.contains("did you mean offline?") && typo.stderr.contains("KE-HELP-001"), "{typo:?}");
+    crate::support::snapshot::failed(&typo);
     assert_eq!(kedge(&["man", "nonsense"]).status, 2);
 }
 

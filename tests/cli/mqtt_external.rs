@@ -5,7 +5,7 @@ use crate::devices::{THERMOMETER, reported};
 use crate::support::machine::free_ports;
 use crate::support::replica::EdgeFile;
 use crate::support::world::{Daemon, World};
-use crate::support::{eventually, run};
+use crate::support::{binary, eventually, run};
 use kedge::pki::{Authority, Identity, install_crypto_provider};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -221,6 +221,13 @@ fn the_way_to_a_foreign_broker_is_tls_with_certificates_both_ways() {
         &["-h", "127.0.0.1", "-p", &number, "--cafile", &ca_text, "--cert", &cert_text, "--key", &key_text];
     scene.reports(client, "21.5");
     scene.wants(&[client], "23");
+    // doctor takes the same way with the same papers.
+    let doctor = || {
+        let file = scene.world.dir.join("edge-1/config/edgecore.yaml");
+        run(binary(), &["doctor", "--only", "KE-BROKER-001", "--config", &shown(&file)])
+    };
+    let fine = doctor();
+    assert!(fine.status == 0 && fine.stdout.contains("a message came back from 127.0.0.1"), "{fine:?}");
 
     // A broker of another authority is not talked to, and the reason is told.
     drop(broker);
@@ -240,5 +247,7 @@ fn the_way_to_a_foreign_broker_is_tls_with_certificates_both_ways() {
         if log.lines().any(told) { Ok(()) } else { Err(log) }
     });
     assert_eq!(scene.connections(), before);
+    let strange = doctor();
+    assert!(strange.status == 1 && strange.stdout.contains("invalid peer certificate"), "{strange:?}");
     drop(broker);
 }

@@ -3,6 +3,7 @@
 use crate::join::{Cloud, Machine};
 use crate::support::eventually;
 use crate::support::house::House;
+use crate::support::snapshot;
 use crate::support::world::World;
 use serde_json::json;
 use std::time::Duration;
@@ -52,6 +53,9 @@ fn a_pod_its_volumes_and_its_network_go_with_the_node() {
         machine.house.write(&format!("{dir}/theirs"), "x");
     }
     machine.before = machine.house.changed_files();
+    let forwards =
+        |house: &House<'_>| house.run("cat", &["/proc/sys/net/ipv4/ip_forward"]).stdout.trim().to_owned();
+    machine.house.run("sysctl", &["-w", "net.ipv4.ip_forward=0"]).assert_status(0);
     machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
     // What the daemon renews is kedge's own still.
     machine.house.kedge(&["cert", "renew"]).assert_status(0);
@@ -61,9 +65,13 @@ fn a_pod_its_volumes_and_its_network_go_with_the_node() {
 
     let asks = machine.house.kedge(&["reset", "edge"]);
     assert!(asks.status == 2 && asks.stderr.contains("KE-ASK-001"), "{asks:?}");
+    snapshot::failed(&asks);
     let listed = machine.house.kedge(&["reset", "edge", "--dry-run"]);
     assert!(listed.status == 0 && listed.stdout.contains("the pod default/x"), "{listed:?}");
+    assert_eq!(forwards(&machine.house), "1", "pods reach other machines");
+    snapshot::said("reset edge --dry-run", &listed);
     let reset = machine.reset();
+    assert_eq!(forwards(&machine.house), "0", "as it ran before: {reset:?}");
     assert!(!mounts(&machine.house).contains("/var/lib/kubelet"), "{}", mounts(&machine.house));
     let left = machine.house.run("ctr", &["-n", "k8s.io", "tasks", "list", "-q"]);
     assert_eq!(left.stdout.trim(), "", "{left:?}");
@@ -112,6 +120,7 @@ fn past_what_cannot_be_undone_it_carries_on_and_tells() {
     let reset = machine.house.kedge(&["reset", "edge", "--yes"]);
     assert!(reset.status == 1 && reset.stderr.contains("KE-RESET-002"), "{reset:?}");
     assert!(reset.stderr.contains("KE-JOURNAL-005") && reset.stderr.contains(network), "{reset:?}");
+    snapshot::failed(&reset);
     assert!(
         machine.house.has(network) && !machine.house.has(CONFIG) && !machine.house.has("/var/lib/kubeedge")
     );
@@ -133,6 +142,7 @@ fn a_cloud_is_never_touched() {
     let reset = cloud.house.kedge(&["reset", "edge", "--force"]);
     assert!(reset.status == 1 && reset.stderr.contains("KE-RESET-001"), "{reset:?}");
     assert!(reset.stderr.contains("kedge cloud reset"), "{reset:?}");
+    snapshot::failed(&reset);
     assert!(cloud.house.has("/etc/kubeedge/config/cloudcore.yaml"));
     assert_eq!(cloud.house.has("/var/lib/kubeedge/cloud/kubeconfig"), before);
 }

@@ -235,5 +235,6 @@ fn a_router_without_public_authorities_says_so() {
     let ended = second.run_with(&[("SSL_CERT_FILE", &nowhere), ("SSL_CERT_DIR", &nowhere)]);
     assert_ne!(ended.status, 0, "{ended:?}");
     assert!(ended.stderr.contains("KE-ROUTER-001") && ended.stderr.contains("ca-certificates"), "{ended:?}");
+    crate::support::snapshot::failed(&ended);
     assert!(!ended.stderr.contains("because: builder error"), "{ended:?}");
 }

@@ -1,9 +1,10 @@
 //! What every command says, success and errors, compared whole with what is committed: on one machine that is a cloud with its
-//! own API and its only edge node. Commands that talk long and differently (init, join, doctor, up) have tests of their own.
+//! own API and its only edge node. What needs another world (init, join, upgrades, services) is compared where a test does it,
+//! by `snapshot::said` and `snapshot::failed`. `UPDATE_SNAPSHOTS=1` writes all of it.
 
 use crate::support::eventually;
 use crate::support::house::{House, KUBECONFIG};
-use crate::support::snapshot::Said;
+use crate::support::snapshot::{self, Said};
 use crate::support::world::World;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ const BARE: &[(&str, &str)] = &[
     ("confirm", "edge upgrade confirm\nedge upgrade confirm --dry-run --config /no/edgecore.yaml"),
     (
         "run",
-        "edge run --dry-run\nedge run --config /no/edgecore.yaml --token x\nedge run --log-level nonsense\nedge run --minconfig",
+        "edge run --dry-run\nedge run --config /no/edgecore.yaml --token x\nedge run --log-level nonsense\nedge run --minconfig\nedge config --minconfig\ncloud config --minconfig",
     ),
     ("pods", "pods\npods --db /no/edgecore.db\npods -A"),
     ("logs", "logs web-0\nlogs\nlogs web-0 --tail many"),
@@ -59,7 +60,7 @@ const BARE: &[(&str, &str)] = &[
         "upgrade edge\nupgrade cloud --reuse-values\nctl get pod\nctl unhold-upgrade node\ndebug check all\nbatch -c x\nmanifest\nconfig images list\ninit --profile version=v1.23.0\nbeta",
     ),
     ("completion", "completion\ncompletion ksh"),
-    ("man", "man nope"),
+    ("man", "man nope\nman status"),
     ("version", "version -o short\nversion -o xml"),
     ("limits", "limits\nlimits -o xml"),
 ];
@@ -84,8 +85,9 @@ const FULL: &[(&str, &str)] = &[
     ("undo", "undo --list\nundo --dry-run\nundo --yes\nundo --list"),
     (
         "run",
-        "edge run --dry-run\nedge run --config /tmp/cut.yaml --dry-run\nedge run --config /tmp/twice.yaml --dry-run\nedge run --config /etc/kubeedge/config/cloudcore.yaml --dry-run",
+        "edge run --dry-run\nedge run --config /tmp/cut.yaml --dry-run\nedge run --config /tmp/twice.yaml --dry-run\nedge run --config /etc/kubeedge/config/cloudcore.yaml --dry-run\nedge launch --dry-run\ncloud run --dry-run",
     ),
+    ("forward", "cloud forward --kube-config KUBECONFIG --dry-run"),
     (
         "service",
         "service status\nservice install edge --dry-run\nservice install edge --print systemd\nservice install edge --print launchd",
@@ -108,7 +110,7 @@ const FULL: &[(&str, &str)] = &[
     ("meta", "meta get default/configmap/nope\nmeta list --type nonsense"),
     ("device", "device list\ndevice list -o json\ndevice describe nope"),
     ("twin", "twin list\ntwin get nope\ntwin set nope a=b"),
-    ("bugreport", "bugreport --dry-run"),
+    ("bugreport", "bugreport --dry-run\nbugreport -F /tmp/report.tar"),
     ("version", "version\nversion -o json"),
 ];
 
@@ -161,5 +163,65 @@ fn every_command_says_what_is_committed() {
     let known = [(house.address(), "ADDRESS"), (env!("CARGO_PKG_VERSION"), "VERSION")];
     for (name, said) in &said {
         said.is_as_committed(name, &known);
+    }
+}
+
+/// Every entry below a directory of snapshots that tests have met: the area, the test, the key and the text.
+fn met(kind: &str) -> Vec<(String, String, String, String)> {
+    let files = std::fs::read_dir(snapshot::place(kind));
+    let files =
+        files.unwrap_or_else(|error| panic!("{kind}: {error}; run all tests with UPDATE_SNAPSHOTS=1"));
+    let mut all = Vec::new();
+    for path in files.map(|file| file.unwrap().path()) {
+        let area = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        for (test, entries) in snapshot::read(&std::fs::read_to_string(&path).unwrap()) {
+            all.extend(entries.into_iter().map(|(key, text)| (area.clone(), test.clone(), key, text)));
+        }
+    }
+    all
+}
+
+#[test]
+fn every_command_is_heard_as_it_succeeds() {
+    // The files that are compared come one by one.
+    if snapshot::updates() {
+        return;
+    }
+    let mut heard: Vec<String> = met("done")
+        .into_iter()
+        .filter(|(.., text)| text.ends_with("exit 0\n"))
+        .map(|(_, _, key, _)| key)
+        .collect();
+    for file in std::fs::read_dir(snapshot::place("said")).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        let blocks = text.split("$ kedge ").skip(1);
+        let done = blocks.filter(|block| block.lines().any(|line| line == "exit 0"));
+        heard.extend(done.map(|block| format!("kedge {}", block.lines().next().unwrap_or_default())));
+    }
+    let commands: Vec<String> = crate::help::commands().iter().map(|words| words.join(" ")).collect();
+    let is_group = |name: &str| commands.iter().any(|other| other.starts_with(&format!("{name} ")));
+    let unheard: Vec<&String> = commands
+        .iter()
+        // The scripts of completion are compared whole with what lies in `completions`.
+        .filter(|name| !name.is_empty() && *name != "completion" && !is_group(name))
+        .filter(|name| !heard.iter().any(|line| format!("{line} ").starts_with(&format!("kedge {name} "))))
+        .collect();
+    assert!(unheard.is_empty(), "commands whose success stands in no snapshot: {unheard:?}");
+}
+
+#[test]
+fn what_is_committed_belongs_to_tests_that_exist() {
+    if snapshot::updates() {
+        return;
+    }
+    for kind in ["done", "errors"] {
+        for (area, test, key, _) in met(kind) {
+            let source = format!("{}/tests/cli/{}.rs", env!("CARGO_MANIFEST_DIR"), area.replace('-', "/"));
+            let text = std::fs::read_to_string(&source).unwrap_or_default();
+            assert!(
+                text.contains(&format!("fn {test}(")),
+                "{key} in {kind}/{area}.txt: no {test} in {source}"
+            );
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! of its own. The daemon is the edge's, which runs on without its cloud.
 
 use crate::support::house::{House, Init, KUBECONFIG};
+use crate::support::snapshot;
 use crate::support::world::World;
 use crate::support::{Run, eventually};
 use serde_json::Value;
@@ -42,16 +43,26 @@ fn done(run: &Run) {
     run.assert_status(0);
 }
 
+/// The edge's service does it, and says so in the words that are committed.
+#[track_caller]
+fn does(house: &House, deed: &str) {
+    let run = house.kedge(&["service", deed, "edge"]);
+    done(&run);
+    snapshot::said(&format!("service {deed} edge"), &run);
+}
+
 /// Everything that holds with any service manager.
 fn lives(house: &House, at_boot: bool) {
     let before = files(house);
     let dry = house.kedge(&["service", "install", "edge", "--dry-run"]);
     assert_eq!((dry.status, files(house) == before), (0, true), "{dry:?}");
-    assert_eq!(house.kedge(&["service", "start", "edge"]).status, 1, "not installed yet");
+    let start = house.kedge(&["service", "start", "edge"]);
+    assert_eq!(start.status, 1, "not installed yet: {start:?}");
+    snapshot::failed(&start);
     let stop = house.kedge(&["service", "stop", "edge"]);
     assert!(stop.status == 1 && stop.stderr.contains("KE-SERVICE-003"), "{stop:?}");
 
-    done(&house.kedge(&["service", "install", "edge"]));
+    does(house, "install");
     let first = running(house);
     let state = edge(house);
     assert_eq!(
@@ -60,10 +71,11 @@ fn lives(house: &House, at_boot: bool) {
         "{state}"
     );
     assert!(house.has(state["definition"].as_str().unwrap()));
+    snapshot::said("service status", &house.kedge(&["service", "status"]));
 
     // Again, and the same daemon runs on.
     done(&house.kedge(&["service", "install", "edge"]));
-    done(&house.kedge(&["service", "start", "edge"]));
+    does(house, "start");
     assert_eq!(running(house), first);
 
     // It is killed and comes back; it is restarted and is another; it is stopped and stays so.
@@ -72,9 +84,9 @@ fn lives(house: &House, at_boot: bool) {
         let pid = running(house);
         if pid == first { Err(pid) } else { Ok(pid) }
     });
-    done(&house.kedge(&["service", "restart", "edge"]));
+    does(house, "restart");
     assert_ne!(running(house), second);
-    done(&house.kedge(&["service", "stop", "edge"]));
+    does(house, "stop");
     done(&house.kedge(&["service", "stop", "edge"]));
     let stopped = edge(house);
     assert_eq!((&stopped["running"], &stopped["installed"]), (&Value::Bool(false), &Value::Bool(true)));
@@ -83,10 +95,11 @@ fn lives(house: &House, at_boot: bool) {
     running(house);
 
     // Removed, nothing is left of it.
-    done(&house.kedge(&["service", "remove", "edge"]));
+    does(house, "remove");
     assert!(!house.processes().iter().any(|line| line.contains("kedge")), "{:?}", house.processes());
     let again = house.kedge(&["service", "remove", "edge"]);
     assert!(again.status == 1 && again.stderr.contains("KE-SERVICE-010"), "{again:?}");
+    snapshot::failed(&again);
     let after = files(house);
     let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let told = paths.into_iter().map(|path| (path, before.get(path), after.get(path)));
@@ -127,6 +140,7 @@ fn without_a_service_manager_a_daemon_is_kept_running() {
     // What cannot run is not installed, or not said to run.
     let nowhere = house.kedge(&["service", "install", "cloud", "--config", "/nonexist"]);
     assert!(nowhere.status == 3 && nowhere.stderr.contains("KE-FILE-002"), "{nowhere:?}");
+    snapshot::failed(&nowhere);
     assert!(!house.has("/var/lib/kedge/services/kedge-cloud.json"));
     let config = house.read("/etc/kubeedge/config/edgecore.yaml");
     let ends = config.replace("/var/lib/kubeedge/edgecore.db", "/proc/none/edgecore.db");
@@ -135,6 +149,7 @@ fn without_a_service_manager_a_daemon_is_kept_running() {
     let ends = house.kedge(&["service", "install", "edge", "--config", "/tmp/ends.yaml"]);
     assert!(ends.status == 1 && ends.stderr.contains("KE-SERVICE-011"), "{ends:?}");
     assert!(ends.stderr.contains("/proc/none"), "its last words: {ends:?}");
+    snapshot::failed(&ends);
     eventually("it is shown between two starts", SOON, || {
         let told = house.kedge(&["service", "status"]);
         if told.stdout.contains("restarting") { Ok(()) } else { Err(told) }

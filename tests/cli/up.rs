@@ -1,5 +1,7 @@
 //! `kedge up`: from nothing to a Ready node, down on Ctrl-C, and everything as it was on the next start.
 
+use crate::support::Run;
+use crate::support::snapshot;
 use crate::support::world::World;
 use serde_json::json;
 use std::time::Duration;
@@ -24,6 +26,11 @@ fn everything_comes_up_goes_down_and_comes_back() {
     let running = container(&world.get(&["pod", "kept"]));
 
     assert_eq!(up.interrupt(), 0);
+    // Its log stands between the lines.
+    let talk = std::fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let own = |line: &&str| ["[", "ready", "  ", "stopped"].iter().any(|begin| line.starts_with(begin));
+    let stderr: String = talk.lines().filter(own).map(|line| format!("{line}\n")).collect();
+    snapshot::said("up", &Run { status: 0, stdout: String::new(), stderr });
     let down = world.kedge(&["status"]);
     down.assert_status(4);
     assert!(down.stderr.starts_with("error: no kedge daemon is running here\n  because: "), "{down:?}");
@@ -48,6 +55,7 @@ fn a_second_up_in_the_same_directory_is_refused() {
     let second = world.kedge(&args);
     second.assert_status(1);
     assert!(second.stderr.contains(&up.pid().to_string()), "the holder is not named: {second:?}");
+    snapshot::failed(&second);
 }
 
 #[test]

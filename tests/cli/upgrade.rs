@@ -6,6 +6,7 @@ use crate::support::eventually;
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::pods::{pod, sleeper};
 use crate::support::releases::{Instead, OWN, Releases};
+use crate::support::snapshot;
 use crate::support::world::{Daemon, World};
 use kedge::store::layout;
 use serde_json::Value;
@@ -117,8 +118,19 @@ impl<'w> Node<'w> {
     }
 }
 
-fn code(run: &Run) -> &str {
+/// The code of what was told last; empty where nothing failed.
+fn code_of(run: &Run) -> &str {
     run.stderr.lines().find_map(|line| line.trim().strip_prefix("code: ")).unwrap_or_default()
+}
+
+/// The code of what was told, which is as committed.
+#[track_caller]
+fn code(run: &Run) -> &str {
+    let code = code_of(run);
+    if !code.is_empty() {
+        snapshot::failed(run);
+    }
+    code
 }
 
 #[test]
@@ -128,12 +140,14 @@ fn a_new_version_takes_the_place_and_the_old_one_can_be_gone_back_to() {
     let new = node.releases.kedge("0.1.1");
     let planned = node.upgrade(&new, &["--dry-run"]);
     planned.assert_status(0);
+    snapshot::said("edge upgrade --dry-run", &planned);
     assert!(
         !node.house.has(&format!("{VERSIONS}/current")) && node.history()["items"] == serde_json::json!([])
     );
 
     let done = node.upgrade(&new, &["--wait"]);
     done.assert_status(0);
+    snapshot::said("edge upgrade --wait", &done);
     node.serves("0.1.1");
     let last = node.last();
     assert_eq!(
@@ -165,6 +179,7 @@ fn a_new_version_takes_the_place_and_the_old_one_can_be_gone_back_to() {
     // The daemon now has the launcher as its parent; both go the next way too.
     let back = node.house.kedge(&["edge", "rollback", "--wait", "--yes"]);
     back.assert_status(0);
+    snapshot::said("edge rollback --wait", &back);
     node.serves(OWN);
     let last = node.last();
     assert_eq!(
@@ -176,6 +191,7 @@ fn a_new_version_takes_the_place_and_the_old_one_can_be_gone_back_to() {
     node.serves("0.1.2");
     let table = node.house.kedge(&["edge", "history"]);
     assert_eq!(table.stdout.lines().filter(|line| line.contains(" done ")).count(), 4, "{table:?}");
+    snapshot::said("edge history", &table);
     let slots = node.house.run("ls", &[VERSIONS]).stdout;
     assert!(!slots.contains(".staging"), "{slots}");
     let processes = node.house.processes();
@@ -275,7 +291,10 @@ fn what_is_not_right_is_refused_and_nothing_is_touched() {
     let held = format!("exec 9>>{VERSIONS}/lock; flock 9; echo $$ > {VERSIONS}/lock; exec sleep 1000");
     let holder = node.house.start_program("holder", "sh", &["-c", &held]);
     eventually("the lock is held", SOON, || match node.upgrade(&good, &[]) {
-        got if code(&got) == "KE-UPGRADE-001" => Ok(()),
+        got if code_of(&got) == "KE-UPGRADE-001" => {
+            snapshot::failed(&got);
+            Ok(())
+        }
         got => Err(got),
     });
     drop(holder);
@@ -458,14 +477,14 @@ fn an_upgrade_that_is_killed_at_any_step_leaves_one_slot() {
             durable(&node.house.read("/tmp/trace"));
             break;
         }
-        if code(&got) == "KE-UPGRADE-002" {
+        if code_of(&got) == "KE-UPGRADE-002" {
             // The step before this one was the handover's; whether the old daemon was told, the next start knows.
             node.power_off();
             node.keep("");
             node.settled();
             continue;
         }
-        assert_eq!(code(&got), "", "{got:?}");
+        assert_eq!(code_of(&got), "", "{got:?}");
         killed += 1;
         // Half of the times the machine goes with it.
         if step % 2 == 0 {
@@ -708,7 +727,9 @@ fn the_cloud_upgrades_a_node_and_hears_of_each_step_across_its_restart() {
     node.house.run("pkill", &["-TERM", "-x", "kedge"]);
     node.serves(OWN);
     assert_ne!(row("good")["phase"], "Successful");
-    node.house.kedge(&["edge", "upgrade", "confirm"]).assert_status(0);
+    let agreed = node.house.kedge(&["edge", "upgrade", "confirm"]);
+    agreed.assert_status(0);
+    snapshot::said("edge upgrade confirm", &agreed);
     let done = ends("good", "Successful");
     let steps = ["Check", "WaitingConfirmation", "BackUp", "Upgrade"];
     assert_eq!(flow(&done), steps.map(|step| (step.to_owned(), "True".to_owned())));

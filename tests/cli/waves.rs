@@ -149,6 +149,7 @@ fn waves_carry_a_release_to_real_nodes_and_an_unwell_one_stops_at_the_first() {
     let stopped = upgrade("0.1.2");
     assert_eq!(stopped.status, 1, "{stopped:?}\n{:#?}", logs());
     assert!(stopped.stderr.contains("KE-FLEET-003") && stopped.stderr.contains("edge-a"), "{stopped:?}");
+    crate::support::snapshot::failed(&stopped);
     let back = ["Check True", "WaitingConfirmation True", "BackUp True", "Upgrade False", "RollBack True"];
     eventually("the way back is told", SOON, || {
         let found: Vec<_> = jobs(&cloud, "0.1.2").iter().map(rows).collect();

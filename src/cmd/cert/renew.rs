@@ -101,6 +101,7 @@ mod tests {
         let before = fingerprint(&file).unwrap();
         let failure = adopted(&file, &before, Duration::from_millis(250)).await.unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-CERT-013", Exit::TimedOut));
+        failure.is_as_committed();
         assert!(failure.why.contains("server.crt") && failure.fix.contains("`kedge status`"), "{failure}");
         std::fs::write(&file, certificate()).unwrap();
         adopted(&file, &before, Duration::from_secs(9)).await.unwrap();

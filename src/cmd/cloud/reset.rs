@@ -208,6 +208,7 @@ mod tests {
         for (said, name) in [("", ""), ("", "real"), ("other", "real"), ("other", "")] {
             let refused = meant(&typed(said), name, None).unwrap_err();
             assert_eq!((refused.code, refused.exit), ("KE-CLOUD-033", Exit::Usage), "{said:?} {name:?}");
+            refused.is_as_committed();
         }
     }
 }

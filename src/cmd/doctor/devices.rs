@@ -1,18 +1,20 @@
 //! Devices: a real message through the broker; for each device where its values stand on the way from the mapper over
-//! this node's store to the cloud; and mappers that wait for a socket which nobody serves.
+//! this node's store to the cloud, and whether they still come.
 
-use super::here::{PodHere, listed, pods};
+use super::link::ago;
 use super::place::Place;
 use crate::base::now_ms;
-use crate::config::edge::EdgeConfig;
+use crate::config::edge::{EdgeConfig, MqttMode, MqttTls};
 use crate::host::check::{Check, Finding, Group};
-use crate::host::preflight::mqtt_round_trip;
+use crate::host::preflight::{mqtt_round_trip, mqtt_round_trip_over};
+use crate::link::{Endpoint, dial};
 use crate::model::twin::{mapper_missing, protocol_of};
 use crate::model::{DeviceId, Kind, ObjectKey};
+use crate::pki::{Identity, client_config};
 use crate::store::{Reader, TwinRow};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,11 +23,15 @@ const LIMIT: Duration = Duration::from_secs(3);
 const OUTBOX: &str = "device-outbox";
 /// A report is on its way for about a round trip.
 const PATIENCE: i64 = 60_000;
+/// Reports that a Device wants in a rhythm may fail to come so many times.
+const MISSED: i64 = 3;
+/// Without a rhythm of its own a device that says nothing for so long is told.
+const DAY: i64 = 86_400_000;
 /// So many devices are told one by one.
 const TOLD: usize = 20;
 
 pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
-    let (broker, twins, mappers) = (place.clone(), place.clone(), place.clone());
+    let (broker, twins) = (place.clone(), place.clone());
     vec![
         Check::asking(
             "KE-BROKER-001",
@@ -39,11 +45,7 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
             let path = twins.edge.as_ref().map(|config| config.database.clone());
             look_at_devices(path, node, twins.told("/link/link") == "up")
         })
-        .also(&["KE-MAPPER-001"])
-        .after(&["KE-DB-001"]),
-        Check::blocking("KE-MAPPER-002", Group::Devices, "mappers over DMI", move || {
-            vec![look_at_dmi(&mappers)]
-        })
+        .also(&["KE-MAPPER-001", "KE-MAPPER-003"])
         .after(&["KE-DB-001"]),
     ]
 }
@@ -54,24 +56,39 @@ async fn message(place: &Place) -> Finding {
     if !config.mqtt.enabled {
         return Finding::skipped(code, name, "switched off (modules.eventBus.enable)");
     }
-    if config.mqtt.external_tls.is_some() {
-        return Finding::skipped(
-            code,
-            name,
-            "the external broker is behind TLS; the daemon's state tells of it",
-        );
+    let topic = format!("kedge/doctor/{}", crate::base::random_suffix(8));
+    if let (Some(tls), MqttMode::External) = (&config.mqtt.external_tls, config.mqtt.mode) {
+        return judge_message(&config.mqtt.external, over_tls(config, tls.clone(), &topic).await);
     }
     let address = address(config, place.broker.as_deref());
+    judge_message(&address, mqtt_round_trip(&address, login(config), &topic, LIMIT).await)
+}
+
+fn login(config: &EdgeConfig) -> Option<(&str, &str)> {
     let user = &config.mqtt.username;
-    let login = (!user.is_empty()).then(|| (user.as_str(), config.mqtt.password.reveal()));
-    let topic = format!("kedge/doctor/{}", crate::base::random_suffix(8));
-    judge_message(&address, mqtt_round_trip(&address, login, &topic, LIMIT).await)
+    (!user.is_empty()).then(|| (user.as_str(), config.mqtt.password.reveal()))
+}
+
+/// The round trip at a foreign broker that wants certificates, with those that the daemon shows it.
+async fn over_tls(config: &EdgeConfig, files: MqttTls, topic: &str) -> Result<Duration, String> {
+    let prepared = tokio::task::spawn_blocking(move || {
+        let ca = crate::base::read_limited(&files.ca_file, 1 << 20)?;
+        let identity = Identity::load(&files.cert_file, &files.key_file)?;
+        client_config(&String::from_utf8_lossy(&ca), Some(&identity))
+    });
+    let tls = match prepared.await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(failure)) => return Err(format!("{}: {}", failure.what, failure.why)),
+        Err(_) => return Err("its certificates cannot be read".to_owned()),
+    };
+    let endpoint = Endpoint::parse(&config.mqtt.external, 8883).ok_or("the address cannot be used")?;
+    let stream = dial(&endpoint, tls, LIMIT).await.map_err(|error| error.to_string())?;
+    mqtt_round_trip_over(stream, login(config), topic, LIMIT).await
 }
 
 fn address(config: &EdgeConfig, noted: Option<&str>) -> String {
     let mqtt = &config.mqtt;
-    let named =
-        if mqtt.mode == crate::config::edge::MqttMode::External { &mqtt.external } else { &mqtt.internal };
+    let named = if mqtt.mode == MqttMode::External { &mqtt.external } else { &mqtt.internal };
     noted.unwrap_or(named).to_owned()
 }
 
@@ -95,6 +112,8 @@ struct Hops {
     id: String,
     /// How the device is spoken to, such as `modbus`; empty where the Device does not say.
     protocol: String,
+    /// How often a report is due by the Device, in milliseconds.
+    rhythm: Option<i64>,
     properties: usize,
     /// When the mapper last reported a value; milliseconds since the epoch.
     reported: Option<i64>,
@@ -135,16 +154,20 @@ fn read(path: &std::path::Path) -> Result<Vec<Hops>, crate::base::Failure> {
         let twins: Vec<&TwinRow> = twins.iter().filter(|twin| twin.attr_type != "deleted").collect();
         let id = row.id.to_string();
         let (count, oldest) = waiting.get(&id).copied().unwrap_or_default();
-        let protocol = protocol(&reader, &row.id)?;
-        devices.push(Hops { protocol, waiting: count, oldest, ..hops(id, &twins) });
+        let (protocol, rhythm) = wished(&reader, &row.id)?;
+        devices.push(Hops { protocol, rhythm, waiting: count, oldest, ..hops(id, &twins) });
     }
     Ok(devices)
 }
 
-/// The protocol that the stored Device names.
-fn protocol(reader: &Reader, id: &DeviceId) -> Result<String, crate::base::Failure> {
+/// The protocol that the stored Device names, and the shortest rhythm that it asks of its mapper.
+fn wished(reader: &Reader, id: &DeviceId) -> Result<(String, Option<i64>), crate::base::Failure> {
     let device = reader.object(&ObjectKey::namespaced(Kind::Device, &id.namespace, &id.name))?;
-    Ok(device.as_ref().map(protocol_of).unwrap_or_default().to_owned())
+    let Some(device) = device else { return Ok(<_>::default()) };
+    let properties = device.pointer("/spec/properties").and_then(Value::as_array);
+    let cycles =
+        properties.into_iter().flatten().filter_map(|property| property.get("reportCycle")?.as_i64());
+    Ok((protocol_of(&device).to_owned(), cycles.filter(|cycle| *cycle > 0).min()))
 }
 
 fn hops(id: String, twins: &[&TwinRow]) -> Hops {
@@ -224,6 +247,13 @@ fn trouble(device: &Hops, node: &str, link: bool, now: i64) -> Option<Finding> {
                 )),
         );
     }
+    if let Some(silent) = silence(device, now) {
+        return Some(
+            Finding::warning("KE-MAPPER-003", name, silent)
+                .because("its mapper has stopped or has lost it: what its twin shows is as old as that")
+                .fix(format!("{get} --trace, then start its mapper again")),
+        );
+    }
     // A device that never follows its desired value is told once it had a minute for it.
     let settled = device.reported.is_some_and(|at| now - at > PATIENCE);
     (settled && !device.apart.is_empty()).then(|| {
@@ -233,60 +263,17 @@ fn trouble(device: &Hops, node: &str, link: bool, now: i64) -> Option<Finding> {
     })
 }
 
+/// How long a device has said nothing, where that is too long.
+fn silence(device: &Hops, now: i64) -> Option<String> {
+    let silent = now - device.reported?;
+    let patience = device.rhythm.map_or(DAY, |rhythm| rhythm.saturating_mul(MISSED).max(PATIENCE));
+    let due = device.rhythm.map(|rhythm| format!(", reports are due every {}", ago(rhythm.max(1000))));
+    (silent > patience).then(|| format!("last value {} ago{}", ago(silent), due.unwrap_or_default()))
+}
+
 /// Where a program reports what it has measured.
 fn update_topic(device: &str) -> String {
     DeviceId::parse(device).map(|id| crate::wire::topics::twin_update(&id)).unwrap_or_default()
-}
-
-/// The socket over which KubeEdge's mappers register, and who waits for it.
-fn look_at_dmi(place: &Place) -> Finding {
-    let (code, name) = ("KE-MAPPER-002", "mappers over DMI");
-    let Some(config) = &place.edge else { return Finding::skipped(code, name, "because of KE-ETC-001") };
-    let socket = &config.device_twin.dmi_socket;
-    let Ok(pods) = pods(Some(&config.database)) else {
-        return Finding::skipped(code, name, "because of KE-DB-001");
-    };
-    let waiting: Vec<String> = pods.iter().filter(|pod| mounts(pod, socket)).map(PodHere::title).collect();
-    let state = match std::os::unix::net::UnixStream::connect(socket) {
-        Ok(_) => Dmi::Served,
-        Err(_) if socket.exists() => Dmi::Left,
-        Err(_) => Dmi::Absent,
-    };
-    judge_dmi(socket, state, &waiting)
-}
-
-/// Whether a pod is given the socket, or the directory that it is in.
-fn mounts(pod: &PodHere, socket: &Path) -> bool {
-    let dir = socket.parent().unwrap_or(socket);
-    pod.host_paths.iter().any(|path| path == socket || path == dir)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dmi {
-    Served,
-    /// The file is there, and nobody listens.
-    Left,
-    Absent,
-}
-
-fn judge_dmi(socket: &Path, state: Dmi, waiting: &[String]) -> Finding {
-    let (code, name, shown) = ("KE-MAPPER-002", "mappers over DMI", socket.display());
-    let why =
-        "kedge does not serve DMI yet: a mapper made with KubeEdge's framework waits for this socket or ends";
-    let by = listed(waiting.iter().map(String::as_str));
-    match (state, waiting) {
-        (Dmi::Served, _) => Finding::fine(code, name, format!("{shown} is served")),
-        (Dmi::Absent, []) => Finding::fine(code, name, "not served, and no pod here mounts its socket"),
-        (Dmi::Left, []) => Finding::warning(code, name, format!("{shown} is there, and nobody listens"))
-            .because(why)
-            .fix(format!("rm {shown}")),
-        (_, _) => Finding::warning(code, name, format!("{by} mount {shown}, where nobody listens"))
-            .because(why)
-            .fix(format!(
-                "use a mapper that publishes to {} instead of DMI",
-                crate::wire::topics::twin_update(&DeviceId::new("NAMESPACE", "DEVICE"))
-            )),
-    }
 }
 
 #[cfg(test)]
@@ -325,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_has_fallen_silent_is_told_by_its_rhythm() {
+        let judged = |rhythm, silent: i64| {
+            trouble(&Hops { rhythm, ..device(Some(NOW * 100 - silent)) }, "n", true, NOW * 100)
+        };
+        assert_eq!(judged(Some(10_000), 50_000), None, "a minute of patience");
+        let silent = judged(Some(30_000), 300_000).unwrap();
+        assert_eq!((&*silent.code, silent.state), ("KE-MAPPER-003", State::Warning));
+        assert_eq!(silent.seen, "last value 5 min ago, reports are due every 30 s");
+        assert_eq!(judged(None, 3_600_000), None, "a door may stay shut");
+        assert_eq!(judged(None, 26 * 3_600_000).unwrap().seen, "last value 26 h ago");
+    }
+
+    #[test]
     fn many_devices_stay_a_short_list() {
         let many: Vec<Hops> = (0..30).map(|_| device(None)).chain([device(Some(NOW))]).collect();
         let findings = judge_devices(&many, "n", true, NOW);
@@ -340,32 +340,15 @@ mod tests {
         let path = dir.path().join("edgecore.db");
         let store = Store::open(&path).unwrap();
         store.put_device(&DeviceRow::new(DeviceId::new("d", "t"))).await.unwrap();
-        let object = json!({"spec": {"protocol": {"protocolName": "modbus"}}});
+        let object = json!({"spec": {"protocol": {"protocolName": "modbus"},
+            "properties": [{"name": "a"}, {"name": "b", "reportCycle": 5000}, {"name": "c", "reportCycle": 9000}]}});
         store.put_object(&ObjectKey::namespaced(Kind::Device, "d", "t"), &object).await.unwrap();
         store.put_state(OUTBOX, "1", &json!({"device": "d/t", "timestamp": 7})).await.unwrap();
         store.put_state(OUTBOX, "2", &json!({"device": "d/t", "timestamp": 5})).await.unwrap();
         let hops = read(&path).unwrap();
         assert_eq!((hops[0].waiting, hops[0].oldest), (2, Some(5)));
-        assert_eq!(hops[0].protocol, "modbus");
+        assert_eq!((hops[0].protocol.as_str(), hops[0].rhythm), ("modbus", Some(5000)));
         assert_eq!(look_at_devices(Some(dir.path().join("x")), "n", true)[0].state, State::Skipped);
-    }
-
-    #[test]
-    fn a_socket_that_mappers_wait_for_is_told() {
-        let socket = Path::new("/etc/kubeedge/dmi.sock");
-        let told = |state, waiting: &[&str]| {
-            judge_dmi(socket, state, &waiting.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(told(Dmi::Absent, &[]).state, State::Fine);
-        assert_eq!(told(Dmi::Served, &["d/m"]).state, State::Fine);
-        let waits = told(Dmi::Absent, &["d/m"]);
-        assert_eq!((&*waits.code, waits.state, waits.fixable), ("KE-MAPPER-002", State::Warning, false));
-        assert_eq!(waits.seen, "d/m mount /etc/kubeedge/dmi.sock, where nobody listens");
-        let left = told(Dmi::Left, &[]);
-        assert_eq!((left.state, left.fix.as_str()), (State::Warning, "rm /etc/kubeedge/dmi.sock"));
-        let pod = |path: &str| PodHere { host_paths: vec![path.into()], ..PodHere::default() };
-        assert!(mounts(&pod("/etc/kubeedge"), socket) && mounts(&pod("/etc/kubeedge/dmi.sock"), socket));
-        assert!(!mounts(&pod("/etc"), socket));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! `--fix`: what each repair changes, shown as a diff, asked once, made through the install journal so that `kedge undo`
 //! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
 
-use super::place::Place;
+use super::place::{Place, Role};
 use super::store::database_files;
 use crate::base::{Failure, Term, read_limited};
 use crate::cmd::ask::confirm;
 use crate::host::check::{Finding, State};
+use crate::host::cni::forwarding;
 use crate::host::journal::{self, Change, Deed, Journal};
 use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,6 @@ use std::time::Duration;
 const CONTAINERD_CONFIG: &str = "/etc/containerd/config.toml";
 const MODULES: &str = "/etc/modules-load.d/kedge.conf";
 const SYSCTL: &str = "/etc/sysctl.d/90-kedge.conf";
-const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 const FILE_LIMIT: u64 = 1 << 20;
 const STEP: Duration = Duration::from_secs(30);
 
@@ -30,25 +30,51 @@ pub(super) struct Repair {
     pub note: &'static str,
 }
 
+/// A program with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// A program with its arguments.
-    Run(Vec<String>),
-    /// A setting of the running kernel.
-    Set(PathBuf, &'static str),
+pub(super) struct Step(Vec<String>);
+
+/// Codes whose findings `--fix` can mend, where they say so themselves.
+const MENDED: [&str; 16] = [
+    "KE-CERT-022",
+    "KE-CGROUP-002",
+    "KE-CGROUP-003",
+    "KE-CNI-010",
+    "KE-CNI-012",
+    "KE-CRI-002",
+    "KE-DB-003",
+    "KE-EDGECORE-001",
+    "KE-ETC-001",
+    "KE-KERNEL-001",
+    "KE-KERNEL-002",
+    "KE-KERNEL-003",
+    "KE-KERNEL-004",
+    "KE-KUBELET-001",
+    "KE-META-011",
+    "KE-QUIC-001",
+];
+/// On the cloud the same code is a question that nothing on that machine answers.
+const MENDED_ON_EDGE: [&str; 1] = ["KE-STREAM-001"];
+
+/// Whether there is a repair for findings of this code.
+pub(super) fn mends(code: &str, role: Role) -> bool {
+    MENDED.contains(&code) || (role == Role::Edge && MENDED_ON_EDGE.contains(&code))
 }
 
 /// The repair of a finding; `None` where there is none, or nothing to change any more.
 pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
-    let mut repair = match finding.code.as_ref() {
+    let code = finding.code.as_ref();
+    if !mends(code, place.map_or(Role::Edge, |place| place.role)) {
+        return None;
+    }
+    let mut repair = match code {
         "KE-KERNEL-001" => module("overlay"),
         "KE-KERNEL-002" => module("bridge"),
         "KE-KERNEL-003" => module("nf_nat"),
-        "KE-KERNEL-004" => Repair {
-            changes: vec![with_line(Path::new(SYSCTL), "net.ipv4.ip_forward = 1")?],
-            steps: vec![Step::Set(PathBuf::from(FORWARDING), "1")],
-            ..Repair::default()
-        },
+        "KE-KERNEL-004" => {
+            let line = with_line(Path::new(SYSCTL), "net.ipv4.ip_forward = 1");
+            Repair { changes: line.into_iter().chain([forwarding()]).collect(), ..Repair::default() }
+        }
         "KE-CGROUP-002" => {
             let (path, text) = pi_command_line()?;
             Repair {
@@ -83,8 +109,11 @@ pub(super) fn plan(finding: &Finding, place: Option<&Place>) -> Option<Repair> {
         }
         "KE-ETC-001" => without(unfinished(&place?.wanted().etc_dir)),
         "KE-KUBELET-001" | "KE-EDGECORE-001" => {
-            let unit = finding.fix.strip_prefix("systemctl disable ")?.split(' ').next()?;
-            let name = unit.strip_suffix(".service")?.to_owned();
+            let fix = &finding.fix;
+            let rest =
+                fix.strip_prefix("systemctl disable ").or_else(|| fix.strip_prefix("rc-update del "))?;
+            let unit = rest.split(' ').next()?;
+            let name = unit.strip_suffix(".service").unwrap_or(unit).to_owned();
             Repair { changes: vec![Change::Halt { name }], ..Repair::default() }
         }
         _ => return None,
@@ -107,11 +136,9 @@ fn without(paths: impl IntoIterator<Item = PathBuf>) -> Repair {
 
 /// A kernel module, now and after every boot.
 fn module(name: &str) -> Repair {
-    Repair {
-        changes: with_line(Path::new(MODULES), name).into_iter().collect(),
-        steps: vec![Step::Run(vec!["modprobe".to_owned(), name.to_owned()])],
-        ..Repair::default()
-    }
+    let load = Change::Module { name: name.to_owned() };
+    let changes = with_line(Path::new(MODULES), name).into_iter().chain([load]).collect();
+    Repair { changes, ..Repair::default() }
 }
 
 /// A file of ours with one more line; `None` when the line stands there.
@@ -136,7 +163,7 @@ fn text_of(path: &Path) -> Option<String> {
 /// Only systemd is asked; elsewhere a person restarts it.
 fn restart(unit: &str) -> Vec<Step> {
     let systemd = Path::new("/run/systemd/system").exists();
-    let run = || Step::Run(["systemctl", "restart", unit].map(str::to_owned).to_vec());
+    let run = || Step(["systemctl", "restart", unit].map(str::to_owned).to_vec());
     systemd.then(run).into_iter().collect()
 }
 
@@ -191,14 +218,13 @@ pub(super) fn show(repairs: &[Repair]) -> String {
                 Change::Halt { name } => {
                     out += &format!("  keep the service {name} from starting at boot\n");
                 }
+                Change::Setting { path, value } => out += &format!("  set {} to {value}\n", path.display()),
+                Change::Module { name } => out += &format!("  load the module {name}\n"),
                 Change::Directory { .. } | Change::Link { .. } | Change::Service(_) => {}
             }
         }
-        for step in &repair.steps {
-            match step {
-                Step::Run(words) => out += &format!("  run {}\n", words.join(" ")),
-                Step::Set(path, value) => out += &format!("  set {} to {value}\n", path.display()),
-            }
+        for Step(words) in &repair.steps {
+            out += &format!("  run {}\n", words.join(" "));
         }
         if !repair.note.is_empty() {
             out += &format!("  then {}\n", repair.note);
@@ -237,7 +263,11 @@ pub(super) async fn make(repairs: &[Repair], yes: bool, term: &Term) -> Result<b
     if !changes.is_empty() {
         let mut journal = Journal::open(Path::new(journal::DIR), Deed::Fix)?;
         for change in changes {
-            journal.apply(change)?;
+            match journal.apply(change) {
+                // The next boot makes it so all the same.
+                Err(failure) if change.is_of_kernel() => term.failure(&failure),
+                done => done?,
+            }
         }
         journal.finish()?;
     }
@@ -254,24 +284,12 @@ pub(super) async fn make(repairs: &[Repair], yes: bool, term: &Term) -> Result<b
     Ok(true)
 }
 
-async fn take(step: &Step) -> Result<(), String> {
-    match step {
-        Step::Set(path, value) => {
-            std::fs::write(path, value).map_err(|error| format!("cannot set {}: {error}", path.display()))
-        }
-        Step::Run(words) => {
-            let Some((program, args)) = words.split_first() else { return Ok(()) };
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            let output =
-                output_within(program, &args, STEP).await.map_err(|why| format!("{program}: {why}"))?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            if output.status.success() {
-                Ok(())
-            } else {
-                Err(format!("{}: {}", words.join(" "), said.trim()))
-            }
-        }
-    }
+async fn take(Step(words): &Step) -> Result<(), String> {
+    let Some((program, args)) = words.split_first() else { return Ok(()) };
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let output = output_within(program, &args, STEP).await.map_err(|why| format!("{program}: {why}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{}: {}", words.join(" "), said.trim())) }
 }
 
 #[cfg(test)]
@@ -294,7 +312,8 @@ mod tests {
         assert!(chosen(&findings, "KE-TEST-002").unwrap().is_empty());
         let by_hand = chosen(&findings, "KE-TEST-003").unwrap_err();
         assert_eq!((by_hand.code, by_hand.fix.as_str()), ("KE-DOCTOR-003", "by hand"));
-        assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().code, "KE-DOCTOR-002");
+        by_hand.is_as_committed();
+        assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().as_committed().code, "KE-DOCTOR-002");
     }
 
     #[test]

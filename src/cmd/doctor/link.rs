@@ -1,54 +1,21 @@
-//! The way to the cloud, layer by layer: TCP, TLS with names and chain, the clock of the other side, the session as the
-//! daemon tells it, the tunnel for logs. One connection is made and looked at by several checks.
+//! The way to the cloud, layer by layer: TCP, packets, TLS with names and chain, the clock and the version of the other
+//! side, the session as the daemon tells it, the tunnel for logs. `reach` connects once, and several checks look at it.
 
-use super::place::{Place, papers};
+use super::packets;
+use super::place::Place;
+use super::reach::{Reached, TlsTrouble, reach};
 use crate::base::{now, now_ms};
 use crate::cmd::status::{RIVAL_FIX, rival};
-use crate::config::edge::EdgeConfig;
-use crate::host::check::{Check, Finding, Group};
-use crate::link::{DialError, Endpoint, dial, exchange};
-use crate::pki::{client_config, facts_of, names_of, unverified_client_config};
-use bytes::Bytes;
+use crate::host::check::{Check, Cost, Finding, Group};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use http_body_util::Full;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 
-const LIMIT: Duration = Duration::from_secs(3);
 const SKEW: i64 = 60;
 const DAY: i64 = 86_400;
-const ANSWER: usize = 64 << 10;
-
-/// What one attempt to reach the cloud has shown.
-#[derive(Clone, Debug, Default)]
-struct Reached {
-    address: String,
-    tcp: Option<Result<Duration, String>>,
-    tls: Option<Result<Shown, TlsTrouble>>,
-    /// The cloud's clock and ours at that moment, seconds since the epoch.
-    clocks: Option<(i64, i64)>,
-}
-
-#[derive(Clone, Debug)]
-struct Shown {
-    took: Duration,
-    names: Vec<String>,
-    not_after: i64,
-}
-
-#[derive(Clone, Debug)]
-enum TlsTrouble {
-    /// The names in the certificate, none of which is the one dialled.
-    Names(Vec<String>),
-    Other(String),
-    /// There is nothing to shake hands with yet.
-    NoPapers,
-}
 
 type Reaching = Shared<BoxFuture<'static, Arc<Reached>>>;
 
@@ -68,18 +35,24 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         async move { vec![judge(&*reaching.await)] }
     };
     let net = |check: Check| if far { check.net() } else { check };
+    let (carried, measured) = (reaching.clone(), place.clone());
     let (session, stream, skew, quic) = (place.clone(), place.clone(), place.clone(), place.clone());
     vec![
         net(Check::asking("KE-LINK-010", Group::CloudLink, "TCP", look(tcp))),
         net(Check::asking("KE-LINK-011", Group::CloudLink, "TLS", look(tls))
             .also(&["KE-CERT-023"])
-            .after(&["KE-LINK-010"])),
+            .after(&["KE-LINK-010", packets::CODE])),
+        net(Check::asking(packets::CODE, Group::CloudLink, packets::TITLE, async move {
+            vec![packets::look(measured.edge.as_ref(), &*carried.await).await]
+        })
+        .cost(Cost::Large)
+        .after(&["KE-LINK-010"])),
         net(Check::asking("KE-CLOCK-002", Group::CloudLink, "clock against the cloud's", look(clock))),
         Check::blocking("KE-LINK-012", Group::CloudLink, "session", move || {
             std::iter::once(judge_session(&session)).chain(judge_rival(&session)).collect()
         })
         .also(&["KE-DUP-003"])
-        .after(&["KE-LINK-010", "KE-LINK-011", "KE-DAEMON-001"]),
+        .after(&["KE-LINK-010", packets::CODE, "KE-LINK-011", "KE-DAEMON-001"]),
         Check::blocking("KE-QUIC-001", Group::CloudLink, "protocol", move || {
             vec![judge_protocol(&quic.document)]
         }),
@@ -87,113 +60,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
             vec![tunnel(&stream)]
         }),
         Check::blocking("KE-SKEW-001", Group::CloudLink, "versions", move || vec![versions(&skew)]),
+        net(Check::asking("KE-SKEW-003", Group::CloudLink, "version of the cloud", look(cloud_version))
+            .after(&["KE-LINK-010", packets::CODE, "KE-LINK-011"])),
     ]
 }
 
 fn is_here(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-async fn reach(config: &EdgeConfig) -> Reached {
-    let mut reached = Reached { address: config.hub.websocket.clone(), ..Reached::default() };
-    let Some(endpoint) = Endpoint::parse(&config.hub.websocket, 10000) else {
-        reached.tcp = Some(Err("the address cannot be used".to_owned()));
-        return reached;
-    };
-    let started = Instant::now();
-    let connected =
-        tokio::time::timeout(LIMIT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
-    reached.tcp = Some(match connected {
-        Ok(Ok(_)) => Ok(started.elapsed()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", LIMIT.as_secs())),
-    });
-    if !matches!(reached.tcp, Some(Ok(_))) {
-        return reached;
-    }
-    let (config, project) = (config.clone(), config.hub.project_id.clone());
-    let papers = tokio::task::spawn_blocking(move || papers(&config)).await;
-    let Some((Ok(identity), Ok(ca))) = papers.ok().map(|papers| (papers.identity, papers.ca_pem)) else {
-        reached.tls = Some(Err(TlsTrouble::NoPapers));
-        return reached;
-    };
-    let tls = match client_config(&ca, Some(&identity)) {
-        Ok(tls) => tls,
-        Err(failure) => {
-            reached.tls = Some(Err(TlsTrouble::Other(failure.why)));
-            return reached;
-        }
-    };
-    let started = Instant::now();
-    match dial(&endpoint, tls, LIMIT).await {
-        Ok(stream) => {
-            let (_, session) = stream.get_ref();
-            let shown = session.peer_certificates().and_then(|chain| chain.first()).map(|der| Shown {
-                took: started.elapsed(),
-                names: names_of(der),
-                not_after: facts_of(der).map_or(0, |facts| facts.not_after),
-            });
-            reached.tls = Some(shown.ok_or_else(|| TlsTrouble::Other("no certificate was shown".to_owned())));
-            let name = identity.facts().map(|facts| facts.peer.common_name).unwrap_or_default();
-            let node = name.strip_prefix("system:node:").unwrap_or(&name);
-            reached.clocks = date(stream, &endpoint, &project, node).await;
-        }
-        Err(error) => reached.tls = Some(Err(trouble(&endpoint, error).await)),
-    }
-    reached
-}
-
-/// An HTTP answer of any kind carries the time of its sender. The question is that of a node which opens its session,
-/// less the upgrade, so that the cloud does not count it among those that it refuses.
-async fn date<S>(stream: S, endpoint: &Endpoint, project: &str, node: &str) -> Option<(i64, i64)>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let request = http::Request::get(format!("/{project}/{node}/events"))
-        .header("node_id", node)
-        .header("project_id", project)
-        .header("ConnectionUse", "msg")
-        .body(Full::<Bytes>::default())
-        .ok()?;
-    let host = endpoint.to_string();
-    let answer = tokio::time::timeout(LIMIT, exchange(stream, &host, request, ANSWER)).await.ok()?.ok()?;
-    let text = answer.headers().get(http::header::DATE)?.to_str().ok()?;
-    Some((http_date(text)?, now().as_second()))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT` in seconds since the epoch.
-fn http_date(text: &str) -> Option<i64> {
-    let (_, rest) = text.split_once(", ")?;
-    let date = jiff::civil::DateTime::strptime("%d %b %Y %H:%M:%S", rest.strip_suffix(" GMT")?).ok()?;
-    Some(date.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second())
-}
-
-/// What is behind a refused handshake: for a wrong name the right ones are fetched.
-async fn trouble(endpoint: &Endpoint, error: DialError) -> TlsTrouble {
-    use rustls::{CertificateError, Error};
-    let wrong_name = matches!(
-        &error,
-        DialError::Tls(Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-        ))
-    );
-    if !wrong_name {
-        return TlsTrouble::Other(error.to_string());
-    }
-    let Ok(anyone) = unverified_client_config() else { return TlsTrouble::Names(Vec::new()) };
-    let names = match dial(endpoint, anyone, LIMIT).await {
-        Ok(stream) => {
-            let (_, session) = stream.get_ref();
-            session
-                .peer_certificates()
-                .and_then(|chain| chain.first())
-                .map(|der| names_of(der))
-                .unwrap_or_default()
-        }
-        Err(_) => Vec::new(),
-    };
-    TlsTrouble::Names(names)
 }
 
 fn tcp(reached: &Reached) -> Finding {
@@ -239,6 +113,9 @@ fn tls(reached: &Reached) -> Finding {
             Finding::fine(code, title, seen)
         }
         Some(Err(TlsTrouble::NoPapers)) => Finding::skipped(code, title, "the node has no certificate yet"),
+        Some(Err(TlsTrouble::Silent)) => Finding::failed(code, title, "no answer in time")
+            .because("something on the way breaks TLS, or the cloud is too busy to answer")
+            .fix("kedge status (on the cloud)"),
         Some(Err(TlsTrouble::Names(names))) => {
             let host = reached.address.rsplit_once(':').map_or(reached.address.as_str(), |(host, _)| host);
             Finding::failed(
@@ -264,7 +141,7 @@ fn tls(reached: &Reached) -> Finding {
 }
 
 fn clock(reached: &Reached) -> Finding {
-    judge_clock(reached.clocks)
+    judge_clock(reached.said.as_ref().and_then(|said| said.clocks))
 }
 
 fn judge_clock(clocks: Option<(i64, i64)>) -> Finding {
@@ -372,7 +249,7 @@ fn judge_tunnel(tunnel: Option<&Value>, now: i64) -> Finding {
 }
 
 /// A time in its largest unit.
-fn ago(millis: i64) -> String {
+pub(super) fn ago(millis: i64) -> String {
     match millis.max(0) / 1000 {
         seconds @ 0..=119 => format!("{seconds} s"),
         seconds @ 120..=7199 => format!("{} min", seconds / 60),
@@ -395,11 +272,48 @@ fn versions(place: &Place) -> Finding {
     Finding::fine(code, title, format!("{own}, for Kubernetes {}", place.told("/kubeletVersion")))
 }
 
+fn cloud_version(reached: &Reached) -> Finding {
+    judge_cloud_version(reached.said.as_ref().map(|said| said.version.as_deref()))
+}
+
+/// How many minor versions an edge may be behind its cloud.
+const BEHIND: u64 = 2;
+
+/// `None`: nobody has answered; `Some(None)`: somebody who tells no version.
+fn judge_cloud_version(told: Option<Option<&str>>) -> Finding {
+    let (code, title, own) = ("KE-SKEW-003", "version of the cloud", env!("CARGO_PKG_VERSION"));
+    let Some(told) = told else { return Finding::skipped(code, title, "the cloud has not answered") };
+    let Some(cloud) = told else {
+        return Finding::skipped(code, title, "the cloud tells none, as KubeEdge's own");
+    };
+    let numbers = |text: &str| -> Option<(u64, u64, u64)> {
+        let mut parts = text.split(['-', '+']).next()?.split('.').map(|part| part.parse::<u64>().ok());
+        Some((parts.next()??, parts.next()??, parts.next()??))
+    };
+    let (Some(theirs), Some(ours)) = (numbers(cloud), numbers(own)) else {
+        return Finding::skipped(code, title, "the cloud tells one that is no version");
+    };
+    let seen = format!("{cloud}, here {own}");
+    if ours > theirs {
+        return Finding::warning(code, title, seen)
+            .because("the node is newer than its cloud, which does not know what the node says anew")
+            .fix("replace kedge on the cloud, then kedge init (on the cloud); or kedge edge rollback");
+    }
+    if (ours.0, ours.1 + BEHIND) < (theirs.0, theirs.1) {
+        return Finding::warning(code, title, seen)
+            .because(format!("a node is tested with clouds up to {BEHIND} minor versions newer"))
+            .fix(format!("kedge edge upgrade --to {cloud}"));
+    }
+    Finding::fine(code, title, if theirs == ours { format!("{cloud}, as here") } else { seen })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::reach::Shown;
     use super::*;
     use crate::host::check::State;
     use serde_json::json;
+    use std::time::Duration;
 
     #[test]
     fn a_tunnel_is_judged_by_what_the_daemon_says() {
@@ -428,10 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn http_dates_are_read() {
-        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
-        for bad in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(http_date(bad), None, "{bad}");
+    fn a_node_is_compared_with_its_cloud() {
+        let own = env!("CARGO_PKG_VERSION");
+        let judged = |told| judge_cloud_version(Some(Some(told)));
+        assert_eq!(judged(own).seen, format!("{own}, as here"));
+        let older = judged("0.0.1");
+        assert_eq!((&*older.code, older.state), ("KE-SKEW-003", State::Warning));
+        assert_eq!(older.seen, format!("0.0.1, here {own}"));
+        assert_eq!(judged("0.2.9-rc.1").state, State::Fine);
+        assert_eq!(judged("1.0.0").fix, "kedge edge upgrade --to 1.0.0");
+        for nothing in [None, Some(None), Some(Some("new"))] {
+            assert_eq!(judge_cloud_version(nothing).state, State::Skipped, "{nothing:?}");
         }
     }
 
@@ -450,7 +371,7 @@ mod tests {
             address: "10.0.0.5:10000".to_owned(),
             tcp: Some(Ok(Duration::from_millis(3))),
             tls: Some(tls),
-            clocks: None,
+            said: None,
         };
         let wrong = tls(&reached(Err(TlsTrouble::Names(vec!["10.0.0.9".to_owned()]))));
         assert_eq!((&*wrong.code, wrong.state), ("KE-CERT-023", State::Failed));
@@ -458,6 +379,7 @@ mod tests {
         let strange =
             tls(&reached(Err(TlsTrouble::Other("invalid peer certificate: UnknownIssuer".to_owned()))));
         assert!(strange.why.contains("another authority"), "{strange:?}");
+        assert_eq!(tls(&reached(Err(TlsTrouble::Silent))).seen, "no answer in time");
         let shown =
             |not_after| Shown { took: Duration::from_millis(4), names: vec!["c".to_owned()], not_after };
         assert_eq!(tls(&reached(Ok(shown(now().as_second() + 90 * DAY)))).state, State::Fine);

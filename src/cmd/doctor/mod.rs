@@ -11,9 +11,13 @@ mod fix;
 mod here;
 mod identity;
 mod link;
+mod mappers;
 mod mesh;
 mod offline;
+mod packets;
+mod peers;
 mod place;
+mod reach;
 mod report;
 mod store;
 mod workloads;
@@ -111,7 +115,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     }
     let place = Arc::new(place.unwrap_or_else(|| Place::empty(args.role.unwrap_or(Role::Edge))));
     if args.list {
-        list(&selected(&args, &place)?, args.output, term)?;
+        list(&selected(&args, &place)?, place.role, args.output, term)?;
         return Ok(Exit::Done);
     }
     let started = Instant::now();
@@ -158,7 +162,9 @@ fn all(args: &Args, place: &Arc<Place>) -> Vec<Check> {
             checks.extend(workloads::checks(place));
             checks.extend(edge_api::checks(place));
             checks.extend(mesh::checks(place));
+            checks.extend(peers::checks(place));
             checks.extend(devices::checks(place));
+            checks.extend(mappers::checks(place));
         }
         Role::Cloud => checks.extend(cluster::checks(place)),
     }
@@ -188,8 +194,11 @@ fn selected(args: &Args, place: &Arc<Place>) -> Result<Vec<Check>, Failure> {
     Ok(checks)
 }
 
-fn list(checks: &[Check], form: Form, term: &Term) -> Result<(), Failure> {
+fn list(checks: &[Check], role: Role, form: Form, term: &Term) -> Result<(), Failure> {
     let word = |yes: bool| if yes { "yes" } else { "-" };
+    let mended = |check: &Check| -> Vec<&'static str> {
+        check.codes().filter(|code| fix::mends(code, role)).collect()
+    };
     let cost = |check: &Check| json!(check.cost).as_str().unwrap_or_default().to_owned();
     match form {
         Form::Text | Form::Short | Form::Junit => {
@@ -200,10 +209,11 @@ fn list(checks: &[Check], form: Form, term: &Term) -> Result<(), Failure> {
                     cost(check),
                     word(check.needs_root).to_owned(),
                     word(check.needs_net).to_owned(),
+                    word(!mended(check).is_empty()).to_owned(),
                     check.name.to_owned(),
                 ]
             });
-            term.data(&table(&["CODE", "GROUP", "COST", "ROOT", "NETWORK", "CHECK"], rows));
+            term.data(&table(&["CODE", "GROUP", "COST", "ROOT", "NETWORK", "FIXABLE", "CHECK"], rows));
         }
         Form::Json | Form::Jsonl | Form::Yaml => {
             let items: Vec<Value> = checks
@@ -211,7 +221,8 @@ fn list(checks: &[Check], form: Form, term: &Term) -> Result<(), Failure> {
                 .map(|check| {
                     json!({"code": check.id, "group": check.group, "name": check.name, "cost": check.cost,
                         "limitMs": u64::try_from(check.cost.limit().as_millis()).unwrap_or(u64::MAX),
-                        "needsRoot": check.needs_root, "needsNet": check.needs_net})
+                        "needsRoot": check.needs_root, "needsNet": check.needs_net,
+                        "fixable": !mended(check).is_empty(), "fixes": mended(check)})
                 })
                 .collect();
             let document = json!({"apiVersion": API_VERSION, "kind": "CheckList", "items": items});

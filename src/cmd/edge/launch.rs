@@ -109,6 +109,7 @@ mod tests {
         std::fs::set_permissions(&script, executable).unwrap();
         let failure = become_first(vec![script, dir.path().join("missing")], &[], true);
         assert_eq!(failure.code, "KE-UPGRADE-023");
+        failure.is_as_committed();
         assert!(failure.why.contains("missing") && !trace.exists(), "{failure}");
         std::fs::write(dir.path().join("short"), "\x7f").unwrap();
         assert!(!is_program(&dir.path().join("short")).unwrap());

@@ -288,5 +288,6 @@ mod tests {
         assert!(matches!(source("/bin/sh"), Ok(Source::File(_))));
         let failure = source("no/such/file").err().unwrap();
         assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-026", Exit::Usage));
+        failure.is_as_committed();
     }
 }

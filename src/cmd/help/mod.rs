@@ -166,6 +166,7 @@ mod tests {
         assert!(overview().contains("airgap") && overview().contains("Usage: kedge"));
         let failure = help_of(&["oflline"]).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-HELP-001", Exit::Usage));
+        failure.is_as_committed();
         assert!(failure.fix.contains("offline"), "{}", failure.fix);
         assert!(help_of(&["edge", "rum"]).unwrap_err().fix.contains("mean run?"));
         assert!(help_of(&["service", "keep"]).is_err(), "what is hidden stays so");

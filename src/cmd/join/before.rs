@@ -160,12 +160,14 @@ mod tests {
         assert_eq!(judge(&[fine]), Ok(()));
         let runtime = judge(&[finding(State::Failed, Group::Runtime, "start it")]).unwrap_err();
         assert_eq!((runtime.code, runtime.exit), ("KE-JOIN-011", Exit::Runtime));
+        runtime.is_as_committed();
         let both = [
             finding(State::Failed, Group::Runtime, "start it"),
             finding(State::Failed, Group::Network, "stop it"),
         ];
         let failure = judge(&both).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-JOIN-010", Exit::Preflight));
+        failure.is_as_committed();
         assert_eq!(failure.fix, "start it; then stop it");
         assert!(
             failure.what.contains("2 problems") && failure.why.matches("KE-X-001").count() == 2,

@@ -93,6 +93,7 @@ mod tests {
         assert_eq!(failure.what, "the join token expired 2 h 13 min ago");
         assert!(failure.fix.contains("kedge token create"));
         assert_eq!((failure.code, failure.exit), ("KE-TOKEN-002", Exit::Identity));
+        failure.is_as_committed();
         let by_the_cloud = judged(&old, 9_000, Some(10_060)).unwrap_err();
         assert_eq!(by_the_cloud.what, "the join token expired 1 min ago");
         assert!(by_the_cloud.why.contains("the cloud's clock"), "{by_the_cloud}");
@@ -115,6 +116,7 @@ mod tests {
     fn a_token_of_another_node_is_told_with_both_names() {
         let failure = judged(&token(100, Some("edge-8")), 0, None).unwrap_err();
         assert_eq!(failure.code, "KE-TOKEN-006");
+        failure.is_as_committed();
         assert!(
             failure.fix.contains("--edgenode-name edge-8") && failure.fix.contains("--node edge-7"),
             "{}",

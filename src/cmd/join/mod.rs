@@ -244,12 +244,15 @@ impl Join<'_> {
         let note = self.note(before, draft);
         let text = plan::render(&draft.document);
         let cni = self.own_network(draft).map(|(_, file)| file);
+        let forwards = cni::may_forward() && (cni.is_some() || matches!(draft.runtime, Runtime::Own));
         let kept = before.present.as_ref() == Some(&draft.document);
         let mut changes = plan::changes(&draft.config, &before.place, &text, papers, cni, &note);
         if kept {
             // The same settings in a person's own words and order stay as they are.
             changes.pop();
         }
+        // The daemon would set it too; here an undo knows what ran before.
+        changes.extend(forwards.then(cni::forwarding));
         changes.extend(slots::changes());
         (note, changes)
     }
@@ -406,7 +409,9 @@ fn would(change: &Change) -> Option<String> {
         Change::Link { path, .. } => ("link", path),
         Change::Remove { path } => ("remove", path),
         Change::Mode { path, .. } => ("set the mode of", path),
-        Change::Halt { .. } | Change::Service(_) => return None,
+        Change::Setting { .. } if change.holds().unwrap_or(true) => return None,
+        Change::Setting { path, .. } => ("set", path),
+        Change::Halt { .. } | Change::Module { .. } | Change::Service(_) => return None,
     };
     Some(format!("{verb} {}", path.display()))
 }

@@ -288,8 +288,12 @@ mod tests {
         let wish = typed("-e c -t x -i n --set modules.edgeHub.websocket.enable=false").unwrap();
         let failure = checked(&document(&wish, Some("c"), &running()).unwrap()).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-CONFIG-002", Exit::Configuration));
+        failure.is_as_committed();
         let unknown = typed("-e c -t x -i n --set modules.edgHub.heartbeat=3").unwrap();
-        assert_eq!(document(&unknown, Some("c"), &running()).unwrap_err().code, "KE-CONFIG-003");
+        assert_eq!(
+            document(&unknown, Some("c"), &running()).unwrap_err().as_committed().code,
+            "KE-CONFIG-003"
+        );
     }
 
     #[test]

@@ -232,6 +232,7 @@ mod tests {
     /// A refusal has one code, status 2, and names commands that exist.
     fn is_an_answer(failure: &Failure, line: &str) {
         assert_eq!((failure.code, failure.exit), ("KE-KEADM-001", Exit::Usage), "{line}: {failure}");
+        failure.is_as_committed();
         assert!(!failure.why.is_empty() && !failure.fix.is_empty(), "{line}");
         for shown in failure.fix.split('`').skip(1).step_by(2).filter_map(|text| text.strip_prefix("kedge "))
         {

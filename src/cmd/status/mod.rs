@@ -159,6 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let failure = ask_first(&[dir.path().join("a.sock"), dir.path().join("b.sock")]).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-STATUS-001", Exit::Unreachable));
+        failure.is_as_committed();
         assert!(failure.why.contains("a.sock") && failure.fix.contains("kedge up"));
         assert_eq!(of_service(failure.clone(), None), failure);
         let service = ("edge", "journalctl -u kedge-edge".to_owned());

@@ -126,6 +126,7 @@ mod tests {
         fs::write(&path, file.render()).unwrap();
         let refused = Places::look(vec![path.clone()], false).err().unwrap();
         assert_eq!(refused.code, "KE-TOKEN-017");
+        refused.is_as_committed();
         assert!(refused.fix.contains("--replace"), "{refused:?}");
         assert_eq!(Places::look(vec![path.clone()], true).unwrap().former, [minted.id]);
         fs::write(&path, "my notes\n").unwrap();

@@ -85,6 +85,7 @@ mod tests {
         let (_dir, local) = super::super::parts::tests::bare_api();
         let failure = apply(&local, &NodeName::new("n").unwrap()).await.unwrap_err();
         assert_eq!(failure.code, "KE-UP-006");
+        failure.is_as_committed();
         assert!(
             failure.why.contains("\"default\" not found") && failure.fix.contains("without --demo"),
             "{failure}"

@@ -118,6 +118,7 @@ mod tests {
     fn a_bad_node_name_is_a_usage_error() {
         let failure = node_name(Some("Not_A_Name")).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-UP-001", Exit::Usage));
+        failure.is_as_committed();
     }
 
     #[test]
@@ -126,6 +127,7 @@ mod tests {
         let _held = lock(dir.path()).unwrap();
         let failure = lock(dir.path()).unwrap_err();
         assert_eq!(failure.code, "KE-UP-002");
+        failure.is_as_committed();
         assert!(failure.why.contains(&std::process::id().to_string()));
     }
 }

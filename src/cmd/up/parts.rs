@@ -271,6 +271,7 @@ pub(super) mod tests {
         let node = NodeName::new("n").unwrap();
         let failure = edge_config(&line.args, dir.path(), &node, &local).await.unwrap_err();
         assert_eq!(failure.code, "KE-UP-005");
+        failure.is_as_committed();
         assert!(failure.why.contains("tokensecret") && failure.fix.contains("KEDGE_LOG=info"), "{failure}");
     }
 
@@ -280,6 +281,7 @@ pub(super) mod tests {
         parts.limit = Duration::from_millis(10);
         let failure = parts.or_failure(std::future::pending::<()>()).await.unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-UP-004", Exit::TimedOut));
+        failure.is_as_committed();
         assert!(failure.fix.contains("`kedge status`"), "{failure}");
         assert_eq!(parts.or_failure(async { 7 }).await, Ok(Some(7)));
     }

@@ -279,6 +279,7 @@ fn a_port_in_use_is_named() {
     let config = Config::new(taken.local_addr().unwrap(), dir.path().to_owned());
     let failure = ApiServer::open(config).err().unwrap();
     assert_eq!(failure.code, "KE-PORT-001");
+    failure.is_as_committed();
 }
 
 #[tokio::test]
@@ -350,6 +351,7 @@ fn an_api_that_is_told_nonsense_does_not_open() {
         let service_cidr = network.to_owned();
         let failure = ApiServer::open(Config { service_cidr, ..config() }).err().unwrap();
         assert_eq!(failure.code, "KE-API-007");
+        failure.is_as_committed();
         assert!(failure.what.contains(network) && failure.why.contains("8 to 28"), "{failure}");
         assert!(failure.fix.contains("10.96.0.0/16"), "{failure:?}");
     }
@@ -365,6 +367,7 @@ fn an_api_that_is_told_nonsense_does_not_open() {
         let kubelet = Some(KubeletEndpoint { address, identity, ca_pem: ca_pem.to_owned() });
         let failure = ApiServer::open(Config { kubelet, ..config() }).err().unwrap();
         assert_eq!(failure.code, "KE-API-005");
+        failure.is_as_committed();
         assert!(failure.why.contains(why), "{failure}");
         assert!(failure.fix.contains("stream.*"), "{failure:?}");
     }
@@ -384,6 +387,7 @@ async fn an_api_whose_database_takes_nothing_does_not_serve() {
     let mut module = ApiServer::open(config()).unwrap().module();
     let failure = module.run(Stop::new(), Ready::detached("api")).await.unwrap_err();
     assert_eq!(failure.code, "KE-API-006");
+    failure.is_as_committed();
     assert!(failure.why.contains("worn out"), "{failure}");
     assert!(failure.fix.contains("api.db"), "{failure:?}");
 }

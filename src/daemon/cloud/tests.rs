@@ -15,6 +15,7 @@ async fn definitions_that_may_not_be_installed_are_named() {
     let plain = Plain::serve(|_, _| refusal(403, "Forbidden")).await;
     let failure = install::definitions(&plain.kube).await.unwrap_err();
     assert_eq!(failure.code, "KE-CLOUD-020");
+    failure.is_as_committed();
     assert!(failure.what.contains("kubeedge.io"), "{failure}");
     assert!(failure.why.contains("the test says Forbidden"), "{failure}");
     assert!(
@@ -35,6 +36,7 @@ async fn a_cluster_that_hides_its_authority_is_told() {
     ] {
         let failure = Door::open(plain.kube.clone()).await.err().unwrap();
         assert_eq!((failure.code, failure.exit), ("KE-CLOUD-027", crate::base::Exit::Configuration));
+        failure.is_as_committed();
         assert!(
             failure.why.contains("extension-apiserver-authentication") && failure.why.contains(why),
             "{failure}"
@@ -55,6 +57,7 @@ async fn a_socket_for_drivers_that_cannot_be_opened_does_not_end_the_cloud() {
     for path in [file.join("below/it.sock"), dir.path().join("x".repeat(120))] {
         let failure = volumes(path.clone()).bind().unwrap_err();
         assert_eq!(failure.code, "KE-CLOUD-040");
+        failure.is_as_committed();
         assert!(failure.what.contains(&path.display().to_string()) && !failure.why.is_empty(), "{failure}");
         assert!(failure.fix.contains("modules.cloudHub.unixsocket"), "{failure:?}");
         let stop = Stop::new();
@@ -93,6 +96,7 @@ async fn a_cluster_that_shows_nothing_is_neither_set_up_nor_cleared_in_silence()
     assert!(failed.len() > 10, "it goes on past every error: {failed:?}");
     for failure in failed {
         assert_eq!(failure.code, "KE-CLOUD-030");
+        failure.is_as_committed();
         assert!(failure.why.contains("the test says Forbidden"), "{failure}");
         assert!(failure.fix.contains("the same command again"), "{failure:?}");
     }
@@ -108,6 +112,7 @@ async fn without_an_authority_there_are_no_tokens() {
     let unset = TokenDesk::open(&blank.kubeconfig).await.unwrap().cluster_token().await.unwrap_err();
     for failure in [asked, made, unset] {
         assert_eq!((failure.code, failure.exit), ("KE-TOKEN-013", crate::base::Exit::Unreachable));
+        failure.is_as_committed();
         assert!(failure.why.contains("never run") && failure.fix.contains("kedge up"), "{failure:?}");
     }
 }
@@ -127,9 +132,11 @@ async fn a_list_of_tokens_that_is_written_all_the_time_is_given_up() {
     assert_eq!(desk.revoke("absent").await, Ok(false), "nothing is written for that");
     let failure = desk.revoke("abcdefghij").await.unwrap_err();
     assert_eq!(failure.code, "KE-TOKEN-014");
+    failure.is_as_committed();
     assert!(failure.why.contains("kedge-tokens") && failure.fix.contains("again"), "{failure:?}");
     let shut = Plain::serve(|_, _| refusal(403, "Forbidden")).await;
     let failure = TokenDesk::open(&shut.kubeconfig).await.unwrap().list().await.unwrap_err();
     assert_eq!(failure.code, "KE-TOKEN-012");
+    failure.is_as_committed();
     assert!(failure.why.contains("the test says Forbidden"), "{failure}");
 }

@@ -226,6 +226,7 @@ mod tests {
         assert_eq!(last.files[0].digest, digest(&copy).unwrap());
         let failure = make(&backups, "1.0.0", &database, &dir.path().join("absent")).unwrap_err();
         assert_eq!(failure.code, "KE-FILE-002");
+        failure.is_as_committed();
         assert_eq!(names(&backups).len(), KEPT, "nothing half-made stays");
         drop(store);
         for _ in 0..2 * KEPT {
@@ -280,6 +281,7 @@ mod tests {
         fs::write(backups.join(&old.name).join(DATABASE), "spoilt").unwrap();
         let failure = exchange(&backups, &there, &database, &config).unwrap_err();
         assert!(failure.code == "KE-UPGRADE-018" && failure.why.contains(DATABASE), "{failure}");
+        failure.is_as_committed();
         assert_eq!(value(&database), json!("new"));
     }
 }

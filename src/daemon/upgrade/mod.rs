@@ -142,6 +142,7 @@ mod tests {
         };
         let failure = site.outcome_within("an-upgrade", Duration::from_millis(120)).unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-019", Exit::TimedOut));
+        failure.is_as_committed();
         assert!(failure.fix.ends_with("kedge edge history") && !failure.why.is_empty(), "{failure}");
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         }
         for length in [0, 100, 512, 1500, whole.len() / 2, whole.len() - 2048] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(Bundle::open(&path).unwrap_err().code, "KE-BUNDLE-001", "{length}");
+            assert_eq!(Bundle::open(&path).unwrap_err().as_committed().code, "KE-BUNDLE-001", "{length}");
         }
     }
 
@@ -307,6 +307,7 @@ mod tests {
         std::fs::write(&path, "token: s3cret\n".repeat(200)).unwrap();
         let failure = Bundle::open(&path).unwrap_err();
         assert!(failure.code == "KE-BUNDLE-001" && !failure.why.contains("s3cret"), "{failure}");
+        failure.is_as_committed();
     }
 
     /// An archive by hand, with a manifest that lists what it holds.
@@ -352,6 +353,7 @@ mod tests {
         for (parts, why) in cases {
             let failure = forged(dir.path(), parts);
             assert_eq!(failure.code, "KE-BUNDLE-001");
+            failure.is_as_committed();
             assert!(failure.why.contains(why), "{failure}");
         }
     }
@@ -363,6 +365,7 @@ mod tests {
         bundle.architecture = "riscv64".to_owned();
         let failure = bundle.fits_this_machine().unwrap_err();
         assert_eq!(failure.code, "KE-BUNDLE-004");
+        failure.is_as_committed();
         assert!(failure.what.contains("bundle.tar") && failure.why.contains("riscv64"), "{failure}");
         assert!(failure.fix.contains("kedge bundle --binary"), "{failure:?}");
     }
@@ -397,10 +400,13 @@ mod tests {
             Sources { join_file: put("large", &vec![b'x'; (1 << 20) + 1]), ..good.clone() },
         ];
         for sources in cases {
-            assert_eq!(pack(&sources, Some(&to)).unwrap_err().code, "KE-BUNDLE-002");
+            assert_eq!(pack(&sources, Some(&to)).unwrap_err().as_committed().code, "KE-BUNDLE-002");
             assert!(!to.exists());
         }
         assert!(pack(&good, None).is_ok() && !to.exists());
-        assert_eq!(pack(&good, Some(Path::new("/nonexistent/x"))).unwrap_err().code, "KE-BUNDLE-003");
+        assert_eq!(
+            pack(&good, Some(Path::new("/nonexistent/x"))).unwrap_err().as_committed().code,
+            "KE-BUNDLE-003"
+        );
     }
 }

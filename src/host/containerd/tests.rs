@@ -31,6 +31,7 @@ async fn an_absent_named_runtime_is_a_clear_failure() {
     };
     let failure = start(config).await.err().unwrap();
     assert_eq!(failure.code, "KE-RUNTIME-001");
+    failure.is_as_committed();
 }
 
 /// Whether this machine can run containers; says why not.
@@ -59,6 +60,7 @@ async fn real_containerd_starts_is_taken_over_and_ends() {
     assert!(first.runtime.image_status(images::DEMO).await.unwrap().is_some());
     let refused = images::load(&first.runtime, "app.tar", &b"no archive"[..]).await.unwrap_err();
     assert_eq!(refused.code, "KE-IMAGE-004");
+    refused.is_as_committed();
     assert!(refused.why.contains("ctr:"), "{refused}");
     // As after kill -9: nobody stops it.
     drop(first);
@@ -94,6 +96,7 @@ async fn a_runtime_that_does_not_tell_its_state_is_not_joined() {
     let config = Config { endpoint: None, use_running: false, dir: dir.path().into(), network };
     let failure = join(config, Runtime::new("unix:///nonexistent/cri.sock")).await.err().unwrap();
     assert_eq!(failure.code, "KE-RUNTIME-002");
+    failure.is_as_committed();
     assert!(
         failure.why.contains("/nonexistent/cri.sock") && failure.fix.contains("crictl info"),
         "{failure:?}"
@@ -108,6 +111,7 @@ fn what_is_not_installed_is_named_with_the_places_that_were_searched() {
         fs::write(dir.path().join(name), "").unwrap();
         let failure = installed(&places).unwrap_err();
         assert_eq!(failure.code, "KE-RUNTIME-003");
+        failure.is_as_committed();
         assert!(failure.what.contains(lacks) && failure.why.contains(&places), "{failure}");
         assert!(failure.fix.contains("apt-get install containerd runc"), "{failure:?}");
     }
@@ -122,6 +126,7 @@ fn a_place_that_cannot_be_a_directory_is_named() {
     fs::write(&file, "").unwrap();
     let failure = make_directories(&file).unwrap_err();
     assert_eq!(failure.code, "KE-RUNTIME-004");
+    failure.is_as_committed();
     assert!(failure.what.contains(&file.join("root").display().to_string()), "{failure}");
     assert!(failure.why.contains("Not a directory") && failure.fix.contains("root"), "{failure:?}");
 }
@@ -132,6 +137,7 @@ async fn a_containerd_that_cannot_be_run_is_named() {
     // A directory can be opened and is no program.
     let failure = own(dir.path(), "/usr/bin").run().await.err().unwrap();
     assert_eq!(failure.code, "KE-RUNTIME-005");
+    failure.is_as_committed();
     assert!(failure.why.contains("Permission denied"), "{failure}");
     assert!(failure.fix.contains("/usr/bin"), "{failure:?}");
 }
@@ -147,6 +153,7 @@ async fn a_containerd_that_ends_while_it_starts_is_told_with_its_last_complaint(
     fs::write(&log, "level=warning msg=late\ncontainerd: the disk is gone\nlevel=info msg=bye\n").unwrap();
     let failure = starting().await;
     assert_eq!(failure.code, "KE-RUNTIME-006");
+    failure.is_as_committed();
     assert_eq!(failure.why, "containerd: the disk is gone");
     assert_eq!(failure.fix, format!("read {}", log.display()));
 }
@@ -159,6 +166,7 @@ async fn a_containerd_that_ends_by_itself_is_a_failure_of_its_keeper() {
     let mut keeper = Keeper { own: Some(own), watched };
     let failure = keeper.keep(Stop::new(), Ready::detached("containerd")).await.unwrap_err();
     assert_eq!(failure.code, "KE-RUNTIME-007");
+    failure.is_as_committed();
     assert_eq!(failure.why, "its log says nothing");
     assert!(failure.fix.contains("containerd.log"), "{failure:?}");
 }

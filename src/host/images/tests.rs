@@ -39,6 +39,7 @@ fn nobody() -> Runtime {
 async fn a_runtime_that_does_not_answer_is_not_given_images() {
     let failure = ensure(&nobody(), PAUSE, "overlayfs").await.unwrap_err();
     assert_eq!(failure.code, "KE-IMAGE-001");
+    failure.is_as_committed();
     assert!(
         failure.what.contains(PAUSE) && failure.why.contains("/nonexistent/containerd.sock"),
         "{failure}"
@@ -46,6 +47,7 @@ async fn a_runtime_that_does_not_answer_is_not_given_images() {
     assert!(failure.fix.contains("kedge status"), "{failure:?}");
     let failure = load(&nobody(), "app.tar", &b"an archive"[..]).await.unwrap_err();
     assert_eq!(failure.code, "KE-IMAGE-004");
+    failure.is_as_committed();
     assert!(failure.what.contains("app.tar") && failure.why.contains("/nonexistent"), "{failure}");
     assert!(failure.fix.contains("containerd runs"), "{failure:?}");
 }

@@ -1,7 +1,7 @@
 //! One change of this machine: how it is made, how it is told, what was there before and how that comes back. Making and
 //! restoring can be repeated after a crash at any point. Only the journal makes and restores.
 
-use super::{Entry, Manner};
+use super::{Entry, Manner, running};
 use crate::base::{Failure, read_limited};
 use crate::host::service::{Manager, Service};
 use ring::digest::{SHA256, digest};
@@ -49,6 +49,15 @@ pub enum Change {
     Halt {
         name: String,
     },
+    /// A value of the running kernel, by its file below `/proc/sys`; the next boot knows nothing of it.
+    Setting {
+        path: PathBuf,
+        value: String,
+    },
+    /// A kernel module that shall be loaded; the next boot knows nothing of it.
+    Module {
+        name: String,
+    },
 }
 
 /// What an undo does with a directory that is not empty.
@@ -72,10 +81,12 @@ pub(super) enum Told {
     Mode { path: PathBuf },
     Service { name: String, manager: Manager, path: PathBuf, sha256: String },
     Halt { name: String, manager: Manager },
+    Setting { path: PathBuf, value: String },
+    Module { name: String },
 }
 
 /// What stood at the path before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum Before {
     Absent,
@@ -99,6 +110,10 @@ pub(super) enum Before {
         at_boot: bool,
         running: bool,
     },
+    /// The value that ran.
+    Setting {
+        value: String,
+    },
 }
 
 impl Change {
@@ -115,7 +130,7 @@ impl Change {
             | Change::Mode { path, .. }
             | Change::Remove { path } => Some(path.clone()),
             Change::Service(service) => Some(Manager::here().definition_path(&service.name)),
-            Change::Halt { .. } => None,
+            Change::Halt { .. } | Change::Setting { .. } | Change::Module { .. } => None,
         }
     }
 
@@ -128,6 +143,8 @@ impl Change {
                 Told::Service { name: service.name, manager, path: definition.path, sha256 }
             }
             Change::Halt { name } => Told::Halt { name, manager: Manager::here() },
+            Change::Setting { path, value } => Told::Setting { path, value },
+            Change::Module { name } => Told::Module { name },
             Change::File { path, content, .. } => Told::File { path, sha256: sha256(&content) },
             Change::Directory { path, kind, .. } => Told::Directory { path, kind },
             Change::Link { path, target } => Told::Link { path, target },
@@ -136,14 +153,21 @@ impl Change {
         }
     }
 
+    /// Whether it is of the running kernel alone, and gone with the next boot.
+    pub fn is_of_kernel(&self) -> bool {
+        matches!(self, Change::Setting { .. } | Change::Module { .. })
+    }
+
     /// Whether the machine is already as the change would make it.
-    pub(super) fn holds(&self) -> Result<bool, Failure> {
+    pub fn holds(&self) -> Result<bool, Failure> {
         let path = match self {
             Change::Service(service) => return Manager::here().holds(service),
             Change::Halt { name } => {
                 let status = Manager::here().status(name)?;
                 return Ok(!status.running && !status.at_boot);
             }
+            Change::Setting { path, value } => return Ok(running::setting(path)?.as_ref() == Some(value)),
+            Change::Module { name } => return Ok(running::is_loaded(name)),
             Change::File { path, .. }
             | Change::Directory { path, .. }
             | Change::Link { path, .. }
@@ -162,7 +186,11 @@ impl Change {
             Change::Directory { .. } => now.is_dir(),
             Change::Mode { mode, .. } => now.mode() & 0o7777 == *mode,
             Change::Link { target, .. } => fs::read_link(path).is_ok_and(|present| present == *target),
-            Change::Remove { .. } | Change::Service(_) | Change::Halt { .. } => false,
+            Change::Remove { .. }
+            | Change::Service(_)
+            | Change::Halt { .. }
+            | Change::Setting { .. }
+            | Change::Module { .. } => false,
         })
     }
 
@@ -198,6 +226,8 @@ impl Change {
                 manager.stop(name)?;
                 manager.dismiss(name)
             }
+            Change::Setting { path, value } => running::set(path, value).map_err(|e| unmade(path, &e)),
+            Change::Module { name } => running::load(name),
         }
     }
 }
@@ -208,6 +238,9 @@ impl Before {
         if let Change::Halt { name } = change {
             let status = Manager::here().status(name)?;
             return Ok(Before::Service { at_boot: status.at_boot, running: status.running });
+        }
+        if let Change::Setting { path, .. } = change {
+            return Ok(running::setting(path)?.map_or(Before::Absent, |value| Before::Setting { value }));
         }
         let Some(path) = change.path() else { return Ok(Before::Absent) };
         let path = path.as_path();
@@ -230,12 +263,12 @@ impl Before {
 
 impl Before {
     /// Whether the change was never made: a crash came between its record and its deed, or an undo was cut short.
-    fn stands(self, path: &Path, kept: &Path) -> Result<bool, Failure> {
+    fn stands(&self, path: &Path, kept: &Path) -> Result<bool, Failure> {
         let (now, then) = (look(path)?, look(kept)?);
         Ok(match (self, now, then) {
             (Before::Absent, now, _) => now.is_none(),
             (Before::Directory { .. }, now, _) => now.is_some_and(|now| now.is_dir()),
-            (Before::Mode { mode }, now, _) => now.is_none_or(|now| now.mode() & 0o7777 == mode),
+            (Before::Mode { mode }, now, _) => now.is_none_or(|now| now.mode() & 0o7777 == *mode),
             (Before::Kept { .. }, Some(now), Some(then)) if now.is_symlink() || then.is_symlink() => {
                 fs::read_link(path).ok().is_some_and(|target| fs::read_link(kept).ok() == Some(target))
             }
@@ -244,7 +277,7 @@ impl Before {
                     && now.len() == then.len()
                     && read_limited(path, KEPT_LIMIT)? == read_limited(kept, KEPT_LIMIT)?
             }
-            (Before::Kept { .. } | Before::Service { .. }, _, _) => false,
+            (Before::Kept { .. } | Before::Service { .. } | Before::Setting { .. }, _, _) => false,
         })
     }
 }
@@ -257,8 +290,9 @@ impl Told {
             | Told::Link { path, .. }
             | Told::Remove { path }
             | Told::Mode { path }
+            | Told::Setting { path, .. }
             | Told::Service { path, .. } => Some(path),
-            Told::Halt { .. } => None,
+            Told::Halt { .. } | Told::Module { .. } => None,
         }
     }
 
@@ -271,6 +305,8 @@ impl Told {
             | Told::Link { .. }
             | Told::Remove { .. }
             | Told::Mode { .. }
+            | Told::Setting { .. }
+            | Told::Module { .. }
             | Told::Halt { .. } => None,
         }
     }
@@ -290,7 +326,7 @@ impl Told {
                 now.is_none() || fs::read_link(path).is_ok_and(|present| present == *target)
             }
             Told::Remove { .. } => now.is_none(),
-            Told::Halt { .. } | Told::Mode { .. } => true,
+            Told::Halt { .. } | Told::Mode { .. } | Told::Setting { .. } | Told::Module { .. } => true,
         })
     }
 }
@@ -305,67 +341,91 @@ impl fmt::Display for Told {
             Told::Mode { path } => write!(f, "set the mode of {}", path.display()),
             Told::Service { name, .. } => write!(f, "installed the service {name}"),
             Told::Halt { name, .. } => write!(f, "stopped the service {name}"),
+            Told::Setting { path, value } => write!(f, "set {} to {value}", path.display()),
+            Told::Module { name } => write!(f, "loaded the module {name}"),
         }
     }
 }
 
 impl Entry {
-    /// Puts back what was there before the change.
-    pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
-        if let Told::Halt { name, manager } = &self.told {
-            return self.resume(*manager, name);
+    /// Puts back what was there before the change; answers what stays all the same, and why.
+    pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<Option<String>, Failure> {
+        match &self.told {
+            Told::Halt { name, manager } => self.resume(*manager, name).map(|()| None),
+            Told::Setting { path, value } => self.set_back(path, value, manner).map(|()| None),
+            Told::Module { name } => Ok(running::unload(name)),
+            _ => self.put_back(manner, kept).map(|()| None),
         }
+    }
+
+    fn put_back(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
         let Some(path) = self.told.path() else { return Ok(()) };
         drop(fs::remove_file(beside(path, self.id)));
         if manner == Manner::Careful && !self.told.stands()? && !self.before.stands(path, kept)? {
-            return Err(Failure::new("KE-JOURNAL-005", format!("{} has been changed since", path.display()))
-                .because(format!(
-                    "kedge {} it at {}, and somebody else wrote it later",
-                    self.told.verb(),
-                    self.at
-                ))
-                .fix("undo it by hand, or say --force"));
+            return Err(self.changed_since(path));
         }
         if let Told::Service { name, manager, .. } = &self.told {
             // Its definition goes with it; what stood there comes back below.
             manager.remove(name)?;
             // The directory of the definition may have gone with it, and what comes back needs one.
-            if let (Before::Kept { .. }, Some(dir)) = (self.before, path.parent()) {
+            if let (Before::Kept { .. }, Some(dir)) = (&self.before, path.parent()) {
                 fs::create_dir_all(dir).map_err(|error| unmade(dir, &error))?;
             }
         }
-        let restored = match (&self.told, self.before) {
+        let restored = match (&self.told, &self.before) {
             // What is gone since needs no mode.
-            (Told::Mode { .. }, Before::Mode { mode }) => absent(set_mode(path, mode)),
+            (Told::Mode { .. }, Before::Mode { mode }) => absent(set_mode(path, *mode)),
             (Told::Mode { .. }, _) => Ok(()),
             (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),
             (Told::Directory { .. }, _) => Ok(()),
             (_, Before::Absent) => absent(fs::remove_file(path)),
-            (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, mode, (uid, gid)),
-            (_, Before::Directory { .. } | Before::Mode { .. } | Before::Service { .. }) => Ok(()),
+            (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, *mode, (*uid, *gid)),
+            (
+                _,
+                Before::Directory { .. }
+                | Before::Mode { .. }
+                | Before::Service { .. }
+                | Before::Setting { .. },
+            ) => Ok(()),
         };
         if let (Told::Service { name, manager, .. }, Before::Kept { .. }, Ok(())) =
-            (&self.told, self.before, &restored)
+            (&self.told, &self.before, &restored)
         {
             manager.enrol(name)?;
             manager.start(name)?;
         }
-        restored.map_err(|error| {
-            Failure::new("KE-JOURNAL-004", format!("cannot put {} back", path.display()))
-                .because(error)
-                .fix("mend the cause and run it again; what is done already stays done")
-        })
+        restored.map_err(|error| unrestored(path, &error))
     }
-}
 
-impl Entry {
+    /// Gives a setting of the kernel the value that ran before.
+    fn set_back(&self, path: &Path, ours: &str, manner: Manner) -> Result<(), Failure> {
+        let Before::Setting { value: before } = &self.before else { return Ok(()) };
+        let Some(now) = running::setting(path)? else { return Ok(()) };
+        if now == *before {
+            return Ok(());
+        }
+        if manner == Manner::Careful && now != ours {
+            return Err(self.changed_since(path));
+        }
+        running::set(path, before).map_err(|error| unrestored(path, &error))
+    }
+
+    fn changed_since(&self, path: &Path) -> Failure {
+        Failure::new("KE-JOURNAL-005", format!("{} has been changed since", path.display()))
+            .because(format!(
+                "kedge {} it at {}, and somebody else wrote it later",
+                self.told.verb(),
+                self.at
+            ))
+            .fix("undo it by hand, or say --force")
+    }
     /// Lets a service run, and start with the machine, as far as it did.
     fn resume(&self, manager: Manager, name: &str) -> Result<(), Failure> {
-        let Before::Service { at_boot, running } = self.before else { return Ok(()) };
-        if at_boot {
+        let Before::Service { at_boot, running } = &self.before else { return Ok(()) };
+        if *at_boot {
             manager.enrol(name)?;
         }
-        if running { manager.start(name) } else { Ok(()) }
+        if *running { manager.start(name) } else { Ok(()) }
     }
 }
 
@@ -379,6 +439,8 @@ impl Told {
             Told::Mode { .. } => "set the mode of",
             Told::Service { .. } => "installed",
             Told::Halt { .. } => "stopped",
+            Told::Setting { .. } => "set",
+            Told::Module { .. } => "loaded",
         }
     }
 }
@@ -487,7 +549,13 @@ fn absent(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn unmade(path: &Path, error: &io::Error) -> Failure {
+fn unrestored(path: &Path, error: &io::Error) -> Failure {
+    Failure::new("KE-JOURNAL-004", format!("cannot put {} back", path.display()))
+        .because(error)
+        .fix("mend the cause and run it again; what is done already stays done")
+}
+
+pub(super) fn unmade(path: &Path, error: &io::Error) -> Failure {
     Failure::new("KE-JOURNAL-006", format!("cannot change {}", path.display()))
         .because(error)
         .fix("run as root, and check that the file system is writable and has free space")

@@ -5,6 +5,7 @@
 
 mod change;
 mod ledger;
+mod running;
 mod tests;
 
 pub use change::{Change, Directory};
@@ -123,13 +124,15 @@ impl Journal {
         let mut undone = Undone::default();
         let entries: Vec<Entry> = self.ledger.live.iter().rev().cloned().collect();
         for entry in entries.iter().filter(|entry| entry.deed != Deed::Journal && chosen(entry)) {
-            let restored =
-                entry.restore(manner, &self.kept(entry.id)).and_then(|()| self.ledger.undone(entry.id));
+            let restored = entry
+                .restore(manner, &self.kept(entry.id))
+                .and_then(|stays| self.ledger.undone(entry.id).map(|()| stays));
             match restored {
-                Ok(()) => {
+                Ok(stays) => {
                     // What was kept is only of use to an undo; a file that stays behind goes with the journal.
                     drop(fs::remove_file(self.kept(entry.id)));
-                    undone.done.push(entry.told.to_string());
+                    let stays = stays.map(|stays| format!("; {stays}")).unwrap_or_default();
+                    undone.done.push(format!("{}{stays}", entry.told));
                 }
                 Err(failure) => undone.leftovers.push(failure),
             }

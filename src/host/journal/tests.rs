@@ -153,6 +153,7 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     let held = Journal::open(&place, Deed::Join).unwrap();
     let Err(failure) = Journal::open(&place, Deed::Init) else { panic!("two at once") };
     assert_eq!(failure.code, "KE-JOURNAL-001");
+    failure.is_as_committed();
     assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
     drop(held);
     Journal::is_free(&place).unwrap();
@@ -164,14 +165,16 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     fs::write(place.join("lock"), format!("{}\n", sleeper.id())).unwrap();
     let failure = Journal::is_free(&place).unwrap_err();
     assert!(failure.code == "KE-JOURNAL-001" && failure.fix.contains(&sleeper.id().to_string()), "{failure}");
+    failure.is_as_committed();
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     Journal::is_free(&place).unwrap();
 
     fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
-    assert_eq!(Journal::read(&place).unwrap_err().code, "KE-JOURNAL-003");
+    assert_eq!(Journal::read(&place).unwrap_err().as_committed().code, "KE-JOURNAL-003");
     let Err(failure) = Journal::open(Path::new("/proc/kedge"), Deed::Join) else { panic!("opened in /proc") };
     assert_eq!(failure.code, "KE-FILE-003");
+    failure.is_as_committed();
     assert_eq!(refused(&place, LockError::Io(std::io::Error::other("disk"))).code, "KE-JOURNAL-002");
 }
 
@@ -205,7 +208,7 @@ fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
     let mut journal = Journal::open(&place, Deed::Join).unwrap();
     fs::create_dir(root.join("dir")).unwrap();
     let over = Change::File { path: root.join("dir"), content: Vec::new(), mode: 0o600 };
-    assert_eq!(journal.apply(&over).unwrap_err().code, "KE-JOURNAL-006");
+    assert_eq!(journal.apply(&over).unwrap_err().as_committed().code, "KE-JOURNAL-006");
 
     journal.apply(&Change::Remove { path: root.join("old") }).unwrap();
     journal.apply(&Change::Link { path: root.join("link"), target: "/b".into() }).unwrap();
@@ -239,4 +242,49 @@ fn the_newest_deed_is_what_was_done_since_the_one_before_ended() {
         assert_eq!((undone.done.len(), undone.leftovers), (1, Vec::new()));
     }
     assert!(!dir.exists());
+}
+
+#[test]
+fn a_setting_of_the_kernel_comes_back_as_it_ran() {
+    let (dir, root) = prepared();
+    let place = dir.path().join("journal");
+    // A file stands for the kernel's; a house proves it with the kernel itself.
+    let path = root.join("ip_forward");
+    let runs = || fs::read_to_string(&path).unwrap();
+    fs::write(&path, "0\n").unwrap();
+    let change = Change::Setting { path: path.clone(), value: "1".into() };
+    let set = || {
+        let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+        journal.apply(&change).unwrap();
+        journal.apply(&change).unwrap();
+        assert_eq!(journal.entries().iter().filter(|entry| entry.deed == Deed::Fix).count(), 1);
+        journal
+    };
+    let journal = set();
+    assert!(runs().starts_with('1'));
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!((undone.leftovers, runs().trim()), (vec![], "0"));
+    assert_eq!(undone.done, [format!("set {} to 1", path.display())]);
+
+    // Recorded, and power was cut before the deed.
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let kept = Before::of(&change, &journal.kept(9)).unwrap();
+    journal.ledger.append(Deed::Fix, change.told(), kept).unwrap();
+    assert_eq!((journal.undo(Manner::Careful, all).leftovers, runs().trim()), (vec![], "0"));
+
+    // Somebody else has set it since.
+    let journal = set();
+    fs::write(&path, "2\n").unwrap();
+    let undone = journal.undo(Manner::Careful, all);
+    assert_eq!(undone.leftovers.iter().map(|failure| failure.code).collect::<Vec<_>>(), ["KE-JOURNAL-005"]);
+    let undone = Journal::open(&place, Deed::Fix).unwrap().undo(Manner::Thorough, all);
+    assert_eq!((undone.leftovers, runs().trim()), (vec![], "0"));
+
+    // A kernel without it.
+    let mut journal = Journal::open(&place, Deed::Fix).unwrap();
+    let absent = Change::Setting { path: root.join("absent"), value: "1".into() };
+    assert!(absent.is_of_kernel() && !change.path().is_some_and(|path| path.exists()));
+    assert_eq!(journal.apply(&absent).unwrap_err().code, "KE-JOURNAL-006");
+    assert_eq!(journal.undo(Manner::Careful, all).leftovers, []);
+    assert!(!root.join("absent").exists());
 }

@@ -1,4 +1,4 @@
-//! What pods need of the kernel: overlay mounts, bridges, address translation, forwarding.
+//! What pods need of the kernel: overlay mounts, bridges, address translation, forwarding, namespaces, system call filters.
 //! A feature counts when it is loaded, built in, or a module that the kernel loads by itself.
 
 use super::machine::Machine;
@@ -10,6 +10,7 @@ const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 pub(super) fn checks(here: &Machine) -> Vec<Check> {
     let (overlay, bridge, forward, nat) = (here.clone(), here.clone(), here.clone(), here.clone());
+    let spaces = here.clone();
     vec![
         Check::blocking("KE-KERNEL-001", Group::Host, "overlay mounts", move || {
             vec![judge_overlay(presence(&overlay, "overlay", Some("overlay")))]
@@ -30,6 +31,9 @@ pub(super) fn checks(here: &Machine) -> Vec<Check> {
         .root(),
         Check::blocking("KE-KERNEL-004", Group::Host, "IPv4 forwarding", move || {
             vec![judge_forwarding(&forward.line(FORWARDING))]
+        }),
+        Check::blocking("KE-KERNEL-005", Group::Host, "namespaces", move || {
+            vec![judge_namespaces(&spaces.names("/proc/self/ns"), &spaces.text("/proc/self/status"))]
         }),
     ]
 }
@@ -131,6 +135,32 @@ fn judge_forwarding(value: &str) -> Finding {
     }
 }
 
+/// Each container has these of its own.
+const NAMESPACES: [&str; 5] = ["mnt", "pid", "net", "ipc", "uts"];
+
+fn judge_namespaces(present: &[String], status: &str) -> Finding {
+    let (code, name) = ("KE-KERNEL-005", "namespaces");
+    let has = |wanted: &&str| present.iter().any(|name| name == wanted);
+    let (there, missing): (Vec<&str>, Vec<&str>) = NAMESPACES.into_iter().partition(has);
+    let own = "use a kernel with CONFIG_NAMESPACES, CONFIG_NET_NS and CONFIG_SECCOMP_FILTER";
+    if present.is_empty() {
+        return Finding::warning(code, name, "cannot be read").because("/proc is hidden here");
+    }
+    if !missing.is_empty() {
+        return Finding::failed(code, name, format!("no {}", missing.join(", ")))
+            .because("a container cannot be kept apart from the machine without them")
+            .fix(own);
+    }
+    let filters = status.lines().any(|line| line.starts_with("Seccomp:"));
+    let seen = format!("{}; seccomp {}", there.join(" "), if filters { "on" } else { "off" });
+    if filters {
+        return Finding::fine(code, name, seen);
+    }
+    Finding::warning(code, name, seen)
+        .because("containers may make every system call that their user may; pods that name a profile do not start")
+        .fix(own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +183,22 @@ mod tests {
         assert_eq!(presence(&machine, "overlay", Some("overlay")), Presence::Loaded);
         machine.put("/sys/module/bridge/refcnt", "0");
         assert_eq!(presence(&machine, "bridge", None), Presence::Loaded);
+    }
+
+    #[test]
+    fn namespaces_that_a_kernel_lacks_are_named() {
+        let names = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let all = names("cgroup ipc mnt net pid pid_for_children uts");
+        let fine = judge_namespaces(&all, "Name:\tx\nSeccomp:\t0\n");
+        assert_eq!((fine.state, fine.seen.as_str()), (State::Fine, "mnt pid net ipc uts; seccomp on"));
+        assert_eq!(judge_namespaces(&all, "Name:\tx\n").state, State::Warning);
+        let lacking = judge_namespaces(&names("mnt uts"), "");
+        assert_eq!((&*lacking.code, lacking.state), ("KE-KERNEL-005", State::Failed));
+        assert_eq!(lacking.seen, "no pid, net, ipc");
+        assert_eq!(judge_namespaces(&[], "").seen, "cannot be read");
+        let here = Machine::here();
+        let real = judge_namespaces(&here.names("/proc/self/ns"), &here.text("/proc/self/status"));
+        assert_ne!(real.state, State::Failed, "{real:?}");
     }
 
     #[test]

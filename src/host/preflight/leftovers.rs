@@ -7,14 +7,16 @@ use super::machine::Machine;
 use super::programs::output_within;
 use crate::base::Failure;
 use crate::config::edge::EdgeConfig;
-use crate::host::check::{Check, Cost, Finding, Group};
+use crate::host::check::{Check, Cost, Finding, Group, State};
 use crate::host::journal::{self, Deed, Journal};
 use crate::host::neighbours::{Process, on_this_machine, on_this_network, told};
+use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Agents that drive the container runtime for pods themselves.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-agent", "k3s-server", "kubelite"];
+const POD_NETWORKS: &str = "KE-KUBELET-003";
 /// The process name of EdgeMesh's agent.
 const MESH_AGENT: &str = "edgemesh-agent";
 /// What EdgeMesh's agent makes and takes away again when it ends well.
@@ -36,15 +38,11 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
             vec![judge_files(&kubelet_mounts(&files), &kubelet_files(&files), own)]
         }));
         checks.push(
-            Check::asking("KE-KUBELET-003", Group::Host, "remains of pod networks", async move {
-                let limit = Duration::from_secs(2);
-                let rules = output_within("iptables", &["-w", "1", "-t", "nat", "-S"], limit).await;
-                let rules = rules.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-                let (interfaces, rules) = (network.names("/sys/class/net"), rules.unwrap_or_default());
+            Check::asking(POD_NETWORKS, Group::Host, "remains of pod networks", async move {
+                let interfaces = network.names("/sys/class/net");
                 let agent = on_this_network(&[MESH_AGENT]);
-                let mesh = judge_mesh(&interfaces, &rules, &agent);
-                let pods = judge_network(&interfaces, &rules, &pod_networks(&network));
-                mesh.into_iter().chain([pods]).collect()
+                let rules = nat_rules(&network).await;
+                judge_rules(&interfaces, &rules, &agent, &pod_networks(&network))
             })
             .cost(Cost::Medium)
             .also(&["KE-MESH-006"])
@@ -92,23 +90,34 @@ fn unfinished_files(here: &Machine, etc: &Path) -> Vec<PathBuf> {
 fn stop(processes: &[Process], enabled: Option<&String>) -> String {
     let unit = enabled.cloned().or_else(|| processes.iter().find_map(|process| process.unit.clone()));
     match (unit, processes.first()) {
-        (Some(unit), _) => format!("systemctl disable --now {unit}"),
+        (Some(unit), _) if unit.ends_with(".service") => format!("systemctl disable --now {unit}"),
+        (Some(service), _) => format!("rc-service {service} stop && rc-update del {service}"),
         (None, Some(process)) => format!("kill {}", process.pid),
         (None, None) => String::new(),
     }
 }
 
-/// Those of the units that systemd starts at boot.
+/// Keeps a unit of systemd or a service of OpenRC from starting at boot.
+fn disable(unit: &str) -> String {
+    match unit.ends_with(".service") {
+        true => format!("systemctl disable {unit}"),
+        false => format!("rc-update del {unit}"),
+    }
+}
+
+/// Those of the units that systemd starts at boot, and services of the same names that OpenRC does.
 fn enabled_units(here: &Machine, units: &[&str]) -> Vec<String> {
     let wants: Vec<String> = here.names("/etc/systemd/system");
     let dirs = wants.iter().filter(|name| name.ends_with(".wants") || name.ends_with(".requires"));
     let enabled: Vec<String> =
         dirs.flat_map(|dir| here.names(format!("/etc/systemd/system/{dir}"))).collect();
-    units
-        .iter()
-        .filter(|unit| enabled.iter().any(|name| name == *unit))
-        .map(|&unit| unit.to_owned())
-        .collect()
+    let levels = here.names("/etc/runlevels");
+    let services: Vec<String> =
+        levels.iter().flat_map(|level| here.names(format!("/etc/runlevels/{level}"))).collect();
+    let by_systemd = units.iter().filter(|unit| enabled.iter().any(|name| name == *unit)).copied();
+    let names = units.iter().filter_map(|unit| unit.strip_suffix(".service"));
+    let by_openrc = names.filter(|name| services.iter().any(|service| service == name));
+    by_systemd.chain(by_openrc).map(str::to_owned).collect()
 }
 
 fn kubelet_units(here: &Machine) -> Vec<String> {
@@ -125,7 +134,7 @@ fn judge_kubelet(processes: &[Process], enabled: &[String]) -> Finding {
     if let Some(unit) = enabled.first() {
         return Finding::warning(code, name, format!("{unit} is stopped and starts at boot"))
             .because("after the next boot two agents would drive one container runtime")
-            .fix(format!("systemctl disable {unit}"))
+            .fix(disable(unit))
             .fixable();
     }
     Finding::fine(code, name, "none")
@@ -170,6 +179,55 @@ fn judge_files(mounts: &[String], files: &[String], own: bool) -> Finding {
     Finding::fine(code, name, seen)
 }
 
+/// The rules for address translation by the program that shows them. Rules of one kind of iptables are not seen by the
+/// other, and whoever made them may have used either.
+async fn nat_rules(here: &Machine) -> Vec<(&'static str, String)> {
+    // The old kind makes its table by looking at it: only one that is there is looked at.
+    let old = here.text("/proc/net/ip_tables_names").lines().any(|table| table == "nat");
+    let programs = ["iptables", "iptables-nft"].into_iter().chain(old.then_some("iptables-legacy"));
+    let asked = programs.map(async |program| {
+        let limit = Duration::from_secs(2);
+        let said = output_within(program, &["-w", "1", "-t", "nat", "-S"], limit).await;
+        (program, said.map(|said| String::from_utf8_lossy(&said.stdout).into_owned()).unwrap_or_default())
+    });
+    let mut rules: Vec<(&str, String)> = Vec::new();
+    for (program, text) in join_all(asked).await {
+        if !text.is_empty() && !rules.iter().any(|(_, known)| *known == text) {
+            rules.push((program, text));
+        }
+    }
+    rules
+}
+
+/// What is left, each with the command of the program that shows it.
+fn judge_rules(
+    interfaces: &[String],
+    rules: &[(&str, String)],
+    agent: &[Process],
+    networks: &str,
+) -> Vec<Finding> {
+    let nothing = [("iptables", String::new())];
+    let rules = if rules.is_empty() { &nothing } else { rules };
+    let mut findings: Vec<Finding> = Vec::new();
+    for (program, text) in rules {
+        let found = judge_mesh(interfaces, text, agent).into_iter();
+        for finding in found.chain([judge_network(interfaces, text, networks)]) {
+            let fix = finding.fix.replace("iptables", program);
+            let known = |known: &Finding| known.code == finding.code && known.seen == finding.seen;
+            if !findings.iter().any(known) {
+                findings.push(Finding { fix, ..finding });
+            }
+        }
+    }
+    // That one kind of rules is in order says nothing where the other is not.
+    let complains =
+        |findings: &[Finding]| findings.iter().any(|f| f.code == POD_NETWORKS && f.state != State::Fine);
+    if complains(&findings) {
+        findings.retain(|finding| finding.state != State::Fine);
+    }
+    findings
+}
+
 /// The configurations of pod networks that the runtime reads.
 fn pod_networks(here: &Machine) -> String {
     let dir = Path::new("/etc/cni/net.d");
@@ -190,7 +248,7 @@ fn is_of(interface: &str, networks: &str) -> bool {
 }
 
 fn judge_network(interfaces: &[String], rules: &str, networks: &str) -> Finding {
-    let (code, name) = ("KE-KUBELET-003", "remains of pod networks");
+    let (code, name) = (POD_NETWORKS, "remains of pod networks");
     let is_left = |wanted: &&str| interfaces.iter().any(|i| i == wanted) && !is_of(wanted, networks);
     let left: Vec<&str> = INTERFACES.into_iter().filter(is_left).collect();
     // KubeEdge bends kube-apiserver's traffic to nodes with this chain; it outlives a reset.
@@ -260,7 +318,7 @@ fn judge_edgecore(name: &str, processes: &[Process], enabled: Option<String>, ta
         }
         (true, Some(unit)) => Finding::warning(code, title, format!("{unit} is stopped and starts at boot"))
             .because(format!("after the next boot {name} would take kedge's place"))
-            .fix(format!("systemctl disable {unit}{join}"))
+            .fix(disable(unit) + join)
             .fixable(),
     }
 }
@@ -352,7 +410,6 @@ fn judge_etc(etc: &Path, file: &Path, found: &Etc) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::check::State;
 
     fn process(name: &str, unit: Option<&str>) -> Process {
         Process { pid: 7, name: name.to_owned(), unit: unit.map(str::to_owned) }
@@ -382,6 +439,12 @@ mod tests {
         assert!(kubelet_units(&machine).is_empty());
         machine.put("/etc/systemd/system/multi-user.target.wants/kubelet.service", "");
         assert_eq!(kubelet_units(&machine), ["kubelet.service"]);
+        machine.put("/etc/runlevels/default/k3s", "");
+        assert_eq!(kubelet_units(&machine), ["kubelet.service", "k3s"]);
+        let openrc = judge_kubelet(&[], &["k3s".to_owned()]);
+        assert_eq!((openrc.fixable, openrc.fix.as_str()), (true, "rc-update del k3s"));
+        let runs = judge_kubelet(&[process("k3s-server", None)], &["k3s".to_owned()]);
+        assert_eq!(runs.fix, "rc-service k3s stop && rc-update del k3s");
     }
 
     #[test]
@@ -417,6 +480,20 @@ mod tests {
         let left = judge_network(&["cni0".to_owned(), "tunl0".to_owned()], "", network);
         assert_eq!(left.fix, "ip link delete tunl0");
         assert_eq!(judge_network(&["lo".to_owned()], "-P OUTPUT ACCEPT", "").state, State::Fine);
+    }
+
+    #[test]
+    fn rules_of_either_kind_come_with_the_program_that_shows_them() {
+        let tunnel = "-N TUNNEL-PORT\n-A OUTPUT -p tcp -j TUNNEL-PORT\n".to_owned();
+        let clean = "-P OUTPUT ACCEPT\n".to_owned();
+        let judged = |rules: &[(&'static str, String)]| judge_rules(&[], rules, &[], "");
+        let old = judged(&[("iptables", clean.clone()), ("iptables-legacy", tunnel.clone())]);
+        assert_eq!(old.len(), 1, "{old:?}");
+        assert!(old[0].fix.starts_with("iptables-legacy -t nat -D OUTPUT"), "{old:?}");
+        let kube = judged(&[("iptables", tunnel), ("iptables-nft", "-N KUBE-SERVICES\n".to_owned())]);
+        assert_eq!(kube.len(), 2);
+        assert_eq!(kube[1].fix, "iptables-nft-save | grep -v KUBE- | iptables-nft-restore");
+        assert_eq!(judged(&[]), judged(&[("iptables", clean)]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::Duration;
 pub use cgroups::pi_command_line;
 pub use disk::places;
 pub use leftovers::unfinished;
-pub use mqtt::{probe as probe_mqtt, round_trip as mqtt_round_trip};
+pub use mqtt::{probe as probe_mqtt, round_trip as mqtt_round_trip, round_trip_over as mqtt_round_trip_over};
 pub use ports::WantedPort;
 pub use programs::{output_below, output_within};
 pub use runtime::{Answer, Asked, ask as ask_runtime, plugin_disabled};

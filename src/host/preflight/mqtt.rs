@@ -2,7 +2,7 @@
 //! The port check and `kedge doctor` ask; every answer is limited in size and time.
 
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const ANSWER_LIMIT: usize = 64 << 10;
@@ -29,8 +29,21 @@ pub async fn round_trip(
     limit: Duration,
 ) -> Result<Duration, String> {
     within(limit, async {
-        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        round_trip_over(stream, login, topic, limit).await
+    })
+    .await
+}
+
+/// The same over a connection that is open, such as one with TLS.
+pub async fn round_trip_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    login: Login<'_>,
+    topic: &str,
+    limit: Duration,
+) -> Result<Duration, String> {
+    within(limit, async {
         match connect(&mut stream, login).await? {
             0 => {}
             code => return Err(refusal(code).to_owned()),
@@ -76,7 +89,7 @@ async fn within<T>(limit: Duration, talk: impl Future<Output = Result<T, String>
     }
 }
 
-async fn connect(stream: &mut TcpStream, login: Login<'_>) -> Result<u8, String> {
+async fn connect(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), login: Login<'_>) -> Result<u8, String> {
     let mut body = Vec::new();
     put_text(&mut body, "MQTT");
     let flags = if login.is_some() { 0xc2 } else { 0x02 };
@@ -99,7 +112,7 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-async fn send(stream: &mut TcpStream, head: u8, body: &[u8]) -> Result<(), String> {
+async fn send(stream: &mut (impl AsyncWrite + Unpin), head: u8, body: &[u8]) -> Result<(), String> {
     let mut packet = vec![head];
     let mut rest = body.len();
     loop {
@@ -111,10 +124,11 @@ async fn send(stream: &mut TcpStream, head: u8, body: &[u8]) -> Result<(), Strin
         }
     }
     packet.extend_from_slice(body);
-    stream.write_all(&packet).await.map_err(|error| error.to_string())
+    stream.write_all(&packet).await.map_err(|error| error.to_string())?;
+    stream.flush().await.map_err(|error| error.to_string())
 }
 
-async fn receive(stream: &mut TcpStream) -> Result<(u8, Vec<u8>), String> {
+async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u8, Vec<u8>), String> {
     let broken = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
         _ => error.to_string(),

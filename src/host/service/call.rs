@@ -16,7 +16,7 @@ pub(super) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 const OUTPUT_LIMIT: u64 = 64 << 10;
 
 /// What a program that ended has said.
-pub(super) struct Said {
+pub(in crate::host) struct Said {
     /// `None` when a signal ended it.
     pub code: Option<i32>,
     pub out: String,
@@ -53,7 +53,7 @@ pub(super) fn call(program: &str, args: &[&str], limit: Duration) -> Result<Said
 }
 
 /// Runs a program that must succeed.
-pub(super) fn must(program: &str, args: &[&str], limit: Duration) -> Result<Said, Failure> {
+pub(in crate::host) fn must(program: &str, args: &[&str], limit: Duration) -> Result<Said, Failure> {
     let said = call(program, args, limit)?;
     if said.code == Some(0) {
         return Ok(said);
@@ -136,6 +136,7 @@ mod tests {
         assert_eq!(must("echo", &["a b"], long).unwrap().out, "a b\n");
         let hung = call("sleep", &["60"], Duration::from_millis(20)).err().unwrap();
         assert_eq!((hung.code, hung.why.as_str()), ("KE-SERVICE-002", "it did not end within 0 s"));
+        hung.is_as_committed();
         let refused = must("ls", &["/nonexistent"], long).err().unwrap();
         assert!(refused.why.contains("No such file"), "{refused}");
         assert!(call("no-such-program", &[], long).is_err());

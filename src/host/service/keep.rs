@@ -203,6 +203,7 @@ mod tests {
             assert_eq!(places.keeper(), Some(std::process::id()));
             let third = keep(&places, Stop::new(), || ()).await.unwrap_err();
             assert_eq!(third.code, "KE-SERVICE-008");
+            third.is_as_committed();
             stop.raise();
         };
         let (outcome, ()) = tokio::join!(second, during);
@@ -216,12 +217,16 @@ mod tests {
         let places = prepared(dir.path(), "/nonexistent/kedge", &[]);
         let failure = keep(&places, Stop::new(), || ()).await.unwrap_err();
         assert_eq!(failure.code, "KE-SERVICE-006");
+        failure.is_as_committed();
         assert!(failure.why.contains("/nonexistent/kedge"), "{failure}");
         let other = prepared(&dir.path().join("other"), "/bin/true", &[]);
         fs::write(dir.path().join("other/run"), "a file where a directory should be").unwrap();
-        assert_eq!(keep(&other, Stop::new(), || ()).await.unwrap_err().code, "KE-SERVICE-004");
+        assert_eq!(keep(&other, Stop::new(), || ()).await.unwrap_err().as_committed().code, "KE-SERVICE-004");
         fs::write(&places.definition, "{").unwrap();
-        assert_eq!(keep(&places, Stop::new(), || ()).await.unwrap_err().code, "KE-SERVICE-005");
+        assert_eq!(
+            keep(&places, Stop::new(), || ()).await.unwrap_err().as_committed().code,
+            "KE-SERVICE-005"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! Flow: [`Manager::here`] looks, [`Manager::definition`] renders (pure), the other verbs act.
 
-mod call;
+pub(in crate::host) mod call;
 mod keep;
 mod openrc;
 mod plain;

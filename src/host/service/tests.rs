@@ -92,6 +92,7 @@ fn reads_what_systemctl_shows() {
 fn one_that_is_not_installed_is_named() {
     let failure = Manager::Plain.start("kedge-nowhere").unwrap_err();
     assert_eq!(failure.code, "KE-SERVICE-003");
+    failure.is_as_committed();
     Manager::Plain.stop("kedge-nowhere").unwrap();
     assert_eq!(Manager::Plain.status("kedge-nowhere").unwrap(), Status::default());
 }

@@ -273,6 +273,7 @@ mod tests {
         assert_eq!(sum, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let failure = ask_version(&to).unwrap_err();
         assert_eq!((failure.code, failure.why.as_str()), ("KE-UPGRADE-007", "it is not a program"));
+        failure.is_as_committed();
         let failure = ask_version(Path::new("/bin/true")).unwrap_err();
         assert!(failure.why.contains("does not tell its version"), "{failure}");
     }
@@ -288,10 +289,10 @@ mod tests {
     #[test]
     fn without_a_key_nothing_is_trusted() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().code, "KE-UPGRADE-003");
+        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().as_committed().code, "KE-UPGRADE-003");
         std::fs::write(dir.path().join("a.pub"), "nonsense").unwrap();
-        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().code, "KE-UPGRADE-020");
+        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().as_committed().code, "KE-UPGRADE-020");
         let named = dir.path().join("absent");
-        assert_eq!(trusted_keys(dir.path(), Some(&named)).unwrap_err().code, "KE-FILE-002");
+        assert_eq!(trusted_keys(dir.path(), Some(&named)).unwrap_err().as_committed().code, "KE-FILE-002");
     }
 }

@@ -390,6 +390,7 @@ mod tests {
         let lock = versions.lock().unwrap();
         let failure = versions.lock().unwrap_err();
         assert_eq!(failure.code, "KE-UPGRADE-001");
+        failure.is_as_committed();
         assert!(failure.why.contains(&std::process::id().to_string()), "{failure}");
         for text in ["1.0.0", "1.1.0", "1.2.0"] {
             slot(&versions, text);
@@ -560,6 +561,6 @@ mod tests {
         let _lock = versions.lock().unwrap();
         assert_eq!(versions.names().unwrap(), ["lock"]);
         fs::write(dir.path().join(STATE), "{").unwrap();
-        assert_eq!(versions.read().unwrap_err().code, "KE-UPGRADE-017");
+        assert_eq!(versions.read().unwrap_err().as_committed().code, "KE-UPGRADE-017");
     }
 }

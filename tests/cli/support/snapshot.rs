@@ -1,15 +1,28 @@
 //! Texts that are compared whole with what is committed. What differs from run to run is named by the test or masked here.
+//! [`said`] and [`failed`] take what a test meets on its way: it stands under the name of the test, so that tests can run in
+//! any order or alone, and commands need not be run once more to be heard.
 
-use super::Run;
+#[path = "met.rs"]
+mod met;
+
+use super::{Run, binary};
+pub use met::{read, updates};
 use regex::Regex;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+/// Where what is committed lies.
+pub fn place(below: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/snapshots").join(below)
+}
 
 /// Compares a text with `tests/cli/snapshots/NAME.txt`; `UPDATE_SNAPSHOTS=1` writes it.
 #[track_caller]
 pub fn assert_snapshot(name: &str, text: &str) {
-    let file = format!("{}/tests/cli/snapshots/{name}.txt", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::create_dir_all(std::path::Path::new(&file).parent().unwrap()).unwrap();
+    let file = place(&format!("{name}.txt"));
+    if updates() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, text).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
@@ -93,4 +106,52 @@ impl Said {
         ];
         assert_snapshot(&format!("said/{name}"), &masked(&self.0, known, &masks));
     }
+}
+
+// === what tests meet on their way ===
+
+/// Lines of a log, and what the machine below the tests is warned of.
+static OF_THE_MACHINE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^(\d{4}-\d{2}-\d{2}T|warning: )").unwrap());
+
+/// The command of these words has done what it should: all that it said is as committed for this test in
+/// `tests/cli/snapshots/done`, its talk behind exclamation marks.
+#[track_caller]
+pub fn said(words: &str, run: &Run) {
+    let mut text = run.stdout.clone();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for line in run.stderr.lines().filter(|line| !OF_THE_MACHINE.is_match(line)) {
+        writeln!(text, "! {line}").unwrap();
+    }
+    writeln!(text, "exit {}", run.status).unwrap();
+    met("done", &format!("kedge {words}"), &text);
+}
+
+/// The command has failed: its exit status and every failure that it told, whole, are as committed for this test in
+/// `tests/cli/snapshots/errors`, under the code of the last one.
+#[track_caller]
+pub fn failed(run: &Run) {
+    let (mut text, mut code, mut open) = (format!("exit {}\n", run.status), "", false);
+    for line in run.stderr.lines() {
+        open |= line.starts_with("error: ");
+        if open && !line.trim().is_empty() {
+            writeln!(text, "{line}").unwrap();
+        }
+        if let Some(found) = line.strip_prefix("  code: ") {
+            (code, open) = (found, false);
+        }
+    }
+    assert!(!code.is_empty(), "no failure was told: {run:?}");
+    met("errors", code, &text);
+}
+
+#[track_caller]
+fn met(kind: &str, key: &str, text: &str) {
+    let text = text.replace(binary(), "KEDGE");
+    let test = met::asking();
+    let (area, name) = test.rsplit_once("::").unwrap_or_else(|| panic!("{test:?} is no thread of a test"));
+    let file = place(&format!("{kind}/{}.txt", area.replace("::", "-")));
+    met::is_as_committed(&file, name, key, &text, "--test cli -- --test-threads=1");
 }

@@ -1,6 +1,6 @@
 //! What a failed command tells a person, read from its talk and judged: the code, the reason, and a way out that exists.
 
-use super::{Run, kedge};
+use super::{Run, kedge, snapshot};
 use clap::Command;
 use regex::Regex;
 
@@ -34,7 +34,7 @@ pub fn told(talk: &str) -> Vec<Told> {
 }
 
 /// The command ended with this exit status, and what it told last has this code, a reason, a way out whose commands,
-/// flags and settings exist, and a page of `kedge explain`. Nothing was printed as data.
+/// flags and settings exist, and a page of `kedge explain`. Nothing was printed as data, and the whole is as committed.
 #[track_caller]
 pub fn fails(run: &Run, code: &str, status: i32) -> Told {
     let all = told(&run.stderr);
@@ -46,6 +46,7 @@ pub fn fails(run: &Run, code: &str, status: i32) -> Told {
         leads_somewhere(&one.fix, &one.code);
         assert_eq!(kedge(&["explain", &one.code]).status, 0, "{} has no page", one.code);
     }
+    snapshot::failed(run);
     last
 }
 

@@ -1,6 +1,7 @@
 //! `kedge bugreport` on a machine with secrets in every place that it looks at: the archive has the parts, and no secret.
 
 use crate::support::eventually;
+use crate::support::snapshot;
 use crate::support::world::World;
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ fn no_secret_of_the_machine_is_in_the_archive() {
     let again = world.kedge(&["bugreport", "-F", file]);
     again.assert_status(1);
     assert!(again.stderr.contains("KE-BUGREPORT-001"), "{again:?}");
+    snapshot::failed(&again);
     let dry = world.kedge(&["bugreport", "--dry-run", "-o", "json"]);
     dry.assert_status(0);
     assert!(dry.stdout.contains("\"BugReport\""));

@@ -1,6 +1,7 @@
 //! `kedge bundle` with a real image, a real containerd, a real token and `tar`: what is packed can be opened, checked and
 //! loaded; what was tampered with is refused before anything of it is used.
 
+use crate::support::snapshot;
 use crate::support::world::World;
 use crate::support::{kedge, run};
 use std::path::Path;
@@ -32,6 +33,7 @@ fn a_bundle_carries_binary_images_and_join_file() {
     let made = kedge(&["bundle", "-o", &bundle, "--join-file", &join, "--image", &image]);
     made.assert_status(0);
     assert!(!made.stdout.contains(&token) && !made.stderr.contains(&token), "{made:?}");
+    snapshot::said("bundle", &made);
     let check = kedge(&["bundle", "--check", &bundle, "--form", "json"]);
     check.assert_status(0);
     let value: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();
@@ -51,6 +53,7 @@ fn a_bundle_carries_binary_images_and_join_file() {
     let socket = format!("unix://{}", world.data_dir().join("runtime/containerd.sock").display());
     let loaded = kedge(&["bundle", "--load", &bundle, "--runtime-endpoint", &socket]);
     loaded.assert_status(0);
+    snapshot::said("bundle --load", &loaded);
     assert!(world.ctr(&["images", "ls", "-q"]).stdout.contains("kedge.local/demo:1"));
 
     // One changed byte in the middle, and a file that ends early.
@@ -64,6 +67,7 @@ fn a_bundle_carries_binary_images_and_join_file() {
         let refused = kedge(args);
         refused.assert_status(3);
         assert!(refused.stderr.contains("KE-BUNDLE-001") && refused.stderr.contains("digest"), "{refused:?}");
+        snapshot::failed(&refused);
     }
     std::fs::write(&bundle, &bytes[..middle]).unwrap();
     kedge(&["bundle", "--check", &bundle]).assert_status(3);
@@ -101,6 +105,7 @@ fn what_cannot_be_packed_is_told_and_nothing_is_left_behind() {
         let run = kedge(&all);
         assert_eq!(run.status, status, "{run:?}");
         assert!(run.stderr.contains(words), "{run:?}");
+        snapshot::failed(&run);
         assert!(!Path::new(&out).exists());
     }
 }

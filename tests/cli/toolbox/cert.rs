@@ -2,6 +2,7 @@
 //! certificate with and without a running daemon.
 
 use crate::support::eventually;
+use crate::support::snapshot;
 use crate::support::world::World;
 use serde_json::Value;
 use std::time::Duration;
@@ -54,6 +55,7 @@ fn certificates_are_listed_and_renewed_with_and_without_a_daemon() {
     let first = fingerprint(&world, "edge", "node");
     let renewed = world.kedge(&["cert", "renew"]);
     renewed.assert_status(0);
+    snapshot::said("cert renew", &renewed);
     let second = fingerprint(&world, "edge", "node");
     assert_ne!(first, second);
     eventually("the edge is connected again", SOON, || {
@@ -65,6 +67,7 @@ fn certificates_are_listed_and_renewed_with_and_without_a_daemon() {
     let lost = world.kedge(&["cert", "renew"]);
     lost.assert_status(2);
     assert!(lost.stderr.contains("KE-CERT-012"), "{lost:?}");
+    snapshot::failed(&lost);
     let at = format!("127.0.0.1:{}", world.ports.cert);
     let dry = world.kedge(&["cert", "renew", "--cloud", &at, "--dry-run"]);
     dry.assert_status(0);
@@ -80,6 +83,7 @@ fn certificates_are_listed_and_renewed_with_and_without_a_daemon() {
     cloud.interrupt();
     let away = world.kedge(&["cert", "renew", "--cloud", &at]);
     away.assert_status(4);
+    snapshot::failed(&away);
     let list = world.kedge(&["cert", "list"]);
     list.assert_status(4);
     assert!(list.stdout.contains(&third) && list.stderr.contains("KE-CERT-014"), "{list:?}");
@@ -92,9 +96,11 @@ fn where_there_is_nothing_it_says_so() {
     let list = crate::support::kedge(&["cert", "list", "--data-dir", dir]);
     list.assert_status(4);
     assert!(list.stderr.contains("KE-CERT-010"), "{list:?}");
+    snapshot::failed(&list);
     let renew = crate::support::kedge(&["cert", "renew", "--data-dir", dir]);
     renew.assert_status(3);
     assert!(renew.stderr.contains("KE-CONFIG-006"), "{renew:?}");
+    snapshot::failed(&renew);
 }
 
 #[test]

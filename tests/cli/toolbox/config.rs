@@ -91,6 +91,7 @@ fn half_written_files_are_recognised() {
     let run = config("set", &dir.file("d.yaml", ""), &["modules.edgeHub.heartbeat=5"]);
     run.assert_status(3);
     assert!(run.stderr.contains("KE-CONFIG-005"), "{run:?}");
+    crate::support::snapshot::failed(&run);
 }
 
 #[test]

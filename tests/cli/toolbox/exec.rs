@@ -1,5 +1,6 @@
 //! `kedge exec` against a real containerd, with and without a daemon: output, errors, input to its end, exit status.
 
+use crate::support::snapshot;
 use crate::support::world::World;
 use crate::support::{Run, binary};
 use serde_json::json;
@@ -40,11 +41,13 @@ fn commands_run_in_a_container_with_and_without_a_daemon() {
     world.wait_value(&["pod", "box"], "/status/phase", &json!("Running"), Duration::from_secs(60));
     let run = with_input(&world, &["box", "--", "sh", "-c", "echo out; echo err >&2; exit 7"], b"");
     assert_eq!((run.status, run.stdout.as_str(), run.stderr.as_str()), (7, "out\n", "err\n"));
+    snapshot::said("exec box -- sh -c …", &run);
 
     // Input reaches the command whole, and so does its end.
     let text: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     let run = with_input(&world, &["-i", "box", "--", "wc", "-c"], text.as_bytes());
     assert_eq!((run.status, run.stdout.trim()), (0, text.len().to_string().as_str()), "{}", run.stderr);
+    snapshot::said("exec -i box -- wc -c", &run);
 
     let run = with_input(&world, &["box", "-t", "--", "sh", "-c", "test -t 1 && echo terminal"], b"");
     assert_eq!((run.status, run.stdout.trim()), (0, "terminal"), "{run:?}");
@@ -59,6 +62,7 @@ fn commands_run_in_a_container_with_and_without_a_daemon() {
         let run = with_input(&world, args, b"");
         assert_eq!(run.status, status, "{args:?}: {run:?}");
         assert!(run.stderr.contains(code), "{args:?}: {run:?}");
+        snapshot::failed(&run);
     }
 
     // Pods run on without a daemon, and so do commands in them.

@@ -1,6 +1,7 @@
 //! `kedge logs` against a real containerd: one container of several, the last lines, following to the end; with and without
 //! a daemon, and from the files alone.
 
+use crate::support::snapshot;
 use crate::support::world::World;
 use crate::support::{Run, eventually, run};
 use serde_json::json;
@@ -64,6 +65,7 @@ fn a_container_s_words_are_read_on_the_node() {
         let refused = logs(&world, args);
         assert_eq!(refused.status, status, "{args:?}: {refused:?}");
         assert!(refused.stderr.contains(code), "{args:?}: {refused:?}");
+        snapshot::failed(&refused);
     }
 
     // Neither a cloud nor a daemon is needed, nor a runtime that answers.
@@ -73,4 +75,5 @@ fn a_container_s_words_are_read_on_the_node() {
     let read = logs(&world, &["box", "-c", "main", "--runtime-endpoint", "unix:///nonexistent"]);
     assert_eq!((read.status, read.stdout.as_str()), (0, "one\ntwo\nthree\n"), "{read:?}");
     assert!(read.stderr.contains("does not answer"), "{read:?}");
+    snapshot::said("logs box -c main", &read);
 }

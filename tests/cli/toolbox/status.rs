@@ -2,6 +2,7 @@
 
 use crate::support::eventually;
 use crate::support::kedge;
+use crate::support::snapshot;
 use crate::support::world::World;
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ fn status_is_whole_healthy_degraded_and_gone() {
     let nothing = world.kedge(&["status"]);
     nothing.assert_status(4);
     assert!(nothing.stderr.contains("KE-STATUS-001"), "{nothing:?}");
+    snapshot::failed(&nothing);
 
     let mut cloud = world.cloud();
     let alone = world.kedge(&["status"]);
@@ -146,16 +148,23 @@ fn a_device_is_described_and_its_way_is_traced() {
     });
     let described = world.kedge(&["device", "describe", "t1"]);
     assert!(described.stdout.lines().last().unwrap().ends_with("yes"), "{described:?}");
+    snapshot::said("device describe t1", &described);
+    snapshot::said("meta get default/device/t1", &world.kedge(&["meta", "get", "default/device/t1"]));
     let value = json(&world.kedge(&["device", "describe", "t1", "-o", "json"]));
     assert_eq!((&value["kind"], &value["properties"][0]["reported"]), (&"Device".into(), &"21".into()));
     let unknown = world.kedge(&["device", "describe", "t2"]);
     unknown.assert_status(1);
     assert!(unknown.stderr.contains("did you mean default/t1?"), "{unknown:?}");
+    snapshot::failed(&unknown);
 
     let export = world.kedge(&["meta", "export", "-o", "json"]);
     export.assert_status(0);
     let value = json(&export);
     assert_eq!(value["kind"], "MetaExport");
+    // What the node keeps differs with the machine; how it is told does not.
+    let fields: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    let told = crate::support::Run { stdout: fields.join("\n"), ..export };
+    snapshot::said("meta export -o json: its fields", &told);
     assert!(
         value["items"].as_array().unwrap().iter().any(|item| item["key"] == "default/device/t1"),
         "{value:#}"

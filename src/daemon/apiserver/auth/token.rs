@@ -167,6 +167,7 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let failure = Tokens::load_or_create(dir.path()).err().unwrap();
             assert_eq!(failure.code, "KE-API-004");
+            failure.is_as_committed();
             assert!(failure.what.contains("sa.key"), "{failure}");
             assert_eq!(failure.why, why);
             assert!(failure.fix.contains("a new key is made"), "{failure:?}");

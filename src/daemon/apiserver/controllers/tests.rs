@@ -300,6 +300,7 @@ async fn a_controller_that_panics_ends_the_others_with_a_reason() {
     };
     let failure = super::attend(with(false), &Stop::new()).await.unwrap_err();
     assert_eq!(failure.code, "KE-API-020");
+    failure.is_as_committed();
     assert!(
         failure.why.contains("a fault of the test") && failure.fix.contains("kedge bugreport"),
         "{failure}"

@@ -94,6 +94,7 @@ fn a_damaged_file_is_reported_and_kept() {
     let before = std::fs::read(&path).unwrap();
     let failure = Store::open(&path, Box::new(|_| ())).err().unwrap();
     assert_eq!(failure.code, "KE-API-001");
+    failure.is_as_committed();
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

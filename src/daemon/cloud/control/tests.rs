@@ -45,6 +45,7 @@ async fn without_the_definitions_of_kubeedge_nothing_is_controlled() {
     let made = new(plain.kube.clone(), hub().0, Indexes::default(), None, wanted).await;
     let failure = made.err().unwrap();
     assert_eq!(failure.code, "KE-CLOUD-012");
+    failure.is_as_committed();
     assert!(failure.why.contains("the test says NotFound"), "{failure}");
     assert!(failure.fix.contains("kedge.installCRDs") && failure.fix.contains("kedge init"), "{failure:?}");
 }
@@ -60,6 +61,7 @@ async fn a_controller_whose_hub_has_ended_ends_too() {
     let mut pods = pods::Pods { shared, mail };
     let failure = pods.run(Stop::new(), Ready::detached("pods")).await.unwrap_err();
     assert_eq!(failure.code, "KE-CLOUD-010");
+    failure.is_as_committed();
     assert!(failure.why.contains("hub") && failure.fix.contains("kedge status"), "{failure:?}");
 }
 
@@ -73,6 +75,7 @@ async fn a_controller_that_hears_nothing_more_ends_to_begin_anew() {
     let mut jobs = jobs::Jobs { shared, mail, settings: actions() };
     let failure = jobs.run(Stop::new(), Ready::detached("jobs")).await.unwrap_err();
     assert_eq!(failure.code, "KE-CLOUD-011");
+    failure.is_as_committed();
     assert!(failure.what.contains("task reports") && !failure.why.is_empty(), "{failure}");
     assert!(failure.fix.contains("kedge bugreport"), "{failure:?}");
 }

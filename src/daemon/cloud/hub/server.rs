@@ -10,7 +10,7 @@ use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::model::NodeName;
 use crate::pki::{Clients, LiveTls, server_config};
-use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER};
+use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER, VERSION_HEADER};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use std::net::{SocketAddr, TcpListener};
@@ -20,8 +20,6 @@ use tokio::sync::{mpsc, watch};
 
 /// Connections whose session is about to start.
 const GUESTS: usize = 256;
-/// The header by which a kedge edge says that it takes a window of messages.
-const VERSION_HEADER: &str = "kedge-version";
 /// The longest mark of a daemon.
 const INSTANCE: usize = 64;
 
@@ -130,7 +128,15 @@ impl HubModule {
         let door = Door { registry, refusals, guests };
         let handler = move |request: Request<Incoming>, caller: Arc<Caller>| {
             let door = door.clone();
-            async move { door.let_in(request, &caller).unwrap_or_else(|refusal| refusal) }
+            async move {
+                let asks = request.headers().contains_key(VERSION_HEADER);
+                let mut response = door.let_in(request, &caller).unwrap_or_else(|refusal| refusal);
+                if asks {
+                    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+                    response.headers_mut().insert(VERSION_HEADER, version);
+                }
+                response
+            }
         };
         let listener = listener(&self.listeners.websocket)?;
         servers.spawn(serve_within(Limits::default(), listener, tls, stop.clone(), handler));

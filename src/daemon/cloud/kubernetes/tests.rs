@@ -17,6 +17,7 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
     let without_context = Kube::connect(Some(&path), "").await.err().unwrap();
     for failure in [absent, nonsense, without_context] {
         assert_eq!(failure.code, "KE-KUBE-001");
+        failure.is_as_committed();
         assert!(failure.what.contains(&path.display().to_string()) && !failure.why.is_empty(), "{failure}");
         assert!(failure.fix.contains("kubeAPIConfig.kubeConfig"), "{failure:?}");
     }
@@ -34,17 +35,20 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
         }
         for failure in [named, origin] {
             assert_eq!((failure.code, failure.exit), ("KE-KUBE-003", Exit::Configuration));
+            failure.is_as_committed();
             assert!(failure.fix.contains("--kube-config"), "{failure:?}");
         }
     }
     let plain = plain::Plain::serve(|_, _| plain::refusal(404, "NotFound")).await;
     let master = Kube::connect(Some(&plain.kubeconfig), "no url").await.err().unwrap();
     assert_eq!(master.code, "KE-KUBE-001");
+    master.is_as_committed();
     assert!(master.what.contains("kubeAPIConfig.master"), "{master}");
     // This is no pod.
     if !Path::new("/var/run/secrets/kubernetes.io").exists() {
         let nowhere = Kube::connect(None, "").await.err().unwrap();
         assert_eq!(nowhere.code, "KE-KUBE-001");
+        nowhere.is_as_committed();
     }
 }
 
@@ -53,6 +57,7 @@ async fn an_api_that_refuses_is_not_waited_for() {
     let plain = plain::Plain::serve(|_, _| plain::refusal(403, "Forbidden")).await;
     let failure = plain.kube.wait_until_reachable(Duration::from_secs(60)).await.unwrap_err();
     assert_eq!((failure.code, failure.exit), ("KE-KUBE-002", Exit::Unreachable));
+    failure.is_as_committed();
     assert!(failure.why.contains("the test says Forbidden"), "{failure}");
 }
 

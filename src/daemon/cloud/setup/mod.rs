@@ -214,6 +214,7 @@ mod tests {
         let torn = Standing::of_file(torn, "ConfigMap x");
         let told = super::document(Mode::Cluster, &known, None, &torn, &Value::Null).unwrap_err();
         assert_eq!((told.code, told.exit), ("KE-CONFIG-002", Exit::Configuration));
+        told.is_as_committed();
         assert!(told.what.starts_with("ConfigMap x with --set has 1 problem"), "{told}");
         let mend = json!({"modules": {"cloudHub": {"tokenRefreshDuration": 5}}});
         super::document(Mode::Cluster, &known, None, &torn, &mend).unwrap();

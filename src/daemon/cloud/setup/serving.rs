@@ -108,6 +108,7 @@ mod tests {
         assert!(nobody.what.contains("127.0.0.1:1"), "{nobody}");
         for failure in [other, held, nobody] {
             assert_eq!((failure.code, failure.exit), ("KE-INIT-008", Exit::TimedOut));
+            failure.is_as_committed();
             assert!(failure.fix.contains("the same command again"), "{failure:?}");
         }
     }

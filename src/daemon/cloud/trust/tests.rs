@@ -48,6 +48,7 @@ async fn secrets_that_change_all_the_time_are_told_in_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let failure = refused(&plain, &hub(dir.path())).await;
     assert_eq!(failure.code, "KE-CLOUD-025", "{failure}");
+    failure.is_as_committed();
     assert!(failure.what.contains(NAMESPACE) && failure.why.contains("do not agree"), "{failure}");
     assert!(failure.fix.contains("the same cloudcore.yaml"), "{failure:?}");
 }
@@ -58,6 +59,7 @@ async fn secrets_that_may_not_be_kept_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let failure = refused(&plain, &hub(dir.path())).await;
     assert_eq!(failure.code, "KE-CLOUD-021");
+    failure.is_as_committed();
     assert!(failure.what.contains(NAMESPACE) && failure.why.contains("the test says Forbidden"), "{failure}");
     assert!(failure.fix.contains("kedge init"), "{failure:?}");
 }
@@ -74,6 +76,7 @@ async fn half_a_pair_of_files_is_not_guessed_about() {
         fs::write(there, "half").unwrap();
         let failure = refused(&plain, &hub).await;
         assert_eq!(failure.code, "KE-CLOUD-022");
+        failure.is_as_committed();
         let what = format!("{} is there without {}", there.display(), missing.display());
         assert_eq!(failure.what, what);
         assert!(failure.why.contains("together") && failure.fix.contains("both files"), "{failure:?}");
@@ -88,18 +91,21 @@ async fn an_authority_that_is_none_or_another_one_is_not_taken() {
     let hub = hub(dir.path());
     let failure = refused(&api_with(own.cert_der(), b"nonsense").await, &hub).await;
     assert_eq!(failure.code, "KE-CLOUD-023");
+    failure.is_as_committed();
     assert!(failure.what.contains(CA_SECRET) && failure.why.contains("private key"), "{failure}");
     assert!(failure.fix.contains("from a copy"), "{failure:?}");
 
     let other = Authority::load_or_create(hub.ca_file.parent().unwrap(), "rootCA", "KubeEdge").unwrap();
     let failure = refused(&api_with(own.cert_der(), own.key_der()).await, &hub).await;
     assert_eq!(failure.code, "KE-CLOUD-024");
+    failure.is_as_committed();
     assert!(failure.why.contains(&other.hash()) && failure.why.contains(&own.hash()), "{failure}");
     assert!(failure.fix.contains("append the Secret's certificate"), "{failure:?}");
 
     fs::write(&hub.ca_file, [0xff, 0xfe]).unwrap();
     let failure = refused(&api_with(own.cert_der(), own.key_der()).await, &hub).await;
     assert_eq!(failure.code, "KE-PKI-003");
+    failure.is_as_committed();
     assert!(failure.what.contains("rootCA.crt") && failure.fix.contains("openssl x509"), "{failure:?}");
 }
 

@@ -181,7 +181,10 @@ async fn reports_of_an_offline_node_outlive_its_restart() {
         let store = Store::open(dir.path().join("edgecore.db")).unwrap();
         let id = DeviceId::new("hw", "t1");
         set_offline(&store, &id, "target", "24").await.unwrap();
-        assert_eq!(set_offline(&store, &id, "target", "a b").await.unwrap_err().code, "KE-TWIN-004");
+        assert_eq!(
+            set_offline(&store, &id, "target", "a b").await.unwrap_err().as_committed().code,
+            "KE-TWIN-004"
+        );
     }
     let mut world = start(dir.path()).await;
     world.link.send_replace(Link::Up);

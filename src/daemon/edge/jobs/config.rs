@@ -260,6 +260,7 @@ mod tests {
         }
         let failure = begin(&bench.means.store, Some(&file)).await.unwrap_err();
         assert_eq!((failure.code, failure.exit), ("KE-JOB-001", Exit::Configuration));
+        failure.is_as_committed();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), BEFORE);
         begin(&bench.means.store, Some(&file)).await.unwrap();
         bench.link.send_replace(Link::Up);

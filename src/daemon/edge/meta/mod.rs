@@ -219,6 +219,7 @@ mod tests {
         );
         let failure: Failure = outcome.unwrap_err().into();
         assert_eq!(failure.code, "KE-META-003");
+        failure.is_as_committed();
         let key = ObjectKey::namespaced(Kind::ConfigMap, "d", "c");
         assert!(matches!(cloud.meta.apply(&key, &large).await, Ok(Applied::Refused(_))));
         assert_eq!(cloud.meta.store.object(&key).await.unwrap(), None);

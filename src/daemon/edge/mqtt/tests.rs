@@ -389,6 +389,7 @@ async fn our_own_client_publishes_and_listens() {
     running.stop.raise();
     let failure = client.next().await.unwrap_err();
     assert_eq!((failure.code, failure.exit), ("KE-MQTT-001", Exit::Unreachable));
+    failure.is_as_committed();
 }
 
 #[tokio::test]

@@ -355,6 +355,7 @@ async fn a_session_is_opened(pods: &PodHandle) {
     for (pod, container) in [("p", "nobody"), ("nobody", "main")] {
         let failure = pods.session("d", pod, container, session()).await.unwrap_err();
         assert_eq!(failure.code, "KE-POD-006");
+        failure.is_as_committed();
     }
     for session in [session(), Session { stdout: true, ..Session::default() }] {
         let url = pods.session("d", "p", "main", session).await.unwrap();

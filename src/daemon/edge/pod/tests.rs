@@ -30,6 +30,7 @@ async fn a_session_without_a_running_container_says_what_stands_in_its_way() {
     ] {
         let failure = pods.session("d", pod, container, Session::default()).await.unwrap_err();
         assert_eq!(failure.code, "KE-POD-006");
+        failure.is_as_committed();
         assert!(failure.what.contains(&format!("d/{pod}")) && failure.why.contains(why), "{failure}");
         assert!(failure.fix.contains("kedge pods"), "{failure:?}");
     }
@@ -39,6 +40,7 @@ async fn a_session_without_a_running_container_says_what_stands_in_its_way() {
 async fn a_runtime_that_does_not_tell_what_is_used_is_named() {
     let failure = handle().usage().await.unwrap_err();
     assert_eq!(failure.code, "KE-CRI-005");
+    failure.is_as_committed();
     assert!(
         failure.why.contains("/nonexistent/cri.sock") && failure.fix.contains("kedge doctor"),
         "{failure:?}"

@@ -11,7 +11,7 @@ use crate::link::Endpoint;
 use crate::link::ws::{self, Reader, Writer, WsError};
 use crate::pki::client_config;
 use crate::wire::envelope::MESSAGE_LIMIT;
-use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER};
+use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER, VERSION_HEADER};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -175,7 +175,7 @@ async fn dial(config: &Config, endpoint: &Endpoint, credentials: &Credentials) -
         ("node_id", config.node.as_str()),
         ("project_id", config.project.as_str()),
         ("ConnectionUse", "msg"),
-        ("Kedge-Version", env!("CARGO_PKG_VERSION")),
+        (VERSION_HEADER, env!("CARGO_PKG_VERSION")),
     ];
     headers.push((INSTANCE_HEADER, config.instance.as_str()));
     headers.extend(config.digests.then_some(DIGEST_HEADER));

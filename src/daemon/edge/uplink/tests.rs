@@ -77,6 +77,7 @@ async fn a_cloud_that_gives_no_certificate_is_quoted() {
     let cloud = Odd::start("127.0.0.1", None, refuses).await;
     let failure = cloud.certify().await;
     assert_eq!(failure.code, "KE-CERT-004");
+    failure.is_as_committed();
     assert_eq!(failure.why, format!("{} answered 403: out of ink", cloud.address));
     assert!(failure.fix.contains("the cloud's log"), "{failure:?}");
 }
@@ -86,6 +87,7 @@ async fn a_server_that_is_no_cloud_is_told() {
     let cloud = Odd::start("127.0.0.1", None, refuses).await;
     let failure = cloud.counter().look().await.unwrap_err();
     assert_eq!(failure.code, "KE-LINK-003");
+    failure.is_as_committed();
     assert!(failure.what.contains("/ca.crt") && failure.why.contains("403"), "{failure}");
     assert!(failure.fix.contains("kedge or KubeEdge cloud"), "{failure:?}");
 }
@@ -95,6 +97,7 @@ async fn an_address_that_the_cloud_does_not_go_by_is_named() {
     let cloud = Odd::start("cloud.example", None, refuses).await;
     let failure = cloud.certify().await;
     assert_eq!(failure.code, "KE-CERT-005");
+    failure.is_as_committed();
     assert!(failure.what.contains(&cloud.address), "{failure}");
     assert_eq!(failure.why, "the cloud's certificate does not name 127.0.0.1");
     assert!(failure.fix.contains("advertiseAddress"), "{failure:?}");
@@ -106,6 +109,7 @@ async fn a_cloud_that_was_set_up_anew_refuses_the_certificate() {
     let cloud = Odd::start("127.0.0.1", Some(&other), refuses).await;
     let failure = request_renewal(&cloud.joined().enrolment()).await.unwrap_err();
     assert_eq!(failure.code, "KE-CERT-006");
+    failure.is_as_committed();
     assert!(failure.why.contains("refuses the node's certificate"), "{failure}");
     assert!(failure.fix.contains("kedge token create"), "{failure:?}");
 }
@@ -118,11 +122,13 @@ async fn a_renewed_certificate_is_adopted_only_when_it_is_good() {
     let present = std::fs::read(&config.files.cert).unwrap();
     let absent = adopt_renewal(&config.enrolment()).await.unwrap_err();
     assert_eq!(absent.code, "KE-CERT-007");
+    absent.is_as_committed();
     assert!(absent.why.contains("node.crt.next"), "{absent}");
     let other = cloud.authority.issue_client("system:node:n2", &["system:nodes"], 1).unwrap();
     lay(&other, &cert, &key);
     let wrong = adopt_renewal(&config.enrolment()).await.unwrap_err();
     assert_eq!(wrong.code, "KE-CERT-007");
+    wrong.is_as_committed();
     assert!(wrong.why.contains("system:node:n2") && wrong.fix.contains("the cloud's log"), "{wrong:?}");
     assert_eq!(std::fs::read(&config.files.cert).unwrap(), present);
     let good = cloud.authority.issue_client("system:node:n1", &["system:nodes"], 1).unwrap();
@@ -159,6 +165,7 @@ fn an_address_that_is_none_is_shown_in_its_right_form() {
     ];
     for (failure, form) in failures.into_iter().zip(["cloud.example:10002", "cloud.example:10000"]) {
         assert_eq!((failure.code, failure.exit), ("KE-LINK-001", Exit::Configuration));
+        failure.is_as_committed();
         assert!(failure.fix.contains(form) && failure.why.contains("host:port"), "{failure:?}");
     }
 }

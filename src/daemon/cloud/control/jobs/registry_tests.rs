@@ -91,6 +91,7 @@ async fn the_token_goes_with_the_question_and_the_digest_comes_back() {
     assert_eq!(registry.seen(), [("HEAD".to_owned(), path, Some("s3cret".to_owned()))]);
     let failure = registry.ask("wr0ng").await.unwrap_err();
     assert_eq!((failure.code, failure.why.as_str()), ("KE-JOB-003", "it answers 401"));
+    failure.is_as_committed();
     assert!(failure.what.contains("own/image:v1.23.1") && failure.fix.contains("token"), "{failure:?}");
     assert!(!format!("{failure:?} {:?}", registry.question("wr0ng")).contains("wr0ng"), "{failure:?}");
 }
@@ -160,6 +161,7 @@ async fn every_answer_that_is_none_has_its_code() {
     ] {
         let failure = refused(status, header, content).await;
         assert_eq!(failure.code, "KE-JOB-005", "{failure}");
+        failure.is_as_committed();
         assert!(failure.why.contains(why), "{failure}");
     }
     let long: &'static str = Box::leak("x".repeat(MANIFEST + 1).into_boxed_str());
@@ -174,6 +176,7 @@ async fn a_registry_that_names_another_digest_than_it_sends_is_not_believed() {
     };
     let failure = Registry::open(answer, MANIFEST_TEXT).await.ask("").await.unwrap_err();
     assert_eq!(failure.code, "KE-JOB-005");
+    failure.is_as_committed();
     assert!(failure.why.contains(&content_digest()), "{failure}");
 }
 
@@ -192,16 +195,19 @@ async fn who_cannot_be_reached_or_trusted_is_named() {
 
     let stranger = digest(&registry.question("s3cret"), None).await.unwrap_err();
     assert_eq!(stranger.code, "KE-JOB-002");
+    stranger.is_as_committed();
     assert!(stranger.why.contains("certificate") && stranger.fix.contains("registryCAFile"), "{stranger:?}");
     assert!(registry.seen().iter().all(|(.., token)| token.is_none()), "the token goes to no stranger");
     let no_file = digest(&registry.question(""), Some(Path::new("/nonexistent/ca.crt"))).await.unwrap_err();
     assert!(no_file.code == "KE-JOB-002" && no_file.why.contains("/nonexistent/ca.crt"), "{no_file}");
+    no_file.is_as_committed();
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut question = registry.question("");
     question.api.host = closed.to_string();
     let down = digest(&question, Some(&registry.ca)).await.unwrap_err();
     assert_eq!(down.code, "KE-JOB-002");
+    down.is_as_committed();
     assert!(down.what.contains(&closed.to_string()) && down.why.contains("refused"), "{down}");
 }
 
