@@ -18,7 +18,7 @@ pub(super) use local::Local;
 /// Show and set the properties of devices
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin set lab/thermometer target=23 --kube-config kubeconfig"
+    after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin set lab/thermometer target=23 --kube-config kubeconfig\n\nExit status: 1 no such device or property, a value that was refused, or with --trace a broken hop; 2 what was\ntyped cannot be set, such as a ReadOnly property; 3 the kubeconfig is wrong; 4 there is no store here, or the API\ncannot be reached; 5 the daemon took the value and did not answer."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -236,6 +236,11 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
     if let Some(id) = device {
         find(&source.devices().await?, id)?;
     }
+    // The way out of following, once nobody reads.
+    let unheard = || match term.is_heard() {
+        true => Ok(()),
+        false => Err(Failure::new("KE-TERM-003", "the output is read by nobody any more")),
+    };
     let told = |property: &Property| -> Result<(), Failure> {
         if form.output == Output::Text {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -244,9 +249,10 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
                 "{}  {}  desired {desired}  reported {reported}",
                 property.device, property.property
             ));
-            return Ok(());
+            return unheard();
         }
-        term.line(property)
+        term.line(property)?;
+        unheard()
     };
     let follow = async {
         match source {
@@ -255,7 +261,7 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
         }
     };
     tokio::select! {
-        ended = follow => ended,
+        ended = follow => if term.is_heard() { ended } else { Ok(()) },
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }
@@ -374,6 +380,22 @@ mod tests {
                 && !is_read_only(&model, "none")
         );
         assert!(!is_read_only(&Value::Null, "temperature"));
+    }
+
+    #[test]
+    fn every_exit_status_is_in_the_help() {
+        use clap::CommandFactory;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            _args: Args,
+        }
+        let help = Line::command().render_long_help().to_string();
+        let told = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = told.split_once("Exit status:").unwrap().1;
+        for exit in [Exit::Failed, Exit::Usage, Exit::Configuration, Exit::Unreachable, Exit::TimedOut] {
+            assert!(told.contains(&format!(" {} ", exit.code())), "{exit:?}: {told}");
+        }
     }
 
     #[test]

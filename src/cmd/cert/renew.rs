@@ -30,6 +30,11 @@ pub(super) fn run(
             .fix("name the cloud's certificate service with --cloud HOST:PORT")
             .exit(Exit::Usage));
     }
+    // An address that is none is told before anything is asked.
+    edge::uplink::Counter::at(&wanted.https)?;
+    if !config.hub.cert_file.exists() {
+        return Err(super::sources::no_certificate(&config));
+    }
     let before = fingerprint(&config.hub.cert_file)?;
     let report = |after: Option<&str>| {
         if output == Output::Text {
@@ -65,7 +70,8 @@ fn served_at(document: Option<&Value>) -> Option<String> {
     edge.pointer("/cloudAddresses/https")?.as_str().map(str::to_owned)
 }
 
-fn fingerprint(path: &Path) -> Result<String, Failure> {
+/// The fingerprint of the first certificate in a file.
+pub(in crate::cmd) fn fingerprint(path: &Path) -> Result<String, Failure> {
     let pem = read_limited(path, 256 << 10)?;
     let certificates = pki::certificates_of(&String::from_utf8_lossy(&pem))?;
     Ok(certificates.first().map(|der| pki::fingerprint(der)).unwrap_or_default())
