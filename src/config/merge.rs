@@ -10,7 +10,7 @@ use std::fmt;
 pub struct Problem {
     /// Where, such as `modules.eventBus.mqttMode`.
     pub path: String,
-    /// What stands there, shortened; empty where it may be a secret.
+    /// What stands there, shortened and without a login; empty where it may be a secret.
     pub value: String,
     pub reason: String,
     /// A known key that looks like it.
@@ -23,7 +23,11 @@ pub struct Problem {
 impl Problem {
     pub fn new(path: impl Into<String>, value: impl fmt::Display, reason: impl Into<String>) -> Self {
         let path = path.into();
-        let value = if secret(&path) { String::new() } else { shorten(&value.to_string()) };
+        let value = if secret(&path) {
+            String::new()
+        } else {
+            shorten(&super::login::without_login(&value.to_string()))
+        };
         Problem { path, value, reason: reason.into(), nearest: None, code: None }
     }
 
@@ -148,5 +152,7 @@ mod tests {
         let told: String = found.problems.iter().map(ToString::to_string).collect();
         assert_eq!(found.problems.len(), 2);
         assert!(!told.contains("12345") && !told.contains("s3cret"), "{told}");
+        let problem = Problem::new("eventBus.mqttServerExternal", "tcp://usr:s3cret@h", "must be host:port");
+        assert_eq!(problem.value, "tcp://(hidden)@h");
     }
 }

@@ -9,6 +9,7 @@ pub mod edge;
 mod edge_raw;
 pub mod edit;
 pub mod join_file;
+pub mod login;
 mod merge;
 pub mod patch;
 pub mod set;

@@ -4,6 +4,7 @@
 
 use super::{FileFlags, Source, masked};
 use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
+use crate::config::login::without_login;
 use crate::config::set::assignments;
 use crate::config::{edit, refuse, yaml};
 use crate::host::journal::{self, Change, Deed, Journal};
@@ -140,7 +141,10 @@ fn hidden(text: &str) -> String {
         {
             format!("{key}: (hidden)")
         } else {
-            line.to_owned()
+            match line.split_once(": ") {
+                Some((key, value)) => format!("{key}: {}", without_login(value)),
+                None => without_login(line),
+            }
         }
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
@@ -199,6 +203,10 @@ mod tests {
             "mqttPassword: \"s3cret\"",
             "edgeHub: {token: s3cret, heartbeat: 1}",
             "edgeHub: {token: s3cret,",
+            "  mqttServerExternal: tcp://usr:s3cret@h:1883",
+            "mqttServerExternal: \"usr:s3cret@h:1883\" # ours",
+            "eventBus: {mqttServerExternal: 'tcp://usr:s3cret@h:1883', mqttMode: 2}",
+            "- tcp://usr:s3cret@h:1883",
         ] {
             assert!(!hidden(text).contains("s3cret"), "{text} -> {}", hidden(text));
         }

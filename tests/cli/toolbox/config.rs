@@ -180,6 +180,26 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn a_login_in_a_url_is_never_shown() {
+    let dir = Dir::new();
+    let url = "tcp://usr:s3cret@127.0.0.1:1899";
+    let text = format!("kind: EdgeCore\nmodules:\n  eventBus:\n    mqttServerExternal: {url}\n");
+    let path = dir.file("edgecore.yaml", &text);
+    config("validate", &path, &[]).assert_status(0);
+    let got = config("get", &path, &["modules.eventBus.mqttServerExternal"]);
+    assert_eq!(got.stdout, "tcp://(hidden)@127.0.0.1:1899\n");
+    for more in [
+        &["modules.eventBus.mqttServerExternal=ssl://usr:s3cret@127.0.0.1:2"][..],
+        &["modules.eventBus.mqttServerExternal=tcp://usr:s3cret@127.0.0.1:2", "--dry-run"],
+        &["modules.eventBus.mqttServerExternal=tcp://usr:s3cret@nowhere", "--dry-run"],
+    ] {
+        let run = config("set", &path, more);
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains("mqttServerExternal") && !all.contains("s3cret"), "{run:?}");
+    }
+}
+
+#[test]
 fn the_machines_own_configuration_goes_through_the_install_journal() {
     let world = World::new("config-house");
     let house = House::new(&world, "edge-1");
