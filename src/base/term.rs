@@ -2,7 +2,8 @@
 
 use super::failure::Failure;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How a reading command shows its data.
@@ -20,13 +21,15 @@ pub struct Term {
     quiet: bool,
     plain: bool,
     fancy: bool,
+    /// Why the first of the data that could not be written was not.
+    unwritten: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Term {
     /// `plain` switches colour and spinners off even on a terminal; `NO_COLOR` does the same.
     pub fn new(quiet: bool, plain: bool) -> Self {
         let fancy = !plain && std::env::var_os("NO_COLOR").is_none() && io::stderr().is_terminal();
-        Term { quiet, plain, fancy }
+        Term { quiet, plain, fancy, unwritten: Arc::default() }
     }
 
     /// Whether only ASCII is wanted.
@@ -34,10 +37,28 @@ impl Term {
         self.plain
     }
 
-    /// Prints data. A closed pipe is success: the reader has seen enough.
+    /// Prints data. What could not be written is kept in mind: `main` asks for it with [`Term::whole`].
     pub fn data(&self, text: &str) {
         let mut out = io::stdout().lock();
-        drop(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+        let written =
+            out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+        if let Err(error) = written {
+            self.unwritten().get_or_insert(error);
+        }
+    }
+
+    fn unwritten(&self) -> MutexGuard<'_, Option<io::Error>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A failure where data could not be written. A closed pipe is success: the reader has seen enough.
+    pub fn whole(&self) -> Result<(), Failure> {
+        self.unwritten().as_ref().and_then(unwritten).map_or(Ok(()), Err)
+    }
+
+    /// A failure where data did not reach its reader, a closed pipe included: for what is of no use unread, as a secret.
+    pub fn read(&self) -> Result<(), Failure> {
+        self.unwritten().as_ref().map_or(Ok(()), |error| Err(not_written(error)))
     }
 
     /// Prints a value as JSON or YAML; the caller prints its own text form.
@@ -94,6 +115,17 @@ impl Term {
     pub fn steps(&self, total: usize) -> Steps {
         Steps { term: self.clone(), total, done: 0, started: Instant::now(), bar: None }
     }
+}
+
+/// The failure for data that could not be written; `None` where the reader has gone away, who has seen enough.
+pub fn unwritten(error: &io::Error) -> Option<Failure> {
+    (error.kind() != ErrorKind::BrokenPipe).then(|| not_written(error))
+}
+
+fn not_written(error: &io::Error) -> Failure {
+    Failure::new("KE-TERM-003", "the output could not be written")
+        .because(error)
+        .fix("make room where the output goes, or send it elsewhere, and run the command again; what is there now is not whole")
 }
 
 fn unprintable(error: impl std::fmt::Display) -> Failure {
@@ -177,6 +209,18 @@ impl Steps {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn a_reader_that_has_gone_away_is_no_failure() {
+        let full = unwritten(&io::Error::from(ErrorKind::StorageFull)).unwrap();
+        assert_eq!((full.code, full.exit), ("KE-TERM-003", super::super::Exit::Failed));
+        assert_eq!(unwritten(&io::Error::from(ErrorKind::BrokenPipe)), None);
+        let term = Term::new(true, true);
+        assert_eq!((term.whole(), term.read()), (Ok(()), Ok(())));
+        term.clone().unwritten().get_or_insert(io::Error::from(ErrorKind::BrokenPipe));
+        assert_eq!(term.whole(), Ok(()));
+        assert_eq!(term.read().unwrap_err().code, "KE-TERM-003");
+    }
 
     #[test]
     fn what_json_cannot_hold_is_not_printed_in_part() {

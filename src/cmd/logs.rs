@@ -3,7 +3,7 @@
 
 use super::containers::{self, Which, Whose};
 use super::edge_store::DatabaseArgs;
-use crate::base::{Exit, Failure, Stop, Term};
+use crate::base::{Exit, Failure, Stop, Term, unwritten};
 use crate::cri::Runtime;
 use crate::cri::messages::{ContainerFilter, ContainerState};
 use crate::daemon::edge::pod::{LogOptions, read_log};
@@ -143,9 +143,9 @@ async fn show(args: &Args, log: Log) -> Result<Exit, Failure> {
         let mut pieces = pin!(pieces);
         while let Some(piece) = pieces.next().await {
             let mut out = std::io::stdout().lock();
-            if out.write_all(&piece.map_err(unread)?).and_then(|()| out.flush()).is_err() {
+            if let Err(error) = out.write_all(&piece.map_err(unread)?).and_then(|()| out.flush()) {
                 // A reader that has gone away has seen enough.
-                break;
+                return unwritten(&error).map_or(Ok(Exit::Done), Err);
             }
         }
         Ok(Exit::Done)

@@ -39,8 +39,9 @@ mod up;
 mod usage;
 mod version;
 
-use crate::base::{Exit, Failure, Stop, Term, listen, threads};
+use crate::base::{Exit, Failure, Stop, Term, listen, threads, unwritten};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::signal::unix::SignalKind;
@@ -120,8 +121,11 @@ pub fn main() -> u8 {
             if let Some(failure) = usage::failure(&error, &line.command) {
                 return usage::tell(&failure);
             }
-            drop(error.print());
             let asked_for = !error.use_stderr();
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            if let Some(failure) = printed.err().filter(|_| asked_for).as_ref().and_then(unwritten) {
+                return usage::tell(&failure);
+            }
             return if asked_for { Exit::Done } else { Exit::Usage }.code();
         }
     };
@@ -129,7 +133,8 @@ pub fn main() -> u8 {
     for note in &line.notes {
         term.say(&format!("note: {note}"));
     }
-    match run(cli.command, &term) {
+    let done = run(cli.command, &term).and_then(|exit| term.whole().map(|()| exit));
+    match done {
         Ok(exit) => exit.code(),
         Err(failure) => {
             term.failure(&failure);
