@@ -1,7 +1,7 @@
 //! cloudcore.yaml (resources.md §9) with its `kedge:` section, and the cloud that `kedge up` runs.
 //! `cloud_default.yaml` is schema and defaults in one; the typed form below is what the cloud wing reads.
 
-use super::check::Checker;
+use super::check::{Checker, api_url};
 use super::survey::{Role, Survey};
 use super::{Loaded, Problem, merge, read_document, refuse_beside};
 use crate::base::Failure;
@@ -242,6 +242,11 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     let kubeconfig = Some(kube.kube_config).filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = &kubeconfig {
         checker.absolute("kubeAPIConfig.kubeConfig", path);
+    }
+    if !kube.master.is_empty()
+        && let Err(wrong) = api_url(&kube.master)
+    {
+        checker.wrong("kubeAPIConfig.master", &kube.master, wrong);
     }
     checker.absolute("kedge.dataDir", &kedge.data_dir);
     checker.absolute("kedge.releases", &kedge.releases);
@@ -585,6 +590,22 @@ mod tests {
         let apart = json!({"modules": {"cloudHub": {"https": {"address": "127.0.0.1", "port": 10000},
             "websocket": {"address": "127.0.0.2"}}}});
         assert_eq!(told(apart), "");
+    }
+
+    #[test]
+    fn the_api_is_named_by_a_url() {
+        let master = |text: &str| {
+            let file = json!({"kubeAPIConfig": {"master": text}});
+            CloudConfig::from_value(&file, "x").map(|loaded| loaded.config.master)
+        };
+        assert_eq!(master(""), Ok(String::new()));
+        assert_eq!(master("https://10.0.0.5:6443").unwrap(), "https://10.0.0.5:6443");
+        let failure = master("nonsense").unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-CONFIG-002", Exit::Configuration));
+        assert!(
+            failure.why.contains("kubeAPIConfig.master = nonsense: must begin with https://"),
+            "{failure}"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod set;
 pub mod survey;
 mod unserved;
 
-pub use check::go_duration;
+pub use check::{api_url, go_duration};
 pub use merge::{Problem, overlay};
 
 use crate::base::{Exit, Failure, read_limited};

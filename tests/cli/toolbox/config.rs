@@ -1,10 +1,16 @@
 //! `kedge config`: files that are wrong, half written or fine; settings changed in place, with a copy and a difference.
 
 use crate::support::house::House;
+use crate::support::machine::free_ports;
+use crate::support::replica::Replica;
+use crate::support::told::fails;
 use crate::support::world::World;
-use crate::support::{Run, kedge};
-use serde_json::Value;
+use crate::support::{Run, eventually, kedge};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(40);
 
 struct Dir(tempfile::TempDir);
 
@@ -214,4 +220,50 @@ fn the_machines_own_configuration_goes_through_the_install_journal() {
     assert!(!house.has("/etc/kubeedge/config/edgecore.yaml.bak"));
     let checked = house.kedge(&["config", "validate", "--strict"]);
     checked.assert_status(0);
+}
+
+#[test]
+fn an_api_that_cannot_be_dialled_is_refused_and_one_that_is_silent_is_told() {
+    let dir = Dir::new();
+    let kubeconfig = |server: &str| {
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}]})
+        .to_string()
+    };
+    let [closed] = free_ports();
+    let silent = dir.file("silent.kubeconfig", &kubeconfig(&format!("https://127.0.0.1:{closed}")));
+    let silent = silent.to_str().unwrap();
+    for master in ["nonsense", "10.0.0.5:6443", "https://"] {
+        let text = format!("kind: CloudCore\nkubeAPIConfig: {{master: \"{master}\"}}\n");
+        let path = dir.file("cloudcore.yaml", &text);
+        let told = config("validate", &path, &[]);
+        told.assert_status(3);
+        assert!(told.stdout.contains(&format!("kubeAPIConfig.master = {master}: must ")), "{told:?}");
+        for more in [&["--dry-run"][..], &[]] {
+            let line = [&["cloud", "run", "--config", path.to_str().unwrap()], more].concat();
+            fails(&kedge(&line), "KE-CONFIG-002", 3);
+        }
+        for more in [&["--dry-run"][..], &[]] {
+            let line = [&["cloud", "forward", "--kube-config", silent, "--server", master], more].concat();
+            fails(&kedge(&line), "KE-USAGE-001", 2);
+        }
+    }
+    let mute = dir.file("mute.kubeconfig", &kubeconfig("nonsense"));
+    let line = ["cloud", "forward", "--dry-run", "--kube-config", mute.to_str().unwrap()];
+    let said = fails(&kedge(&line), "KE-KUBE-003", 3);
+    assert!(said.why.contains("nonsense") && said.fix.contains("--kube-config"), "{said:?}");
+    let line = ["cloud", "forward", "--dry-run", "--kube-config", "/no/kubeconfig"];
+    fails(&kedge(&line), "KE-KUBE-003", 3);
+
+    let world = World::new("silent-api");
+    let cloud = Replica::with(&world, "lonely", |config| {
+        config["kubeAPIConfig"] = json!({"kubeConfig": silent, "master": ""});
+    });
+    let _running = cloud.spawn(&world);
+    eventually("the silence is told", SOON, || {
+        let log = world.log("lonely.err");
+        if log.contains("the Kubernetes API does not answer") { Ok(()) } else { Err(log) }
+    });
 }
