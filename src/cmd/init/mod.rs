@@ -3,6 +3,7 @@
 
 mod host;
 mod order;
+mod reach;
 mod report;
 
 use super::token::files::Places;
@@ -176,6 +177,8 @@ async fn look(args: &Args, order: &Order, desk: &SetupDesk) -> Result<Seen, Fail
             finding.state = State::Warning;
         }
     }
+    let told = addresses(args, &seen).to_vec();
+    reach::judge(&mut seen.findings, &told, desk.server()).await;
     Ok(seen)
 }
 
