@@ -225,6 +225,7 @@ fn examine(file: &Value) -> Result<(Option<CloudConfig>, Survey), Failure> {
     let findings = merge::overlay(&mut document, file);
     survey = Survey { problems: findings.problems, warnings: findings.warnings };
     survey.problems.extend(Role::Cloud.foreign(file));
+    survey.problems.extend(merge::unfit::<Raw>(&mut document, &Role::Cloud.defaults()?));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {
@@ -565,6 +566,21 @@ mod tests {
         let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
         assert_eq!(failure.what, "cloudcore.yaml has 3 problems");
         assert_eq!(failure.exit, Exit::Configuration);
+        let text = "modules: {cloudHub: {nodeLimit: -5, keepaliveInterval: 99999999999999999999, \
+            websocket: {port: 99999}, advertiseAddress: [x y], authorization: {modes: [1]}}}";
+        let file = crate::config::yaml(text.as_bytes()).unwrap();
+        let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
+        assert_eq!(failure.what, "cloudcore.yaml has 5 problems");
+        for told in [
+            "modules.cloudHub.nodeLimit = -5: must be a whole number from 0",
+            "modules.cloudHub.keepaliveInterval = 1",
+            "modules.cloudHub.websocket.port = 99999: must be a whole number from 0 to 65535",
+            "modules.cloudHub.advertiseAddress = x y: must be an IP address",
+            "modules.cloudHub.authorization.modes = [1]: must be of the same form",
+        ] {
+            assert!(failure.why.contains(told), "{told} in {}", failure.why);
+        }
+        assert!(!failure.why.contains("usize") && !failure.why.contains("u16"), "{}", failure.why);
     }
 
     #[test]

@@ -292,6 +292,7 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
     survey.warnings.retain(|unknown| !unserved.iter().any(|known| known.path == unknown.path));
     survey.warnings.extend(unserved);
     survey.problems.extend(Role::Edge.foreign(file));
+    survey.problems.extend(merge::unfit::<Raw>(&mut document, &Role::Edge.defaults()?));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {

@@ -15,7 +15,8 @@ pub struct Edited {
 
 /// Sets the value at this path of keys.
 pub fn set(text: &str, path: &[String], value: &Value) -> Result<Edited, Failure> {
-    let read = |text: &str| serde_yaml::from_str::<Value>(text);
+    // A key that stands twice is no reason to leave another setting as it is.
+    let read = |text: &str| super::yaml(text.as_bytes()).or_else(|_| serde_yaml::from_str::<Value>(text));
     let mut meant = read(text).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the configuration is not valid YAML")
             .because(error)

@@ -72,6 +72,33 @@ fn all_that_is_wrong_is_told_at_once_with_file_key_value_and_reason() {
 }
 
 #[test]
+fn wrong_numbers_and_lists_are_told_by_their_keys_and_a_file_over_the_limit_as_one() {
+    let dir = Dir::new();
+    let text = "kind: CloudCore\nmodules:\n  cloudHub:\n    nodeLimit: -5\n    websocket: {port: 99999}\n    \
+                advertiseAddress: [x y]\n    keepaliveInterval: 99999999999999999999\n";
+    let path = dir.file("cloudcore.yaml", text);
+    let run = config("validate", &path, &[]);
+    run.assert_status(3);
+    for key in ["nodeLimit = -5", "websocket.port = 99999", "advertiseAddress = x y", "keepaliveInterval = 1"]
+    {
+        assert!(run.stdout.contains(&format!("error: modules.cloudHub.{key}")), "{key}: {run:?}");
+    }
+    for word in ["usize", "u16", "u128", "whole file", "invalid type", "any YAML value"] {
+        assert!(!run.stdout.contains(word), "{word}: {run:?}");
+    }
+    config("set", &path, &["modules.cloudHub.nodeLimit=5"]).assert_status(0);
+    for deed in ["edge", "cloud"] {
+        let large = dir.file(&format!("{deed}core.yaml"), &"# a comment\n".repeat(100_000));
+        let line = [deed, "run", "--dry-run", "--config", large.to_str().unwrap()];
+        let said = fails(&kedge(&line), "KE-FILE-002", 3);
+        assert!(
+            said.why.contains("larger than 1048576 bytes") && !said.fix.contains("permissions"),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn a_fine_file_is_fine_and_strict_counts_warnings() {
     let dir = Dir::new();
     let path = dir.file("cloudcore.yaml", "kind: CloudCore\nmodules:\n  cloudHub:\n    nodeLimt: 5\n");
