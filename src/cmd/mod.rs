@@ -17,6 +17,7 @@ mod edge_store;
 mod embedded;
 mod exec;
 mod explain;
+mod failure_tests;
 mod gettoken;
 mod help;
 mod init;

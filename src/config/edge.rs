@@ -307,6 +307,7 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
 fn defaults() -> Result<Value, Failure> {
     serde_yaml::from_str(DEFAULT_CONFIG).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+            .fix("send `kedge bugreport` to the developers, with the command that was run")
             .because(error)
             .exit(Exit::Configuration)
     })

@@ -30,7 +30,9 @@ pub fn set(text: &str, path: &[String], value: &Value) -> Result<Edited, Failure
         return Ok(Edited { text: edited, comments_lost: false });
     }
     let text_anew = serde_yaml::to_string(&meant).map_err(|error| {
-        Failure::new("KE-CONFIG-001", "the configuration cannot be written as YAML").because(error)
+        Failure::new("KE-CONFIG-001", "the configuration cannot be written as YAML")
+            .because(error)
+            .fix("set this one by hand in the file, and look at it with `kedge config validate`")
     })?;
     let comments_lost = text.lines().any(|line| comment_start(line).is_some());
     Ok(Edited { text: text_anew, comments_lost })

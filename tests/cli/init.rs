@@ -431,7 +431,7 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         errors.keep(run);
     };
     let absent = world.dir.join("absent");
-    refused(&init_with(&absent, &[]), 3, &["KE-INIT-001", "--kube-config"]);
+    refused(&init_with(&absent, &[]), 3, &["KE-KUBE-003", "--kube-config"]);
     let nonsense = world.dir.join("nonsense");
     std::fs::write(&nonsense, "clusters: 5").unwrap();
     refused(&init_with(&nonsense, &[]), 3, &["KE-KUBE-003", "nonsense"]);

@@ -103,7 +103,8 @@ impl Args {
 
     fn kubeconfig(&self) -> Result<PathBuf, Failure> {
         let path = crate::cmd::cloud::kubeconfig(self.kubeconfig.as_deref()).unwrap_or_default();
-        if path.is_file() {
+        // One that was named and cannot be used is told by its name, as every command does.
+        if self.kubeconfig.is_some() || path.is_file() {
             return Ok(path);
         }
         Err(Failure::new("KE-INIT-001", format!("there is no kubeconfig {}", path.display()))
