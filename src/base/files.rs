@@ -55,7 +55,9 @@ pub fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let mut content = Vec::new();
     file.take(limit + 1).read_to_end(&mut content).map_err(|error| no_access(path, &error))?;
     if content.len() as u64 > limit {
-        return Err(unreadable(path, format!("it is larger than {limit} bytes")));
+        let failure =
+            unreadable(path, format!("it is larger than {limit} bytes, which no file of its kind is"));
+        return Err(failure.fix("name the right file, or take out of it what does not belong there"));
     }
     Ok(content)
 }

@@ -41,4 +41,4 @@ pub use recent::{RecentProblem, recent_problems};
 pub use stop::Stop;
 pub use supervisor::{BoxFuture, Module, ModuleState, ModuleStatus, Ready, Supervisor, SupervisorHandle};
 pub use supervisor::{FAILURES_BEFORE_GIVING_UP, SHUTDOWN_TOTAL, panicked};
-pub use term::{Bar, Output, Steps, Term};
+pub use term::{Bar, Output, Steps, Term, unwritten};

@@ -71,10 +71,14 @@ impl Term {
     pub fn whole(&self) -> Result<(), Failure> {
         match self.lost.get() {
             None | Some(None) => Ok(()),
-            Some(Some(why)) => Err(Failure::new("KE-TERM-003", "the output could not be written whole")
-                .because(why)
-                .fix("make room where it goes to, or send it elsewhere, and run the command again")),
+            Some(Some(why)) => Err(lost(why)),
         }
+    }
+
+    /// Fails when data did not reach its reader, a closed pipe included: for what is of no use unread, as a secret.
+    pub fn read(&self) -> Result<(), Failure> {
+        let why = self.lost.get().map(|why| why.as_deref().unwrap_or("its reader has gone"));
+        why.map_or(Ok(()), |why| Err(lost(why)))
     }
 
     /// Prints a value as JSON or YAML; the caller prints its own text form.
@@ -131,6 +135,11 @@ impl Term {
     pub fn steps(&self, total: usize) -> Steps {
         Steps { term: self.clone(), total, done: 0, started: Instant::now(), bar: None }
     }
+}
+
+/// The failure for data that could not be written; `None` where the reader has gone away, who has seen enough.
+pub fn unwritten(error: &io::Error) -> Option<Failure> {
+    (error.kind() != io::ErrorKind::BrokenPipe).then(|| lost(&error.to_string()))
 }
 
 fn unprintable(error: impl std::fmt::Display) -> Failure {
@@ -210,6 +219,12 @@ impl Steps {
     }
 }
 
+fn lost(why: &str) -> Failure {
+    Failure::new("KE-TERM-003", "the output could not be written whole")
+        .because(why)
+        .fix("make room where it goes to, or send it elsewhere, and run the command again")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +246,7 @@ mod tests {
         assert!(term.is_heard());
         term.put(&mut Broken(io::ErrorKind::BrokenPipe), "data");
         assert_eq!((term.whole(), term.is_heard()), (Ok(()), false));
+        assert_eq!(term.read().unwrap_err().code, "KE-TERM-003");
         let term = Term::new(true, true);
         // What is copied for a part of the work belongs to the same command.
         term.clone().put(&mut Broken(io::ErrorKind::StorageFull), "data");

@@ -55,10 +55,10 @@ impl Whose<'_> {
         }
         if !answered {
             return Err(Failure::new("KE-RUNTIME-008", "the container runtime does not answer")
-                .because(if endpoints.is_empty() {
-                    "no runtime's socket was found".to_owned()
-                } else {
-                    endpoints.join(", ")
+                .because(match endpoints.join(", ") {
+                    _ if endpoints.is_empty() => "no runtime's socket was found".to_owned(),
+                    named if named.is_empty() => "an empty name is no socket's".to_owned(),
+                    named => named,
                 })
                 .fix("start it, or name its socket with --runtime-endpoint")
                 .exit(Exit::Unreachable));

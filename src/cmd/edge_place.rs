@@ -70,7 +70,10 @@ fn below(dir: &Path) -> Result<EdgeConfig, Failure> {
     let node = match name {
         Some(name) => name,
         None => host().or_else(|_| NodeName::new("localhost")).map_err(|why| {
-            Failure::new("KE-UP-001", "the host name cannot be a node's name").because(why).exit(Exit::Usage)
+            Failure::new("KE-UP-001", "the host name cannot be a node's name")
+                .because(why)
+                .fix("give this machine a host name of small letters, digits and dashes: `hostname NAME`")
+                .exit(Exit::Usage)
         })?,
     };
     EdgeConfig::for_data_dir(&UpEdge {

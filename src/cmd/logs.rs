@@ -99,6 +99,11 @@ fn absent(args: &Args, container: &str) -> Failure {
         "KE-POD-005",
         format!("the {which} {container} of {}/{} has no log", args.namespace, args.pod),
     )
+    .because(if args.previous {
+        "it has not restarted"
+    } else {
+        "the runtime names none: it has not started"
+    })
     .fix("see with `kedge pods` whether it has started")
 }
 

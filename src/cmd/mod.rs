@@ -17,6 +17,7 @@ mod edge_store;
 mod embedded;
 mod exec;
 mod explain;
+mod failure_tests;
 mod gettoken;
 mod help;
 mod init;
@@ -40,8 +41,9 @@ mod up;
 mod usage;
 mod version;
 
-use crate::base::{Exit, Failure, Stop, Term, listen, threads};
+use crate::base::{Exit, Failure, Stop, Term, listen, threads, unwritten};
 use clap::{CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
 use tokio::signal::unix::SignalKind;
@@ -121,8 +123,11 @@ pub fn main() -> u8 {
             if let Some(failure) = usage::failure(&error, &line.command) {
                 return usage::tell(&failure);
             }
-            drop(error.print());
             let asked_for = !error.use_stderr();
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            if let Some(failure) = printed.err().filter(|_| asked_for).as_ref().and_then(unwritten) {
+                return usage::tell(&failure);
+            }
             return if asked_for { Exit::Done } else { Exit::Usage }.code();
         }
     };

@@ -145,7 +145,8 @@ impl Api {
             None => super::cloud::known_kubeconfig(&self.data_dir.data_dir)
                 .unwrap_or_else(|| self.data_dir.data_dir.join("kubeconfig")),
         };
-        if !path.exists() {
+        // What somebody has named is told by its name, as every command does.
+        if self.kubeconfig.is_none() && !path.exists() {
             return Err(Failure::new("KE-TOKEN-011", format!("there is no kubeconfig {}", path.display()))
                 .because("join tokens are kept in the cluster; $KUBECONFIG, ~/.kube/config and a cloud of this machine name none either")
                 .fix("name one with --kube-config, or the data directory of `kedge up` with --data-dir")

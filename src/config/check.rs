@@ -88,6 +88,25 @@ fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().to_lowercase()
 }
 
+/// Reads the URL of a Kubernetes API, or says what it lacks: without a scheme and a host nothing can be dialled.
+pub fn api_url(text: &str) -> Result<http::Uri, &'static str> {
+    let uri: http::Uri = text.parse().map_err(|_| "must be a URL such as https://10.0.0.5:6443")?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("must begin with https:// or http://, as in https://10.0.0.5:6443");
+    }
+    let Some(authority) = uri.authority().filter(|authority| !authority.host().is_empty()) else {
+        return Err("must name a host, as in https://10.0.0.5:6443");
+    };
+    if authority.as_str().contains('@') {
+        return Err("must hold no login: credentials belong in the kubeconfig");
+    }
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if !port.is_empty() && authority.port_u16().is_none_or(|port| port == 0) {
+        return Err("must have a port of 1 to 65535 behind its colon");
+    }
+    Ok(uri)
+}
+
 /// Reads Go's duration text; `None` for anything else and for negative ones.
 pub fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
@@ -114,6 +133,34 @@ pub fn go_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_url_of_an_api_has_a_scheme_and_a_host() {
+        for fine in ["https://10.0.0.5:6443", "http://h", "https://[::1]:6443/below", "https://h.example/"] {
+            assert!(api_url(fine).is_ok(), "{fine}");
+        }
+        for (wrong, told) in [
+            ("nonsense", "begin with"),
+            ("0", "begin with"),
+            ("a=b=c", "URL"),
+            ("10.0.0.5:6443", "begin with"),
+            ("/no/such", "begin with"),
+            ("ftp://h", "begin with"),
+            ("https://", "URL"),
+            ("https://:6443", "URL"),
+            ("https://u:p@h:6443", "login"),
+            ("https://h:99999", "URL"),
+            ("https://h:", "URL"),
+            ("", "URL"),
+            ("no url", "URL"),
+        ] {
+            let refused = api_url(wrong).unwrap_err();
+            assert!(
+                refused.starts_with("must ") && (told == "URL" || refused.contains(told)),
+                "{wrong}: {refused}"
+            );
+        }
+    }
 
     #[test]
     fn durations_are_gos() {

@@ -1,7 +1,7 @@
 //! cloudcore.yaml (resources.md §9) with its `kedge:` section, and the cloud that `kedge up` runs.
 //! `cloud_default.yaml` is schema and defaults in one; the typed form below is what the cloud wing reads.
 
-use super::check::Checker;
+use super::check::{Checker, api_url};
 use super::survey::{Role, Survey};
 use super::{Loaded, Problem, merge, read_document, refuse_beside};
 use crate::base::Failure;
@@ -225,6 +225,7 @@ fn examine(file: &Value) -> Result<(Option<CloudConfig>, Survey), Failure> {
     let findings = merge::overlay(&mut document, file);
     survey = Survey { problems: findings.problems, warnings: findings.warnings };
     survey.problems.extend(Role::Cloud.foreign(file));
+    survey.problems.extend(merge::unfit::<Raw>(&mut document, &Role::Cloud.defaults()?));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {
@@ -242,6 +243,11 @@ fn check(raw: Raw, problems: &mut Vec<Problem>) -> CloudConfig {
     let kubeconfig = Some(kube.kube_config).filter(|path| !path.as_os_str().is_empty());
     if let Some(path) = &kubeconfig {
         checker.absolute("kubeAPIConfig.kubeConfig", path);
+    }
+    if !kube.master.is_empty()
+        && let Err(wrong) = api_url(&kube.master)
+    {
+        checker.wrong("kubeAPIConfig.master", &kube.master, wrong);
     }
     checker.absolute("kedge.dataDir", &kedge.data_dir);
     checker.absolute("kedge.releases", &kedge.releases);
@@ -560,6 +566,21 @@ mod tests {
         let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
         assert_eq!(failure.what, "cloudcore.yaml has 3 problems");
         assert_eq!(failure.exit, Exit::Configuration);
+        let text = "modules: {cloudHub: {nodeLimit: -5, keepaliveInterval: 99999999999999999999, \
+            websocket: {port: 99999}, advertiseAddress: [x y], authorization: {modes: [1]}}}";
+        let file = crate::config::yaml(text.as_bytes()).unwrap();
+        let failure = CloudConfig::from_value(&file, "cloudcore.yaml").unwrap_err();
+        assert_eq!(failure.what, "cloudcore.yaml has 5 problems");
+        for told in [
+            "modules.cloudHub.nodeLimit = -5: must be a whole number from 0",
+            "modules.cloudHub.keepaliveInterval = 1",
+            "modules.cloudHub.websocket.port = 99999: must be a whole number from 0 to 65535",
+            "modules.cloudHub.advertiseAddress = x y: must be an IP address",
+            "modules.cloudHub.authorization.modes = [1]: must be of the same form",
+        ] {
+            assert!(failure.why.contains(told), "{told} in {}", failure.why);
+        }
+        assert!(!failure.why.contains("usize") && !failure.why.contains("u16"), "{}", failure.why);
     }
 
     #[test]
@@ -585,6 +606,22 @@ mod tests {
         let apart = json!({"modules": {"cloudHub": {"https": {"address": "127.0.0.1", "port": 10000},
             "websocket": {"address": "127.0.0.2"}}}});
         assert_eq!(told(apart), "");
+    }
+
+    #[test]
+    fn the_api_is_named_by_a_url() {
+        let master = |text: &str| {
+            let file = json!({"kubeAPIConfig": {"master": text}});
+            CloudConfig::from_value(&file, "x").map(|loaded| loaded.config.master)
+        };
+        assert_eq!(master(""), Ok(String::new()));
+        assert_eq!(master("https://10.0.0.5:6443").unwrap(), "https://10.0.0.5:6443");
+        let failure = master("nonsense").unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-CONFIG-002", Exit::Configuration));
+        assert!(
+            failure.why.contains("kubeAPIConfig.master = nonsense: must begin with https://"),
+            "{failure}"
+        );
     }
 
     #[test]

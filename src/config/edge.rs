@@ -4,7 +4,7 @@
 use super::check::Checker;
 use super::edge_raw::{Raw, RawEdged, RawEventBus, RawHub, RawKedge, RawServiceBus};
 use super::survey::{Role, Survey};
-use super::{Hidden, Loaded, Problem, merge, read_document, refuse_beside, unserved};
+use super::{Hidden, Loaded, Problem, login, merge, read_document, refuse_beside, unserved};
 use crate::base::{Exit, Failure};
 use crate::model::NodeName;
 use serde::Deserialize;
@@ -292,6 +292,7 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
     survey.warnings.retain(|unknown| !unserved.iter().any(|known| known.path == unknown.path));
     survey.warnings.extend(unserved);
     survey.problems.extend(Role::Edge.foreign(file));
+    survey.problems.extend(merge::unfit::<Raw>(&mut document, &Role::Edge.defaults()?));
     let raw: Raw = match serde_json::from_value(document) {
         Ok(raw) => raw,
         Err(error) => {
@@ -306,6 +307,7 @@ fn examine(file: &Value) -> Result<(Option<EdgeConfig>, Survey), Failure> {
 fn defaults() -> Result<Value, Failure> {
     serde_yaml::from_str(DEFAULT_CONFIG).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+            .fix("send `kedge bugreport` to the developers, with the command that was run")
             .because(error)
             .exit(Exit::Configuration)
     })
@@ -426,20 +428,48 @@ fn mqtt(raw: RawEventBus, stand_in: bool, checker: &mut Checker<'_>) -> MqttConf
         100
     });
     let external_tls = if mode == MqttMode::Internal { None } else { external_tls(&raw, checker) };
+    let (external, login) = broker("modules.eventBus.mqttServerExternal", &raw.mqtt_server_external, checker);
+    let (internal, _of_nobody) =
+        broker("modules.eventBus.mqttServerInternal", &raw.mqtt_server_internal, checker);
+    let (username, password) = credentials(login, raw.mqtt_username, raw.mqtt_password);
     MqttConfig {
         enabled: raw.enable,
         external_tls,
         stand_in,
         mode,
-        internal: checker.url("modules.eventBus.mqttServerInternal", &raw.mqtt_server_internal),
-        external: checker.url("modules.eventBus.mqttServerExternal", &raw.mqtt_server_external),
+        internal,
+        external,
         qos,
         retain: raw.mqtt_retain,
         session_queue,
-        username: raw.mqtt_username,
-        password: Hidden::new(raw.mqtt_password),
+        username,
+        password,
         sub_client_id: raw.sub_client_id,
         pub_client_id: raw.pub_client_id,
+    }
+}
+
+/// The name and, where one is there, the password that stand in a broker's URL.
+type Login = Option<(String, Option<Hidden>)>;
+
+/// `host:port` of a broker, and the login that stood before it.
+fn broker(path: &str, url: &str, checker: &mut Checker<'_>) -> (String, Login) {
+    let (bare, login) = login::taken_apart(url);
+    if login.as_ref().is_some_and(|(name, _)| name.is_empty()) {
+        checker.wrong(path, url, "has no name before its @");
+    }
+    if bare.contains('@') {
+        checker.wrong(path, url, "write /, ? and # within a password as %2F, %3F and %23");
+    }
+    (checker.url(path, &bare), login)
+}
+
+/// What stands in the URL goes before the settings of their own, as KubeEdge's client has it.
+fn credentials(login: Login, username: String, password: String) -> (String, Hidden) {
+    match login {
+        Some((name, Some(given))) => (name, given),
+        Some((name, None)) => (name, Hidden::new(password)),
+        None => (username, Hidden::new(password)),
     }
 }
 
@@ -649,6 +679,30 @@ mod tests {
             hub(json!({"websocket": {"enable": false}})).unwrap_err().as_committed().code,
             "KE-CONFIG-002"
         );
+    }
+
+    #[test]
+    fn a_login_in_a_brokers_url_is_the_login_and_never_shown() {
+        let mqtt = |bus: Value| {
+            load(json!({"modules": {"edged": {"hostnameOverride": "n1"}, "eventBus": bus}}))
+                .map(|loaded| loaded.config.mqtt)
+        };
+        let own = json!({"mqttServerExternal": "tcp://usr:s3cret@127.0.0.1:1899", "mqttUsername": "other",
+            "mqttPassword": "other"});
+        let config = mqtt(own).unwrap();
+        assert_eq!(config.external, "127.0.0.1:1899");
+        assert_eq!((config.username.as_str(), config.password.reveal()), ("usr", "s3cret"));
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let named = mqtt(json!({"mqttServerExternal": "usr@h:1", "mqttPassword": "other"})).unwrap();
+        assert_eq!((named.username.as_str(), named.password.reveal()), ("usr", "other"));
+        for wrong in
+            ["tcp://usr:s3cret@h", "http://usr:s3cret@h:1", "tcp://:s3cret@h:1", "tcp://u:s3cret/x@h:1"]
+        {
+            let failure = mqtt(json!({"mqttServerExternal": wrong})).unwrap_err();
+            assert_eq!(failure.code, "KE-CONFIG-002", "{wrong}");
+            assert!(failure.why.contains("mqttServerExternal"), "{failure}");
+            assert!(!failure.to_string().contains("s3cret"), "{failure}");
+        }
     }
 
     #[test]

@@ -15,7 +15,8 @@ pub struct Edited {
 
 /// Sets the value at this path of keys.
 pub fn set(text: &str, path: &[String], value: &Value) -> Result<Edited, Failure> {
-    let read = |text: &str| serde_yaml::from_str::<Value>(text);
+    // A key that stands twice is no reason to leave another setting as it is.
+    let read = |text: &str| super::yaml(text.as_bytes()).or_else(|_| serde_yaml::from_str::<Value>(text));
     let mut meant = read(text).map_err(|error| {
         Failure::new("KE-CONFIG-001", "the configuration is not valid YAML")
             .because(error)
@@ -29,7 +30,9 @@ pub fn set(text: &str, path: &[String], value: &Value) -> Result<Edited, Failure
         return Ok(Edited { text: edited, comments_lost: false });
     }
     let text_anew = serde_yaml::to_string(&meant).map_err(|error| {
-        Failure::new("KE-CONFIG-001", "the configuration cannot be written as YAML").because(error)
+        Failure::new("KE-CONFIG-001", "the configuration cannot be written as YAML")
+            .because(error)
+            .fix("set this one by hand in the file, and look at it with `kedge config validate`")
     })?;
     let comments_lost = text.lines().any(|line| comment_start(line).is_some());
     Ok(Edited { text: text_anew, comments_lost })

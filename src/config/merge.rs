@@ -2,6 +2,7 @@
 //! another type. Pure; both configurations use it.
 
 use crate::base::nearest;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fmt;
 
@@ -10,7 +11,7 @@ use std::fmt;
 pub struct Problem {
     /// Where, such as `modules.eventBus.mqttMode`.
     pub path: String,
-    /// What stands there, shortened; empty where it may be a secret.
+    /// What stands there, shortened and without a login; empty where it may be a secret.
     pub value: String,
     pub reason: String,
     /// A known key that looks like it.
@@ -23,7 +24,11 @@ pub struct Problem {
 impl Problem {
     pub fn new(path: impl Into<String>, value: impl fmt::Display, reason: impl Into<String>) -> Self {
         let path = path.into();
-        let value = if secret(&path) { String::new() } else { shorten(&value.to_string()) };
+        let value = if secret(&path) {
+            String::new()
+        } else {
+            shorten(&super::login::without_login(&value.to_string()))
+        };
         Problem { path, value, reason: reason.into(), nearest: None, code: None }
     }
 
@@ -119,6 +124,67 @@ fn is_whole(value: &Value) -> bool {
     value.is_i64() || value.is_u64() || value.as_f64().is_some_and(small)
 }
 
+/// What a typed form cannot hold of a merged document, each with its key; the default stands there instead afterwards, so
+/// that the rest can be looked at too. `T` holds the defaults.
+pub(super) fn unfit<T: DeserializeOwned>(document: &mut Value, defaults: &Value) -> Vec<Problem> {
+    let fits = |document: &Value| T::deserialize(document).is_ok();
+    if fits(&*document) {
+        return Vec::new();
+    }
+    let (mut changed, mut problems) = (Vec::new(), Vec::new());
+    differing(defaults, &*document, &mut Vec::new(), &mut changed);
+    for path in changed {
+        let at = |from: &Value| path.iter().try_fold(from, |place, key| place.get(key)).cloned();
+        let (Some(known), Some(given)) = (at(defaults), at(&*document)) else { continue };
+        let alone = |value: Value| {
+            let mut tried = defaults.clone();
+            put(&mut tried, &path, value);
+            fits(&tried)
+        };
+        if alone(given.clone()) {
+            continue;
+        }
+        problems.push(Problem::new(path.join("."), &given, wanted(&known, alone)));
+        put(document, &path, known);
+    }
+    problems
+}
+
+/// The paths at which a document says something else than the defaults.
+fn differing(defaults: &Value, document: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    match (defaults, document) {
+        (Value::Object(known), Value::Object(given)) if !known.is_empty() => {
+            for (key, value) in given {
+                let Some(default) = known.get(key) else { continue };
+                path.push(key.clone());
+                differing(default, value, path, found);
+                path.pop();
+            }
+        }
+        (known, given) if known != given => found.push(path.clone()),
+        _ => {}
+    }
+}
+
+fn put(document: &mut Value, path: &[String], value: Value) {
+    if let Some(slot) = path.iter().try_fold(document, |place, key| place.get_mut(key)) {
+        *slot = value;
+    }
+}
+
+/// What may stand in the place of a default, found out by trying.
+fn wanted(known: &Value, fits: impl Fn(Value) -> bool) -> String {
+    let whole = |least: &str, most: &str| format!("must be a whole number from {least} to {most}");
+    match known {
+        Value::Number(_) if fits((-1).into()) => "must be a whole number".to_owned(),
+        Value::Number(_) if !fits(65_536.into()) => whole("0", "65535"),
+        Value::Number(_) if !fits(4_294_967_296_u64.into()) => whole("0", "4294967295"),
+        Value::Number(_) => whole("0", "18446744073709551615"),
+        Value::Array(_) if fits(Value::Array(vec!["x".into()])) => "must be a list of texts".to_owned(),
+        known => format!("must be of the same form as the default, {known}"),
+    }
+}
+
 fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
@@ -160,11 +226,58 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_fit_is_told_by_its_key_and_replaced_by_the_default() {
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Form {
+            port: u16,
+            days: u32,
+            limit: usize,
+            mode: i64,
+            time: f64,
+            below: Below,
+        }
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Below {
+            names: Vec<String>,
+            flags: Vec<Flag>,
+        }
+        #[derive(serde::Deserialize, Debug, PartialEq)]
+        struct Flag {
+            on: bool,
+        }
+        let defaults = json!({"port": 1, "days": 2, "limit": 3, "mode": 4, "time": 5,
+            "below": {"names": [], "flags": [{"on": true}]}});
+        let mut same = defaults.clone();
+        assert_eq!(unfit::<Form>(&mut same, &defaults), []);
+        let mut wrong = json!({"port": 99999, "days": -1, "limit": -5, "mode": 1.5, "time": 0.5,
+            "below": {"names": [1], "flags": [{"on": 1}]}});
+        let mut told: Vec<String> =
+            unfit::<Form>(&mut wrong, &defaults).iter().map(ToString::to_string).collect();
+        told.sort();
+        assert_eq!(
+            told,
+            [
+                "below.flags = [{\"on\":1}]: must be of the same form as the default, [{\"on\":true}]",
+                "below.names = [1]: must be a list of texts",
+                "days = -1: must be a whole number from 0 to 4294967295",
+                "limit = -5: must be a whole number from 0 to 18446744073709551615",
+                "mode = 1.5: must be a whole number",
+                "port = 99999: must be a whole number from 0 to 65535",
+            ]
+        );
+        let mut expected = defaults.clone();
+        expected["time"] = json!(0.5);
+        assert_eq!(wrong, expected);
+    }
+
+    #[test]
     fn a_secret_is_not_repeated() {
         let mut base = json!({"edgeHub": {"token": "", "mqttPassword": ""}});
         let found = overlay(&mut base, &json!({"edgeHub": {"token": 12345, "mqttPassword": ["s3cret"]}}));
         let told: String = found.problems.iter().map(ToString::to_string).collect();
         assert_eq!(found.problems.len(), 2);
         assert!(!told.contains("12345") && !told.contains("s3cret"), "{told}");
+        let problem = Problem::new("eventBus.mqttServerExternal", "tcp://usr:s3cret@h", "must be host:port");
+        assert_eq!(problem.value, "tcp://(hidden)@h");
     }
 }

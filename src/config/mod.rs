@@ -9,13 +9,15 @@ pub mod edge;
 mod edge_raw;
 pub mod edit;
 pub mod join_file;
+pub mod login;
 mod merge;
 pub mod patch;
+mod read;
 pub mod set;
 pub mod survey;
 mod unserved;
 
-pub use check::go_duration;
+pub use check::{api_url, go_duration};
 pub use merge::{Problem, overlay};
 
 use crate::base::{Exit, Failure, read_limited};
@@ -100,8 +102,7 @@ pub fn yaml(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
             return Err(serde::de::Error::custom(why));
         }
     }
-    serde_yaml::from_slice::<serde_yaml::Value>(bytes)?;
-    serde_yaml::from_slice(bytes)
+    serde_yaml::from_slice::<read::Any>(bytes).map(|read::Any(value)| value)
 }
 
 /// One failure that tells all problems of a file.

@@ -68,6 +68,7 @@ impl Role {
         };
         serde_yaml::from_str(text).map_err(|error| {
             Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+                .fix("send `kedge bugreport` to the developers, with the command that was run")
                 .because(error)
                 .exit(Exit::Configuration)
         })

@@ -1,6 +1,9 @@
 //! Help, version, completions, and the way usage errors look.
 
-use crate::support::kedge;
+use crate::support::world::World;
+use crate::support::{Run, binary, kedge};
+use std::fs::File;
+use std::process::{Command, Stdio};
 
 #[test]
 fn version_says_what_it_speaks() {
@@ -9,6 +12,62 @@ fn version_says_what_it_speaks() {
     assert!(run.stdout.starts_with("kedge 0.1.0 ("), "{run:?}");
     let json = kedge(&["version", "-o", "json"]);
     assert!(json.stdout.contains("\"apiVersion\": \"kedge.io/v1\""), "{json:?}");
+}
+
+/// What comes of a command whose output goes to a disk that is full.
+fn on_a_full_disk(args: &[&str]) -> Run {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    Command::new(binary()).args(args).stdin(Stdio::null()).stdout(full).output().unwrap().into()
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure_and_a_closed_pipe_is_none() {
+    for line in [
+        "version",
+        "version -o json",
+        "--help",
+        "token create --help",
+        "explain KE-TERM-003",
+        "completion bash",
+        "limits",
+        "edge config --minconfig",
+        "cloud config --defaultconfig",
+        "doctor --list",
+    ] {
+        let run = on_a_full_disk(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(run.status, 1, "{line}: {run:?}");
+        for part in
+            ["error: the output could not be written", "because: No space left", "fix: ", "code: KE-TERM-003"]
+        {
+            assert!(run.stderr.contains(part), "{line}: {run:?}");
+        }
+    }
+    let mut child = Command::new(binary())
+        .args(["edge", "config", "--defaultconfig"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_token_that_could_not_be_printed_is_nobodys() {
+    let world = World::new("full-token");
+    let _cloud = world.cloud();
+    let data_dir = world.data_dir().display().to_string();
+    let count = || world.kedge(&["token", "list", "-o", "json"]).stdout.matches("\"id\"").count();
+    world.kedge(&["token", "create"]).assert_status(0);
+    let before = count();
+    for form in ["text", "json"] {
+        let run = on_a_full_disk(&["token", "create", "-o", form, "--data-dir", &data_dir]);
+        assert_eq!(run.status, 1, "{run:?}");
+        assert!(
+            run.stderr.contains("the new token is revoked") && run.stderr.contains("KE-TERM-003"),
+            "{run:?}"
+        );
+        assert_eq!(count(), before);
+    }
 }
 
 #[test]

@@ -438,7 +438,7 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
         errors.keep(run);
     };
     let absent = world.dir.join("absent");
-    refused(&init_with(&absent, &[]), 3, &["KE-INIT-001", "--kube-config"]);
+    refused(&init_with(&absent, &[]), 3, &["KE-KUBE-003", "--kube-config"]);
     let nonsense = world.dir.join("nonsense");
     std::fs::write(&nonsense, "clusters: 5").unwrap();
     refused(&init_with(&nonsense, &[]), 3, &["KE-KUBE-003", "nonsense"]);
@@ -501,6 +501,13 @@ fn what_stands_in_the_way_is_told_before_anything_is_changed() {
     crate::init::refused(&apart, 2, &["KE-INIT-015", "kedge cloud run --embedded"]);
     let unwritable = world.dir.join("absent/edge.yaml").display().to_string();
     refused(&init(&world, &["--join-file", &unwritable]), 1, &["KE-FILE-001", "nothing was changed"]);
+    // A name at which nobody can serve; the flag adds to that of the world.
+    let nowhere = init(&world, &["--advertise-address", "no-such-cloud.invalid"]);
+    crate::init::refused(
+        &nowhere,
+        10,
+        &["FAIL  addresses for nodes", "no-such-cloud.invalid cannot be resolved", "KE-INIT-006"],
+    );
     assert_ne!(world.kubectl(&["get", "clusterrole", ACCOUNT]).status, 0);
 
     // Nobody says under which address nodes reach it, and the cluster has no machine that could tell.

@@ -5,7 +5,7 @@ use crate::devices::{THERMOMETER, reported};
 use crate::support::machine::free_ports;
 use crate::support::replica::EdgeFile;
 use crate::support::world::{Daemon, World};
-use crate::support::{binary, eventually, run};
+use crate::support::{binary, eventually, kedge, run};
 use kedge::pki::{Authority, Identity, install_crypto_provider};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ impl Mosquitto {
             // Else it becomes a user who may not read the keys of this world.
             "user root".to_owned(),
             format!("listener {port} 127.0.0.1"),
-            "allow_anonymous true".to_owned(),
+            format!("allow_anonymous {}", !tls.iter().any(|line| line.starts_with("password_file"))),
             "persistence false".to_owned(),
         ];
         lines.extend_from_slice(tls);
@@ -179,6 +179,38 @@ fn a_node_works_with_both_brokers() {
     scene.reports(outside, "1");
     scene.reports(inside, "2");
     scene.wants(&[outside, inside], "23");
+}
+
+#[test]
+fn a_login_in_the_brokers_url_lets_the_node_in_and_is_shown_nowhere() {
+    let world = World::new("mqtt-login");
+    let [port] = free_ports();
+    let users = world.dir.join("users");
+    let users = users.to_str().unwrap();
+    run("mosquitto_passwd", &["-b", "-c", users, "usr", "s3cret-of@usr"]).assert_status(0);
+    let _broker = Mosquitto::start(&world, port, &[format!("password_file {users}")]);
+    let url = format!("tcp://usr:s3cret-of%40usr@127.0.0.1:{port}");
+    let scene = Scene::new(world, json!({"mqttMode": 2, "mqttServerExternal": url}));
+    let number = port.to_string();
+    scene.reports(&["-p", &number, "-u", "usr", "-P", "s3cret-of@usr"], "21.5");
+
+    let file = shown(&scene.world.dir.join("edge-1/config/edgecore.yaml"));
+    let archive = shown(&scene.world.dir.join("report.tar"));
+    for line in [
+        vec!["config", "get", "--config", &file],
+        vec!["config", "get", "modules.eventBus.mqttServerExternal", "--config", &file],
+        vec!["config", "set", "modules.eventBus.mqttQOS=1", "--dry-run", "--config", &file],
+        vec!["doctor", "-o", "json", "--config", &file, "--only", "KE-BROKER-001"],
+        vec!["bugreport", "-F", &archive, "--config", &file],
+    ] {
+        let told = kedge(&line);
+        let all = format!("{}{}", told.stdout, told.stderr);
+        assert!(!all.is_empty() && !all.contains("s3cret"), "{line:?}: {all}");
+    }
+    let whole = std::fs::read(&archive).unwrap();
+    assert!(!String::from_utf8_lossy(&whole).contains("s3cret"));
+    let log = std::fs::read_to_string(scene.world.dir.join("edge-1.err")).unwrap();
+    assert!(log.contains(&format!("127.0.0.1:{port}")) && !log.contains("s3cret"), "{log}");
 }
 
 /// A key pair in files that mosquitto and its clients read.

@@ -5,6 +5,7 @@ use super::Part;
 use crate::base::{Failure, now, read_limited, rfc3339};
 use crate::cmd::edge_place::EdgePlace;
 use crate::config::edge::EdgeConfig;
+use crate::config::login;
 use crate::config::survey::Role;
 use crate::daemon::status;
 use crate::host::{facts, journal};
@@ -105,11 +106,18 @@ fn configuration(path: &Path) -> Result<String, String> {
 }
 
 fn mask(value: &mut Value) {
-    for (key, below) in value.as_object_mut().into_iter().flatten() {
-        if crate::config::survey::is_secret(key) && below.is_string() {
-            *below = "(hidden)".into();
+    match value {
+        Value::Object(map) => {
+            for (key, below) in map {
+                if crate::config::survey::is_secret(key) && below.is_string() {
+                    *below = "(hidden)".into();
+                }
+                mask(below);
+            }
         }
-        mask(below);
+        Value::Array(list) => list.iter_mut().for_each(mask),
+        Value::String(text) => *text = login::without_login(text),
+        _ => {}
     }
 }
 
@@ -275,11 +283,18 @@ fn text_of(path: &Path) -> Option<String> {
 }
 
 fn of_configuration(value: &Value, found: &mut Vec<String>) {
-    for (key, below) in value.as_object().into_iter().flatten() {
-        match below {
-            Value::String(text) if crate::config::survey::is_secret(key) => found.push(text.clone()),
-            below => of_configuration(below, found),
+    match value {
+        Value::Object(map) => {
+            for (key, below) in map {
+                match below {
+                    Value::String(text) if crate::config::survey::is_secret(key) => found.push(text.clone()),
+                    below => of_configuration(below, found),
+                }
+            }
         }
+        Value::Array(list) => list.iter().for_each(|below| of_configuration(below, found)),
+        Value::String(text) => found.extend(login::passwords(text)),
+        _ => {}
     }
 }
 

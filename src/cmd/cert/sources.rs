@@ -47,6 +47,7 @@ impl Found {
         let Some(facts) = pki::facts_of(&der) else {
             self.troubles.push(
                 Failure::new("KE-PKI-003", format!("{place} holds no certificate"))
+                    .because("what stands there is no X.509 certificate")
                     .fix("put the certificate back, or remove it to have a new one issued"),
             );
             return;

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// The URL of the cluster's API, where nothing else tells it
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, alias = "master")]
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, alias = "master", value_parser = url)]
     server: String,
     /// The port at which every cloud serves the kubelet API (modules.cloudStream.streamPort)
     #[arg(long, value_name = "PORT", default_value_t = 10003, alias = "forwardport", value_parser = clap::value_parser!(u16).range(1..))]
@@ -33,6 +33,14 @@ pub struct Args {
     dry_run: bool,
     #[command(flatten)]
     log: LogFlags,
+}
+
+/// An empty one is none.
+fn url(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    crate::config::api_url(text).map(|_| text.to_owned()).map_err(str::to_owned)
 }
 
 fn directory(text: &str) -> Result<PathBuf, String> {

@@ -6,6 +6,7 @@ mod set;
 mod validate;
 
 use crate::base::{Exit, Failure, Output, Term, read_limited};
+use crate::config::login::without_login;
 use crate::config::survey::Role;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -145,7 +146,7 @@ impl FileFlags {
     }
 }
 
-/// Replaces the values of secrets, wherever they stand below a path of keys.
+/// Replaces the values of secrets, and logins within URLs, wherever they stand below a path of keys.
 fn masked(value: &mut Value, path: &str) {
     match value {
         Value::Object(map) => {
@@ -157,6 +158,8 @@ fn masked(value: &mut Value, path: &str) {
         Value::String(text) if !text.is_empty() && crate::config::survey::is_secret(path) => {
             *value = Value::from("(hidden)");
         }
+        Value::String(text) => *text = without_login(text),
+        Value::Array(list) => list.iter_mut().for_each(|below| masked(below, path)),
         _ => {}
     }
 }

@@ -4,6 +4,7 @@
 
 use super::{FileFlags, Source, masked};
 use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
+use crate::config::login::without_login;
 use crate::config::set::assignments;
 use crate::config::survey::unended;
 use crate::config::{Problem, edit, refuse, yaml};
@@ -151,7 +152,10 @@ fn hidden(text: &str) -> String {
         {
             format!("{key}: (hidden)")
         } else {
-            line.to_owned()
+            match line.split_once(": ") {
+                Some((key, value)) => format!("{key}: {}", without_login(value)),
+                None => without_login(line),
+            }
         }
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
@@ -217,6 +221,10 @@ mod tests {
             "mqttPassword: \"s3cret\"",
             "edgeHub: {token: s3cret, heartbeat: 1}",
             "edgeHub: {token: s3cret,",
+            "  mqttServerExternal: tcp://usr:s3cret@h:1883",
+            "mqttServerExternal: \"usr:s3cret@h:1883\" # ours",
+            "eventBus: {mqttServerExternal: 'tcp://usr:s3cret@h:1883', mqttMode: 2}",
+            "- tcp://usr:s3cret@h:1883",
         ] {
             assert!(!hidden(text).contains("s3cret"), "{text} -> {}", hidden(text));
         }

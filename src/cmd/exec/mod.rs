@@ -5,7 +5,7 @@ mod terminal;
 
 use super::containers::{self, Which, Whose};
 use super::edge_store::DatabaseArgs;
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Term, unwritten};
 use crate::cri::Runtime;
 use crate::cri::messages::{Container, ExecRequest};
 use crate::cri::session::{self, Output, Streams};
@@ -75,18 +75,26 @@ async fn serve(args: &Args) -> Result<Exit, Failure> {
         terminal::read_input(inputs.clone());
     }
     drop(inputs);
-    let mut ended = None;
+    let (mut ended, mut lost) = (None, None);
     let told = async {
         while let Some(piece) = outputs.recv().await {
             match piece {
-                Output::Stdout(bytes) => write(&mut std::io::stdout().lock(), &bytes),
-                Output::Stderr(bytes) => write(&mut std::io::stderr().lock(), &bytes),
+                Output::Stdout(bytes) => {
+                    if let Err(error) = write(&mut std::io::stdout().lock(), &bytes) {
+                        lost.get_or_insert(error);
+                    }
+                }
+                Output::Stderr(bytes) => drop(write(&mut std::io::stderr().lock(), &bytes)),
                 Output::Ended(status) => ended = Some(Ok(status)),
                 Output::Failed(why) => ended = Some(Err(why)),
             }
         }
     };
     let (talked, ()) = tokio::join!(session::run(&url, streams, input, output), told);
+    // A reader that has gone away has seen enough.
+    if let (Some(Ok(_)), Some(failure)) = (&ended, lost.as_ref().and_then(unwritten)) {
+        return Err(failure);
+    }
     match (ended, talked) {
         (Some(Ok(0)), _) => Ok(Exit::Done),
         (Some(Ok(status)), _) => Ok(Exit::Passed(status)),
@@ -96,9 +104,8 @@ async fn serve(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// A reader that has gone away has seen enough.
-fn write(to: &mut impl Write, bytes: &[u8]) {
-    drop(to.write_all(bytes).and_then(|()| to.flush()));
+fn write(to: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    to.write_all(bytes).and_then(|()| to.flush())
 }
 
 fn not_run(args: &Args, why: &impl std::fmt::Display) -> Failure {

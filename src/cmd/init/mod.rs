@@ -3,6 +3,7 @@
 
 mod host;
 mod order;
+mod reach;
 mod report;
 
 use super::token::files::Places;
@@ -102,7 +103,8 @@ impl Args {
 
     fn kubeconfig(&self) -> Result<PathBuf, Failure> {
         let path = crate::cmd::cloud::kubeconfig(self.kubeconfig.as_deref()).unwrap_or_default();
-        if path.is_file() {
+        // One that was named and cannot be used is told by its name, as every command does.
+        if self.kubeconfig.is_some() || path.is_file() {
             return Ok(path);
         }
         Err(Failure::new("KE-INIT-001", format!("there is no kubeconfig {}", path.display()))
@@ -176,6 +178,8 @@ async fn look(args: &Args, order: &Order, desk: &SetupDesk) -> Result<Seen, Fail
             finding.state = State::Warning;
         }
     }
+    let told = addresses(args, &seen).to_vec();
+    reach::judge(&mut seen.findings, &told, desk.server()).await;
     Ok(seen)
 }
 

@@ -42,7 +42,11 @@ pub(super) async fn reach(cloud: &CloudAt, account: &mut Account<'_>) -> Result<
             }
         }
     }
-    let nowhere = || Failure::new("KE-JOIN-001", "the cloud's address is missing");
+    let nowhere = || {
+        Failure::new("KE-JOIN-001", "the cloud's address is missing")
+            .because("neither a flag nor the join file names one")
+            .fix("name it with --cloudcore-ipport HOST:10000, or a join file with --join-file")
+    };
     Err(last.unwrap_or_else(nowhere).exit(Exit::Network))
 }
 
@@ -94,7 +98,10 @@ pub(super) async fn has_certificate(config: &EdgeConfig, token: Option<&Token>) 
         return Ok(());
     }
     Err(Failure::new("KE-TOKEN-001", "the join token belongs to another cloud")
-        .because(format!("{} is another authority than the one of the token", ca_file.display())))
+        .because(format!("{} is another authority than the one of the token", ca_file.display()))
+        .fix(
+            "use a token of the cloud that this node belongs to; to change clouds, `kedge reset edge` first",
+        ))
 }
 
 /// A new certificate for the token.

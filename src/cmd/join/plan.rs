@@ -33,7 +33,9 @@ pub(super) struct Found {
 pub(super) fn document(wish: &Wish, host: Option<&str>, found: &Found) -> Result<Value, Failure> {
     let read = |text: &str| -> Result<Value, Failure> {
         serde_yaml::from_str(text).map_err(|error| {
-            Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read").because(error)
+            Failure::new("KE-CONFIG-001", "the built-in configuration cannot be read")
+                .because(error)
+                .fix("send `kedge bugreport` to the developers, with the command that was run")
         })
     };
     let defaults = read(DEFAULT_CONFIG)?;

@@ -149,7 +149,10 @@ fn ask_first(places: &[PathBuf]) -> Result<Value, Failure> {
         }
     }
     Err(first.unwrap_or_else(|| {
-        Failure::new("KE-STATUS-001", "no kedge daemon is running here").exit(Exit::Unreachable)
+        Failure::new("KE-STATUS-001", "no kedge daemon is running here")
+            .because("no place is known where one would answer")
+            .fix("`kedge up` starts one; --data-dir names where another keeps everything")
+            .exit(Exit::Unreachable)
     }))
 }
 

@@ -6,7 +6,7 @@ use super::{Api, Ports};
 use crate::base::{Exit, Failure, Output, Term, create_private_dir, read_limited};
 use crate::config::Hidden;
 use crate::config::join_file::{JoinFile, JoinPorts};
-use crate::daemon::cloud::TokenDesk;
+use crate::daemon::cloud::{Draft, TokenDesk};
 use crate::model::{NodeName, parse_label};
 use crate::pki::Grant;
 use serde_json::{Value, json};
@@ -135,7 +135,8 @@ pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term)
     let draft = desk.draft(order.ttl, grants.clone()).await?;
     let Some((addresses, ports)) = cloud else {
         desk.publish(&draft, &[]).await?;
-        return show("token", draft.tokens, output, term);
+        show("token", draft.tokens.iter().cloned(), output, term)?;
+        return kept(&desk, &draft, term).await;
     };
     let each = draft.tokens.iter().zip(grants).zip(labels);
     let files: Vec<JoinFile> = each
@@ -155,6 +156,20 @@ pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term)
     }
     term.say("a machine joins with `kedge join --join-file FILE`; the file holds its token");
     Ok(())
+}
+
+/// A token that could not be shown is one that nobody has: it is taken back.
+async fn kept(desk: &TokenDesk, draft: &Draft, term: &Term) -> Result<(), Failure> {
+    let Err(mut failure) = term.read() else { return Ok(()) };
+    match desk.take_back(draft).await {
+        Ok(()) => failure.what += "; the new token is revoked",
+        Err(left) => {
+            failure.what += "; the new token is valid and could not be revoked";
+            failure.why += &format!("; {left}");
+            failure.fix = "`kedge token list` shows it, revoke it with `kedge token revoke ID`".to_owned();
+        }
+    }
+    Err(failure)
 }
 
 /// Shows what was made: tokens, or the files in which they are.

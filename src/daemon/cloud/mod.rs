@@ -179,7 +179,10 @@ pub struct Forwarding {
 
 impl Forwarding {
     async fn leading(&self) -> Result<stream::Leading, Failure> {
-        let kube = Kube::connect(self.kubeconfig.as_deref(), &self.server).await?;
+        let kube = match &self.kubeconfig {
+            Some(path) => Kube::named_at(path, &self.server).await?,
+            None => Kube::connect(None, &self.server).await?,
+        };
         let chain = Chain { host_root: self.host_root.clone() };
         Ok(stream::Leading { kube, stream: self.stream, chain, alone: true })
     }

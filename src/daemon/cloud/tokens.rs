@@ -215,6 +215,11 @@ impl TokenDesk {
         .await
     }
 
+    /// Makes drafted tokens unusable again.
+    pub async fn take_back(&self, draft: &Draft) -> Result<(), Failure> {
+        self.change(|entries| entries.retain(|id, _| !draft.entries.contains_key(id))).await
+    }
+
     /// Where nodes reach the cloud, as far as the cluster knows: the configuration that an installation left there, or
     /// the names in the server's certificate.
     pub async fn whereabouts(&self) -> Result<Option<Whereabouts>, Failure> {

@@ -31,8 +31,11 @@ fn read(path: PathBuf) -> Option<Agreement> {
 }
 
 fn write(path: PathBuf, agreement: &Agreement) -> Result<(), Failure> {
-    let text = serde_json::to_vec(agreement)
-        .map_err(|error| Failure::new("KE-UPGRADE-016", "the agreement cannot be written").because(error))?;
+    let text = serde_json::to_vec(agreement).map_err(|error| {
+        Failure::new("KE-UPGRADE-016", "the agreement cannot be written")
+            .because(error)
+            .fix("send `kedge bugreport` to the developers, with the command that was run")
+    })?;
     write_atomic(&path, &text, 0o600)
 }
 

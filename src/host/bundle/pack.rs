@@ -74,7 +74,7 @@ pub fn pack(sources: &Sources, to: Option<&Path>) -> Result<Vec<Part>, Failure> 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::new("KE-BUNDLE-002", format!("{} cannot be part of a bundle", path.display()))
         .because(why)
-        .fix("name a file that can be read whole")
+        .fix("name a regular file that can be read, and is what its flag says")
 }
 
 fn open(name: Name, path: &Path) -> Result<Source, Failure> {
@@ -84,7 +84,8 @@ fn open(name: Name, path: &Path) -> Result<Source, Failure> {
         return Err(unusable(path, "it is no file"));
     }
     if meta.len() > name.limit() {
-        return Err(unusable(path, format!("it is larger than {} bytes", name.limit())));
+        return Err(unusable(path, format!("it is larger than {} bytes", name.limit()))
+            .fix("name a smaller file, or several bundles"));
     }
     Ok(Source { name, path: path.to_owned(), file, size: meta.len(), sha256: String::new() })
 }
@@ -230,5 +231,20 @@ impl<R: Read> Read for Digesting<R> {
 impl<R> Digesting<R> {
     fn finish(self) -> String {
         self.context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_file_of_its_kind_is_refused_with_a_way_out() {
+        for path in ["/etc", "/dev/null", "/no/such/file"] {
+            let failure = open(Name::Image(0), Path::new(path)).err().unwrap();
+            assert_eq!(failure.code, "KE-BUNDLE-002");
+            assert!(failure.what.contains(path) && !failure.why.is_empty(), "{failure}");
+            assert!(!failure.fix.is_empty(), "{failure}");
+        }
     }
 }

@@ -344,7 +344,9 @@ fn slot_name(name: &str) -> Option<Release> {
 }
 
 fn unwritten(path: &Path, error: serde_json::Error) -> Failure {
-    Failure::new("KE-UPGRADE-016", format!("cannot write {}", path.display())).because(error)
+    Failure::new("KE-UPGRADE-016", format!("cannot write {}", path.display()))
+        .because(error)
+        .fix("send `kedge bugreport` to the developers, with the command that was run")
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {

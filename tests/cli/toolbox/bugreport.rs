@@ -10,7 +10,11 @@ const POD: &str = r#"
 apiVersion: v1
 kind: Secret
 metadata: {name: planted, namespace: default}
-stringData: {login: planted-in-secret-1, motto: "planted in secret two"}
+stringData:
+  login: planted-in-secret-1
+  motto: "planted in secret two"
+  quoted: 'plan"ted-sec\2'
+  pin: 7q4z
 ---
 apiVersion: v1
 kind: Pod
@@ -23,6 +27,19 @@ spec:
     env:
     - {name: LOGIN, valueFrom: {secretKeyRef: {name: planted, key: login}}}
     - {name: PLAIN_PASSWORD, value: planted-in-pod-3}
+"#;
+
+/// What programs write into logs; the values of the Secret stand in forms that no rule has a name for.
+const FORMS: &str = r#"
+run with --token planted-in-log-7 and --password planted-in-log-8
+mysql -pplanted-in-log-9 -h db
+pwd=planted-in-log-10 pass: planted-in-log-11 psk: planted-in-log-12 passcode = planted-in-log-13
+Cookie: theme=dark; session=planted-in-log-14
+X-Auth-Key: planted-in-log-15
+{"auths":{"registry":{"auth":"cGxhbnRlZC1pbi1zZWNyZXQ="}}}
+at tcp://me:planted-in-log-16@planted-in-url-17@broker and at broker="usr:planted-in-log-18@127.0.0.1:1899"
+{"said":"plan\"ted-sec\\2"} and again "{\"said\":\"plan\\\"ted-sec\\\\2\"}"
+GET /login?x=plan%22ted-sec%5C2 by 7q4z, {"pin":"7q4z"}
 "#;
 
 fn entries(archive: &std::path::Path) -> Vec<(String, String)> {
@@ -52,6 +69,7 @@ fn no_secret_of_the_machine_is_in_the_archive() {
     let log = format!(
         "said planted-in-secret-1 and {token}\nAuthorization: Bearer planted-in-log-4\n{{\"password\":\"planted-in-log-5\"}}\nmqtt at tcp://me:planted-in-log-6@broker\nharmless line\n"
     );
+    let log = log + FORMS;
     std::fs::create_dir_all(dir.join("runtime")).unwrap();
     std::fs::write(dir.join("runtime/planted.log"), log).unwrap();
 
@@ -81,7 +99,9 @@ fn no_secret_of_the_machine_is_in_the_archive() {
     let key = std::fs::read_to_string(dir.join("edge/certs/server.key")).unwrap();
     let kubeconfig = std::fs::read_to_string(dir.join("kubeconfig")).unwrap();
     let mut secrets: Vec<String> =
-        ["planted-in", "planted in secret two", "cGxhbnRlZC1pbi1zZWNyZXQ"].map(str::to_owned).to_vec();
+        ["planted-in", "planted in secret two", "cGxhbnRlZC1pbi1zZWNyZXQ", "ted-sec", "7q4z"]
+            .map(str::to_owned)
+            .to_vec();
     secrets.push(token.rsplit('.').next().unwrap().to_owned());
     secrets.extend(key.lines().filter(|line| line.len() > 20 && !line.starts_with("---")).map(str::to_owned));
     secrets.extend(

@@ -1,10 +1,16 @@
 //! `kedge config`: files that are wrong, half written or fine; settings changed in place, with a copy and a difference.
 
 use crate::support::house::House;
+use crate::support::machine::free_ports;
+use crate::support::replica::Replica;
+use crate::support::told::fails;
 use crate::support::world::World;
-use crate::support::{Run, kedge};
-use serde_json::Value;
+use crate::support::{Run, eventually, kedge};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(40);
 
 struct Dir(tempfile::TempDir);
 
@@ -63,6 +69,33 @@ fn all_that_is_wrong_is_told_at_once_with_file_key_value_and_reason() {
     assert_eq!(value["items"][0]["problems"][0]["path"], "modules.edgeHub.heartbeat");
     assert_eq!(value["items"][0]["role"], "edge");
     assert!(!run.stdout.contains("s3cret") && !json.stdout.contains("s3cret"));
+}
+
+#[test]
+fn wrong_numbers_and_lists_are_told_by_their_keys_and_a_file_over_the_limit_as_one() {
+    let dir = Dir::new();
+    let text = "kind: CloudCore\nmodules:\n  cloudHub:\n    nodeLimit: -5\n    websocket: {port: 99999}\n    \
+                advertiseAddress: [x y]\n    keepaliveInterval: 99999999999999999999\n";
+    let path = dir.file("cloudcore.yaml", text);
+    let run = config("validate", &path, &[]);
+    run.assert_status(3);
+    for key in ["nodeLimit = -5", "websocket.port = 99999", "advertiseAddress = x y", "keepaliveInterval = 1"]
+    {
+        assert!(run.stdout.contains(&format!("error: modules.cloudHub.{key}")), "{key}: {run:?}");
+    }
+    for word in ["usize", "u16", "u128", "whole file", "invalid type", "any YAML value"] {
+        assert!(!run.stdout.contains(word), "{word}: {run:?}");
+    }
+    config("set", &path, &["modules.cloudHub.nodeLimit=5"]).assert_status(0);
+    for deed in ["edge", "cloud"] {
+        let large = dir.file(&format!("{deed}core.yaml"), &"# a comment\n".repeat(100_000));
+        let line = [deed, "run", "--dry-run", "--config", large.to_str().unwrap()];
+        let said = fails(&kedge(&line), "KE-FILE-002", 3);
+        assert!(
+            said.why.contains("larger than 1048576 bytes") && !said.fix.contains("permissions"),
+            "{said:?}"
+        );
+    }
 }
 
 #[test]
@@ -181,6 +214,26 @@ fn secrets_are_never_shown() {
 }
 
 #[test]
+fn a_login_in_a_url_is_never_shown() {
+    let dir = Dir::new();
+    let url = "tcp://usr:s3cret@127.0.0.1:1899";
+    let text = format!("kind: EdgeCore\nmodules:\n  eventBus:\n    mqttServerExternal: {url}\n");
+    let path = dir.file("edgecore.yaml", &text);
+    config("validate", &path, &[]).assert_status(0);
+    let got = config("get", &path, &["modules.eventBus.mqttServerExternal"]);
+    assert_eq!(got.stdout, "tcp://(hidden)@127.0.0.1:1899\n");
+    for more in [
+        &["modules.eventBus.mqttServerExternal=ssl://usr:s3cret@127.0.0.1:2"][..],
+        &["modules.eventBus.mqttServerExternal=tcp://usr:s3cret@127.0.0.1:2", "--dry-run"],
+        &["modules.eventBus.mqttServerExternal=tcp://usr:s3cret@nowhere", "--dry-run"],
+    ] {
+        let run = config("set", &path, more);
+        let all = format!("{}{}", run.stdout, run.stderr);
+        assert!(all.contains("mqttServerExternal") && !all.contains("s3cret"), "{run:?}");
+    }
+}
+
+#[test]
 fn the_machines_own_configuration_goes_through_the_install_journal() {
     let world = World::new("config-house");
     let house = House::new(&world, "edge-1");
@@ -195,4 +248,50 @@ fn the_machines_own_configuration_goes_through_the_install_journal() {
     assert!(!house.has("/etc/kubeedge/config/edgecore.yaml.bak"));
     let checked = house.kedge(&["config", "validate", "--strict"]);
     checked.assert_status(0);
+}
+
+#[test]
+fn an_api_that_cannot_be_dialled_is_refused_and_one_that_is_silent_is_told() {
+    let dir = Dir::new();
+    let kubeconfig = |server: &str| {
+        json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}]})
+        .to_string()
+    };
+    let [closed] = free_ports();
+    let silent = dir.file("silent.kubeconfig", &kubeconfig(&format!("https://127.0.0.1:{closed}")));
+    let silent = silent.to_str().unwrap();
+    for master in ["nonsense", "10.0.0.5:6443", "https://"] {
+        let text = format!("kind: CloudCore\nkubeAPIConfig: {{master: \"{master}\"}}\n");
+        let path = dir.file("cloudcore.yaml", &text);
+        let told = config("validate", &path, &[]);
+        told.assert_status(3);
+        assert!(told.stdout.contains(&format!("kubeAPIConfig.master = {master}: must ")), "{told:?}");
+        for more in [&["--dry-run"][..], &[]] {
+            let line = [&["cloud", "run", "--config", path.to_str().unwrap()], more].concat();
+            fails(&kedge(&line), "KE-CONFIG-002", 3);
+        }
+        for more in [&["--dry-run"][..], &[]] {
+            let line = [&["cloud", "forward", "--kube-config", silent, "--server", master], more].concat();
+            fails(&kedge(&line), "KE-USAGE-001", 2);
+        }
+    }
+    let mute = dir.file("mute.kubeconfig", &kubeconfig("nonsense"));
+    let line = ["cloud", "forward", "--dry-run", "--kube-config", mute.to_str().unwrap()];
+    let said = fails(&kedge(&line), "KE-KUBE-003", 3);
+    assert!(said.why.contains("nonsense") && said.fix.contains("--kube-config"), "{said:?}");
+    let line = ["cloud", "forward", "--dry-run", "--kube-config", "/no/kubeconfig"];
+    fails(&kedge(&line), "KE-KUBE-003", 3);
+
+    let world = World::new("silent-api");
+    let cloud = Replica::with(&world, "lonely", |config| {
+        config["kubeAPIConfig"] = json!({"kubeConfig": silent, "master": ""});
+    });
+    let _running = cloud.spawn(&world);
+    eventually("the silence is told", SOON, || {
+        let log = world.log("lonely.err");
+        if log.contains("the Kubernetes API does not answer") { Ok(()) } else { Err(log) }
+    });
 }

@@ -209,7 +209,8 @@ fn not_accepted(error: TokenError) -> Refusal {
     match error {
         TokenError::BookUnreadable => Refusal::Failed(
             Failure::new("KE-TOKEN-010", "the list of tokens cannot be read or written")
-                .because("the cloud's log says why"),
+                .because("the cloud's log says why")
+                .fix("`kedge doctor` on the cloud's machine shows what is wrong with it; then join again"),
         ),
         other => Refusal::Unauthorized {
             why: "the token is not accepted",
@@ -246,7 +247,11 @@ fn shortened(text: &str) -> String {
 
 fn bad_request(why: &str) -> Refusal {
     let what = format!("the certificate signing request cannot be signed: {why}");
-    Refusal::Failed(Failure::new("KE-PKI-006", what))
+    Refusal::Failed(
+        Failure::new("KE-PKI-006", what)
+            .because("the node asks for what no node gets, or in another form than KubeEdge's")
+            .fix("join with a kedge or a keadm of this cloud's version"),
+    )
 }
 
 /// Reads Go's numbers of extended key usages: 1 is a server's, 2 a client's; nothing else suits a node.

@@ -2,7 +2,9 @@
 
 use super::origin;
 use super::resource::{Resource, segment};
-use crate::base::{Backoff, Failure};
+use crate::base::{Backoff, Exit, Failure};
+use crate::config::api_url;
+use crate::config::login::without_login;
 use crate::model::Status;
 use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
@@ -18,6 +20,8 @@ use tower::{BoxError, ServiceBuilder};
 
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// An API that is starting has answered by then.
+const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER_LIMIT: usize = 64 << 20;
 const PAGE: usize = 250;
 
@@ -34,6 +38,8 @@ pub(in crate::daemon::cloud) enum Patch {
 #[derive(Clone)]
 pub(in crate::daemon::cloud) struct Kube {
     client: kube::Client,
+    /// The API's URL, as it is told.
+    server: Arc<str>,
     ca_pem: Option<Arc<str>>,
 }
 
@@ -41,6 +47,15 @@ fn failure(what: &str, why: impl std::fmt::Display) -> Failure {
     Failure::new("KE-KUBE-001", what.to_owned())
         .because(why)
         .fix("check kubeAPIConfig.kubeConfig in cloudcore.yaml, or the service account in a cluster")
+}
+
+/// The URL that stands in for a kubeconfig's own.
+fn at(url: &str) -> Result<http::Uri, Failure> {
+    api_url(url).map_err(|wrong| {
+        failure(&format!("kubeAPIConfig.master, or --server, is not a URL: {}", without_login(url)), wrong)
+            .fix("write it as https://10.0.0.5:6443, or leave it out: the kubeconfig has one")
+            .exit(Exit::Configuration)
+    })
 }
 
 impl Kube {
@@ -62,15 +77,25 @@ impl Kube {
             .map_err(|e| failure("cannot find a Kubernetes API", e))?,
         };
         if !master.is_empty() {
-            config.cluster_url =
-                master.parse().map_err(|e| failure("kubeAPIConfig.master is not a URL", e))?;
+            config.cluster_url = at(master)?;
         }
+        origin::reachable(&config)
+            .map_err(|why| failure("the address of the Kubernetes API is no URL", why))?;
         Kube::from_config(config)
     }
 
     /// A client by a kubeconfig that a person named; fails with KE-KUBE-003.
     pub async fn named(kubeconfig: &Path) -> Result<Kube, Failure> {
         Kube::from_config(origin::access(kubeconfig).await?)
+    }
+
+    /// The same, at another URL of the API than the file's unless that is empty.
+    pub async fn named_at(kubeconfig: &Path, server: &str) -> Result<Kube, Failure> {
+        let mut config = origin::access(kubeconfig).await?;
+        if !server.is_empty() {
+            config.cluster_url = at(server)?;
+        }
+        Kube::from_config(config)
     }
 
     /// The certificates of the cluster's authority, as the kubeconfig or the service account names them.
@@ -101,7 +126,8 @@ impl Kube {
             .option_layer(config.auth_layer().map_err(tls)?)
             .map_err(BoxError::from)
             .service(http);
-        Ok(Kube { client: kube::Client::new(service, config.default_namespace), ca_pem })
+        let server = config.cluster_url.to_string().into();
+        Ok(Kube { client: kube::Client::new(service, config.default_namespace), server, ca_pem })
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -250,8 +276,26 @@ impl Kube {
         }
     }
 
-    /// Waits until the API answers.
+    /// Waits until the API answers; says once that it does not, when that lasts.
     pub async fn wait_until_reachable(&self, limit: Duration) -> Result<(), Failure> {
+        let silence = async {
+            tokio::time::sleep(PATIENCE).await;
+            let (server, seconds) = (self.server.as_ref(), limit.as_secs());
+            tracing::warn!(
+                server,
+                seconds,
+                "the Kubernetes API does not answer; kedge goes on asking for so long"
+            );
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            outcome = self.answers(limit) => outcome,
+            never = silence => never,
+        }
+    }
+
+    async fn answers(&self, limit: Duration) -> Result<(), Failure> {
         let started = Instant::now();
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         loop {
@@ -261,7 +305,7 @@ impl Kube {
                     return Err(Failure::new("KE-KUBE-002", "the Kubernetes API does not answer")
                         .because(&status)
                         .fix("start it, or check the address in the kubeconfig")
-                        .exit(crate::base::Exit::Unreachable));
+                        .exit(Exit::Unreachable));
                 }
                 Err(_) => tokio::time::sleep(backoff.next_wait()).await,
             }

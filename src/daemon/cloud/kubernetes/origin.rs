@@ -2,6 +2,8 @@
 //! nothing. A file that cannot be read is told by its place alone: its text holds secrets.
 
 use crate::base::{Exit, Failure, deepest, read_limited};
+use crate::config::api_url;
+use crate::config::login::without_login;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -115,7 +117,16 @@ fn stand_beside(config: &mut Kubeconfig, directory: &Path) {
 pub async fn access(path: &Path) -> Result<kube::Config, Failure> {
     let config = read(path).await.map_err(|why| refused(path, why))?;
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-    config.map_err(|error| refused(path, unusable(&error)))
+    let config = config.map_err(|error| refused(path, unusable(&error)))?;
+    reachable(&config).map_err(|why| refused(path, why))?;
+    Ok(config)
+}
+
+/// Whether the API's address can be dialled at all; the client below panics at one that lacks its scheme.
+pub(super) fn reachable(config: &kube::Config) -> Result<(), String> {
+    let url = config.cluster_url.to_string();
+    let shown = without_login(&url);
+    api_url(&url).map(drop).map_err(|wrong| format!("its server {shown} cannot be used: it {wrong}"))
 }
 
 /// What is wrong with a kubeconfig that is YAML.

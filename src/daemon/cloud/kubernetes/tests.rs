@@ -40,10 +40,25 @@ async fn a_kubeconfig_that_cannot_be_used_is_named() {
         }
     }
     let plain = plain::Plain::serve(|_, _| plain::refusal(404, "NotFound")).await;
-    let master = Kube::connect(Some(&plain.kubeconfig), "no url").await.err().unwrap();
-    assert_eq!(master.code, "KE-KUBE-001");
-    master.is_as_committed();
-    assert!(master.what.contains("kubeAPIConfig.master"), "{master}");
+    for url in ["no url", "nonsense", "10.0.0.5:6443", "https://:6443", "https://me:SECRET@h"] {
+        for refused in [
+            Kube::connect(Some(&plain.kubeconfig), url).await.err().unwrap(),
+            Kube::named_at(&plain.kubeconfig, url).await.err().unwrap(),
+        ] {
+            refused.is_as_committed();
+            assert_eq!((refused.code, refused.exit), ("KE-KUBE-001", Exit::Configuration));
+            assert!(refused.what.contains("kubeAPIConfig.master") && !refused.fix.is_empty(), "{refused}");
+            assert!(!format!("{refused:?}").contains("SECRET"), "{refused:?}");
+        }
+    }
+    // A kubeconfig may say so little of its server, too.
+    let text = std::fs::read_to_string(&plain.kubeconfig).unwrap();
+    let server = text.split("http://").nth(1).and_then(|rest| rest.split(['"', '\n', ' ']).next()).unwrap();
+    std::fs::write(&path, text.replace(&format!("http://{server}"), "nonsense")).unwrap();
+    let told = Kube::connect(Some(&path), "").await.err().unwrap();
+    let named = Kube::named(&path).await.err().unwrap();
+    assert_eq!((told.code, named.code), ("KE-KUBE-001", "KE-KUBE-003"));
+    assert!(told.why.contains("nonsense") && named.why.contains("nonsense"), "{told} {named}");
     // This is no pod.
     if !Path::new("/var/run/secrets/kubernetes.io").exists() {
         let nowhere = Kube::connect(None, "").await.err().unwrap();

@@ -161,7 +161,9 @@ impl SetupDesk {
         let told =
             format!("{kind} {}", [namespace.as_str(), name.as_str()].join("/").trim_start_matches('/'));
         let Some(resource) = Resource::named(&kind) else {
-            return Err(Failure::new("KE-INIT-009", format!("cannot apply {told}")));
+            return Err(Failure::new("KE-INIT-009", format!("cannot apply {told}"))
+                .because("kedge knows no such kind")
+                .fix("send `kedge bugreport` to the developers, with the command that was run"));
         };
         let place = Some(namespace.as_str()).filter(|it| !it.is_empty());
         let before = match self.kube.get(resource, place, &name).await {

@@ -313,6 +313,7 @@ async fn switch(
     blocking(means, task, deed, move |mut work| {
         let missing = || {
             Failure::new("KE-UPGRADE-013", "there is no version to go back to")
+                .because("this machine keeps the version that runs and none before it")
                 .fix("upgrade to another version instead")
         };
         let switched = match to.or_else(|| work.previous()).ok_or_else(missing) {

@@ -48,16 +48,19 @@ pub(super) async fn open(
         name => pod.containers.iter().find(|c| c.name == name),
     };
     let known = known.ok_or_else(|| {
+        let names: Vec<&str> = pod.containers.iter().map(|one| one.name.as_str()).collect();
         Failure::new(
             "KE-POD-004",
             format!("the pod {}/{} has no container {container}", pod.namespace, pod.name),
         )
+        .because(format!("it has {}", names.join(", ")))
         .fix("list the containers of this node's pods with `kedge pods -o json`")
     })?;
     let attempt = if options.previous { known.restarts.checked_sub(1) } else { Some(known.restarts) };
     let absent = || {
         let which = if options.previous { "previous terminated container" } else { "container" };
         Failure::new("KE-POD-005", format!("{which} \"{}\" in pod \"{}\" has no log", known.name, pod.name))
+            .because(if options.previous { "it has not restarted" } else { "it has not started" })
             .fix("wait until it has started; leave --previous out where it has not restarted")
     };
     let dir = paths.pod_logs(&pod.namespace, &pod.name, &pod.uid).join(&known.name);
