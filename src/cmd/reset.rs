@@ -204,7 +204,7 @@ fn not_ours(term: &Term) -> Result<Exit, Failure> {
         .fix("remove it with `keadm reset edge`; to go on with its node: `kedge join --takeover`"))
 }
 
-/// A join that was killed before its first change has left its journal at most.
+/// A join that was killed before its first change has left its journal at most, or the directories for one.
 fn only_journal(term: &Term) -> Result<Exit, Failure> {
     let dir = Path::new(journal::DIR);
     if dir.exists() {
@@ -212,9 +212,8 @@ fn only_journal(term: &Term) -> Result<Exit, Failure> {
         if let Some(failure) = undone.leftovers.into_iter().next() {
             return Err(failure);
         }
-        // The parent, when nothing of others is in it.
-        drop(dir.parent().map(std::fs::remove_dir));
     }
+    journal::remove_empty_home();
     not_ours(term)
 }
 

@@ -375,6 +375,69 @@ fn killed_at_any_step_a_join_is_completed_or_reset() {
     assert!(seen.len() >= 10, "the kills fell too close together: {seen:?}");
 }
 
+/// Calls before which a join is cut: what takes a name, what makes a directory, what takes a name away. Which of them a
+/// processor knows differs.
+const CUTS: [(&str, usize); 3] =
+    [("?rename,?renameat,?renameat2", 8), ("?mkdir,?mkdirat", 6), ("?unlink,?unlinkat", 3)];
+const CUTS_LIMIT: Duration = Duration::from_secs(25);
+
+#[test]
+fn killed_at_any_name_a_reset_leaves_the_machine_as_it_was() {
+    let world = World::new("join-cut");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let token = cloud.token(&[]);
+    let at = cloud.at();
+    let strace = |calls: &str, count: usize, args: &[&str]| {
+        let inject = format!("inject={calls}:signal=KILL:when={count}");
+        let trace = format!("trace={calls}");
+        let line = ["-o", "/tmp/trace", "-e", &trace, "-e", &inject, "/usr/local/bin/kedge"];
+        let run = machine.house.run("strace", &[&line[..], args].concat());
+        (run, machine.house.read("/tmp/trace"))
+    };
+    let began = Instant::now();
+    let mut cuts = Vec::new();
+    for (calls, most) in CUTS {
+        for count in 1..=most {
+            if began.elapsed() > CUTS_LIMIT {
+                break;
+            }
+            let (run, trace) = strace(calls, count, &["join", "-e", &at, "-t", &token]);
+            let killed = trace.contains("killed by SIGKILL");
+            assert!(killed || run.status == 0, "{run:?}\n{trace}");
+            cuts.push(trace.lines().last().unwrap_or_default().to_owned());
+            let reset = machine.house.kedge(&["reset", "edge", "--yes"]);
+            assert_eq!(reset.status, 0, "{trace}\n{reset:?}");
+            machine.is_as_before(&(trace, reset));
+            if !killed {
+                break;
+            }
+        }
+    }
+    let killed = cuts.iter().filter(|last| last.contains("killed")).count();
+    eprintln!("cut {killed} times in {:.1} s", began.elapsed().as_secs_f64());
+    assert!(killed > 5, "{cuts:?}");
+
+    // A reset that is killed where it takes the last directory away, and one before that.
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    let (whole, trace) = strace("?rmdir,?unlinkat", 10_000, &["reset", "edge", "--yes"]);
+    assert_eq!(whole.status, 0, "{whole:?}");
+    let calls = |name: &str| trace.lines().filter(|line| line.starts_with(name)).count();
+    let last = if calls("rmdir(") > 0 { calls("rmdir(") } else { calls("unlinkat(") };
+    for count in [last, last - 1] {
+        machine.join(&cloud, &token, &[]).assert_status(0);
+        let (_, trace) = strace("?rmdir,?unlinkat", count, &["reset", "edge", "--yes"]);
+        let again = machine.house.kedge(&["reset", "edge", "--yes"]);
+        assert_eq!(again.status, 0, "{trace}\n{again:?}");
+        machine.is_as_before(&(trace, again));
+    }
+    // Killed before the journal's first line; the next join takes the directory for its own.
+    machine.house.run("mkdir", &["-p", "/var/lib/kedge/journal"]).assert_status(0);
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    let reset = machine.reset();
+    machine.is_as_before(&reset);
+}
+
 #[test]
 fn a_second_machine_does_not_get_the_name() {
     let world = World::new("join-name");

@@ -2,7 +2,7 @@
 //! restoring can be repeated after a crash at any point. Only the journal makes and restores.
 
 use super::{Entry, Manner, running};
-use crate::base::{Failure, read_limited};
+use crate::base::{Failure, read_limited, remove_all_unfinished, remove_unfinished};
 use crate::host::service::{Manager, Service};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -361,6 +361,7 @@ impl Entry {
     fn put_back(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
         let Some(path) = self.told.path() else { return Ok(()) };
         drop(fs::remove_file(beside(path, self.id)));
+        drop(remove_unfinished(path));
         if manner == Manner::Careful && !self.told.stands()? && !self.before.stands(path, kept)? {
             return Err(self.changed_since(path));
         }
@@ -525,11 +526,16 @@ fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
             }
             absent(fs::remove_dir_all(path))
         }
-        Directory::Shared => match fs::remove_dir(path) {
+        Directory::Shared => match drop_unfinished(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
             other => absent(other),
         },
     }
+}
+
+/// What killed writers of kedge's have left in a directory that kedge made.
+fn drop_unfinished(dir: &Path) -> io::Result<()> {
+    absent(remove_all_unfinished(dir))
 }
 
 /// The first mount at or below a path: removing a tree must never reach into another file system.

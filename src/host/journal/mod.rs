@@ -11,7 +11,7 @@ mod tests;
 pub use change::{Change, Directory};
 pub use ledger::{Deed, Entry, Role};
 
-use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there};
+use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there, remove_unfinished};
 use change::Before;
 use ledger::Ledger;
 use std::fs;
@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Where a machine's journal lies.
 pub const DIR: &str = "/var/lib/kedge/journal";
+/// The directory that a journal there may have made, and that is kedge's by its name.
+const HOME: &str = "/var/lib/kedge";
 
 /// How undoing meets what somebody else has changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +51,18 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal below `dir` for one deed; fails with KE-JOURNAL-001 while another process holds it.
     pub fn open(dir: &Path, deed: Deed) -> Result<Journal, Failure> {
-        let made = missing_ancestors(dir);
+        let mut made = missing_ancestors(dir);
+        let home = dir.parent().filter(|home| *home == Path::new(HOME) && holds_nothing(home));
+        made.extend(home.map(Path::to_owned));
         create_private_dir(dir)?;
         let lock = PidLock::take(&dir.join("lock")).map_err(|error| refused(dir, error))?;
         let mut ledger = Ledger::open(dir)?;
         for path in made {
             ledger.append(Deed::Journal, Change::directory(path, 0o755).told(), Before::Absent)?;
+        }
+        for path in ledger.live.iter().filter_map(Entry::path) {
+            // What a killed write has left; a directory that cannot be written says so when it is changed.
+            drop(remove_unfinished(path));
         }
         Ok(Journal { dir: dir.to_owned(), deed, ledger, _lock: lock })
     }
@@ -170,6 +178,32 @@ fn missing_ancestors(path: &Path) -> Vec<PathBuf> {
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     missing.reverse();
     missing
+}
+
+/// Whether a directory is there and has no file but a lock in it or in its journal: a kedge that was killed before its
+/// first line has made it, or one that was killed at the end of an undo has left it.
+fn holds_nothing(home: &Path) -> bool {
+    let names = |dir: &Path| -> Option<Vec<std::ffi::OsString>> {
+        fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.file_name())).collect()
+    };
+    let Some(found) = names(home) else { return false };
+    match found.as_slice() {
+        [] => true,
+        [journal] if journal == "journal" => {
+            let dir = home.join(journal);
+            let empty =
+                |name: &std::ffi::OsString| fs::metadata(dir.join(name)).is_ok_and(|file| file.len() == 0);
+            let nothing =
+                |name: &std::ffi::OsString| name == "lock" || (name == "journal.jsonl" && empty(name));
+            names(&dir).is_some_and(|found| found.iter().all(nothing))
+        }
+        _ => false,
+    }
+}
+
+/// Removes what a kedge that was killed has left of the usual journal's directories, where nothing at all is in them.
+pub fn remove_empty_home() {
+    let _ = fs::remove_dir(HOME);
 }
 
 fn refused(dir: &Path, error: LockError) -> Failure {

@@ -80,6 +80,43 @@ fn a_machine_is_as_it_was_found_when_all_is_undone() {
 }
 
 #[test]
+fn what_a_killed_write_has_left_goes_with_the_undo() {
+    let (_dir, root) = prepared();
+    let before = tree(&root);
+    let place = root.join("var/kedge/journal");
+    let mut journal = Journal::open(&place, Deed::Join).unwrap();
+    for change in changes(&root) {
+        journal.apply(&change).unwrap();
+    }
+    drop(journal);
+    fs::write(root.join("etc/kubeedge/config/.edgecore.yaml.kedge-new"), "ha").unwrap();
+    let undone = Journal::open(&place, Deed::Join).unwrap();
+    assert!(!root.join("etc/kubeedge/config/.edgecore.yaml.kedge-new").exists(), "its file is known");
+    // Of a file that the daemon writes, in a directory that the journal has made.
+    fs::write(root.join("etc/kubeedge/config/.other.kedge-new"), "ha").unwrap();
+    let undone = undone.undo(Manner::Careful, all);
+    assert_eq!((undone.leftovers, tree(&root)), (vec![], before));
+}
+
+#[test]
+fn a_directory_that_holds_nothing_is_a_killed_journals() {
+    let (_dir, root) = prepared();
+    let home = root.join("home");
+    assert!(!holds_nothing(&home));
+    fs::create_dir_all(home.join("journal")).unwrap();
+    fs::write(home.join("journal/lock"), "7").unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("journal/journal.jsonl"), "").unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("journal/journal.jsonl"), "{}\n").unwrap();
+    assert!(!holds_nothing(&home), "its lines say what was there");
+    fs::remove_dir_all(home.join("journal")).unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("theirs"), "").unwrap();
+    assert!(!holds_nothing(&home));
+}
+
+#[test]
 fn a_crash_after_any_number_of_lines_is_undone_as_well() {
     let (dir, root) = prepared();
     let before = tree(&root);
