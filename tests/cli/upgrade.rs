@@ -489,6 +489,35 @@ fn an_upgrade_that_is_killed_at_any_step_leaves_one_slot() {
 }
 
 #[test]
+fn what_an_upgrade_killed_at_a_name_has_left_goes_with_the_next() {
+    let world = World::new("strays");
+    let mut node = Node::alone(&world);
+    let new = node.releases.stand_in("0.1.1", Instead::Ends);
+    let unsigned = node.releases.path("unsigned");
+    fs::copy(&new, &unsigned).unwrap();
+    let mut killed = 0;
+    for (calls, most) in [("?rename,?renameat,?renameat2", 5), ("?symlink,?symlinkat", 2)] {
+        for count in 1..=most {
+            let inject = format!("inject={calls}:signal=KILL:when={count}");
+            let line = ["-o", "/tmp/trace", "-e", &inject, "/usr/local/bin/kedge", "edge", "upgrade"];
+            let got = node.house.run("strace", &[&line[..], &["--to", &new, "--yes"]].concat());
+            killed += usize::from(node.house.read("/tmp/trace").contains("killed by SIGKILL"));
+            node.power_off();
+            // It does not get far; it takes the lock.
+            let next = node.upgrade(&unsigned, &[]);
+            assert!(code(&next).starts_with("KE-UPGRADE-"), "{next:?}");
+            let names = node.house.run("ls", &["-A", VERSIONS]).stdout;
+            let left =
+                |name: &str| name.ends_with(".kedge-new") || name.contains(".tmp-") || name.starts_with(".");
+            assert!(!names.lines().any(left), "{names}\nafter {got:?}");
+            node.keep("");
+            assert_eq!(node.settled(), OWN);
+        }
+    }
+    assert!(killed > 3, "{killed}");
+}
+
+#[test]
 fn a_launcher_that_is_killed_at_any_step_leaves_one_slot() {
     let world = World::new("launcher-killed");
     let mut node = Node::alone(&world);

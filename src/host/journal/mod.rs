@@ -203,7 +203,7 @@ fn holds_nothing(home: &Path) -> bool {
 
 /// Removes what a kedge that was killed has left of the usual journal's directories, where nothing at all is in them.
 pub fn remove_empty_home() {
-    let _ = fs::remove_dir(HOME);
+    drop(fs::remove_dir(HOME));
 }
 
 fn refused(dir: &Path, error: LockError) -> Failure {
