@@ -6,7 +6,7 @@ use super::{FileFlags, Source, masked};
 use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
 use crate::config::set::assignments;
 use crate::config::{edit, refuse, yaml};
-use crate::host::journal::{self, Change, Deed, Journal};
+use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -160,7 +160,12 @@ fn write(path: &Path, text: &str) -> Result<String, Failure> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     if absolute.starts_with(OF_THE_MACHINE) {
         let mut journal = Journal::open(Path::new(journal::DIR), Deed::Configure)?;
-        journal.apply(&Change::File { path: absolute, content: text.as_bytes().to_vec(), mode })?;
+        let change = Change::File { path: absolute, content: text.as_bytes().to_vec(), mode };
+        if let Err(failure) = journal.apply(&change) {
+            // A journal that was made for this alone goes again.
+            drop(journal.undo(Manner::Careful, |_| false));
+            return Err(failure);
+        }
         journal.finish()?;
         return Ok("`kedge undo` brings the former one back".to_owned());
     }

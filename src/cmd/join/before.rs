@@ -33,6 +33,9 @@ pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
     let note = Note::read().map_err(|failure| failure.exit(Exit::Preflight))?;
     let present = if place.exists() { Some(read_yaml(&place)?) } else { None };
     let former = former().map_err(|failure| failure.exit(Exit::Preflight))?;
+    if former == Former::None {
+        Journal::is_whole(Path::new(journal::DIR)).map_err(|failure| failure.exit(Exit::Preflight))?;
+    }
     // Without a note it is not of a join, even if one was cut short before it had written anything.
     if present.is_some() && (former == Former::None || note.is_none()) && !wish.takeover {
         return Err(Failure::new("KE-JOIN-007", format!("there is {} already", place.display()))

@@ -348,6 +348,17 @@ impl fmt::Display for Told {
 }
 
 impl Entry {
+    /// Whether its place is as it was before.
+    pub(super) fn was_never_made(&self, kept: &Path) -> bool {
+        match (&self.told, &self.before) {
+            (Told::Setting { path, .. }, Before::Setting { value }) => {
+                running::setting(path).is_ok_and(|now| now.as_ref() == Some(value))
+            }
+            (Told::Module { name }, _) => !running::is_loaded(name),
+            _ => self.told.path().is_some_and(|path| self.before.stands(path, kept).unwrap_or(false)),
+        }
+    }
+
     /// Puts back what was there before the change; answers what stays all the same, and why.
     pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<Option<String>, Failure> {
         match &self.told {

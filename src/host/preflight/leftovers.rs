@@ -59,7 +59,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     checks.push(Check::blocking("KE-ETC-002", Group::Host, "unfinished work", || {
         let dir = Path::new(journal::DIR);
         vec![match Journal::is_free(dir) {
-            Ok(()) => judge_unfinished(&Journal::unfinished(dir)),
+            Ok(()) => judge_unfinished(&Journal::is_whole(dir).and_then(|()| Journal::unfinished(dir))),
             Err(at_work) => Finding::fine("KE-ETC-002", "unfinished work", at_work.what),
         }]
     }));
