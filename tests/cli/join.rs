@@ -268,6 +268,45 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     errors.are_as_committed("join-errors", &[(cloud.house.address(), "CLOUD")]);
 }
 
+/// Another time of day, by as many seconds as `SHIFT` says. Loaded into the process under test only.
+const SHIFTED_CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+  int done = (int)syscall(SYS_clock_gettime, id, now);
+  const char *shift = getenv("SHIFT");
+  if (done == 0 && id == CLOCK_REALTIME && shift) now->tv_sec += atol(shift);
+  return done;
+}
+"#;
+
+#[test]
+fn a_clock_that_is_wrong_is_told_against_the_clouds_before_anything_is_written() {
+    let world = World::new("join-clock");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (token, at) = (cloud.token(&[]), cloud.at());
+    let clock = preloaded(&world, "clock", SHIFTED_CLOCK);
+    let join = |seconds: i64, more: &[&str]| {
+        let shift = format!("SHIFT={seconds}");
+        let line = [clock.as_str(), &shift, "/usr/local/bin/kedge", "join", "-e", &at, "-t", &token];
+        machine.house.run("env", &[&line[..], more].concat())
+    };
+    for (seconds, status, code, words) in [
+        (90, 12, "KE-CLOCK-002", "1 min ahead of the cloud's"),
+        (-200, 12, "KE-CLOCK-002", "3 min behind the cloud's"),
+        (-4 * 365 * 86_400, 10, "KE-CLOCK-001", "behind the cloud's; certificates and tokens"),
+    ] {
+        let run = join(seconds, &[]);
+        refused(&run, status, code, words);
+        machine.is_as_before(&run);
+    }
+    join(20, &["--dry-run"]).assert_status(0);
+}
+
 #[test]
 fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     let world = World::new("join-back");
@@ -324,9 +363,10 @@ int fdatasync(int fd) {
 }
 "#;
 
-fn slow_journal(world: &World) -> String {
-    let (source, library) = (world.dir.join("slow.c"), world.dir.join("slow.so"));
-    std::fs::write(&source, SLOW_JOURNAL).unwrap();
+/// The variable that has a program load this text of C before anything else.
+fn preloaded(world: &World, name: &str, text: &str) -> String {
+    let (source, library) = (world.dir.join(format!("{name}.c")), world.dir.join(format!("{name}.so")));
+    std::fs::write(&source, text).unwrap();
     let (source, library) = (source.display().to_string(), library.display().to_string());
     crate::support::run("gcc", &["-shared", "-fPIC", "-o", &library, &source]).assert_status(0);
     format!("LD_PRELOAD={library}")
@@ -338,7 +378,7 @@ fn killed_at_any_step_a_join_is_completed_or_reset() {
     let cloud = Cloud::new(&world);
     let machine = Machine::new(&world, "edge-7");
     let token = cloud.token(&[]);
-    let slow = slow_journal(&world);
+    let slow = preloaded(&world, "slow", SLOW_JOURNAL);
     let journal = machine.house.outside(JOURNAL);
     let at = cloud.at();
     let mut seen = Vec::new();
