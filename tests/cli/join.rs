@@ -268,6 +268,29 @@ fn what_is_wrong_is_told_before_anything_is_written() {
     errors.are_as_committed("join-errors", &[(cloud.house.address(), "CLOUD")]);
 }
 
+#[test]
+fn each_place_that_it_writes_to_needs_room() {
+    let world = World::new("join-full");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (house, token) = (&machine.house, cloud.token(&[]));
+    for dir in ["/etc/kubeedge", "/etc/cni/net.d", "/var/lib/kedge/versions", "/var/lib/kubeedge"] {
+        let ways = std::path::Path::new(dir).ancestors().map(|way| way.to_str().unwrap());
+        let made: Vec<&str> = ways.take_while(|way| !house.has(way)).collect();
+        house.run("mkdir", &["-p", dir]).assert_status(0);
+        house.run("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs", dir]).assert_status(0);
+        house.run("dd", &["if=/dev/zero", &format!("of={dir}/filler"), "bs=4k"]);
+        let full = machine.join(&cloud, &token, &[]);
+        refused(&full, 10, "KE-DISK-001", &format!("free space for {dir}"));
+        assert!(!full.stderr.contains("[4/9]"), "no certificate was asked for: {full:?}");
+        house.run("umount", &[dir]).assert_status(0);
+        for way in made {
+            house.run("rmdir", &[way]).assert_status(0);
+        }
+        machine.is_as_before(&full);
+    }
+}
+
 /// Another time of day, by as many seconds as `SHIFT` says. Loaded into the process under test only.
 const SHIFTED_CLOCK: &str = r#"
 #define _GNU_SOURCE
