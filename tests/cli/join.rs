@@ -373,6 +373,25 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     machine.is_as_before(&reset);
 }
 
+#[test]
+fn a_terminal_that_goes_rolls_a_join_back() {
+    let world = World::new("join-hangup");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (token, at) = (cloud.token(&[]), cloud.at());
+    let nowhere = format!("modules.edgeHub.websocket.server={}:9", cloud.house.address());
+    let mut join = machine.house.start("dropped", &["join", "-e", &at, "-t", &token, "--set", &nowhere]);
+    join.wait_for("[4/9]", SOON);
+    eventually("the daemon runs", SOON, || {
+        if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }
+    });
+    // The shell and the kernel each send one.
+    signal(join.pid(), "HUP");
+    signal(join.pid(), "HUP");
+    assert_eq!(join.wait_end(SOON), 130, "{}", world.log("dropped.err"));
+    machine.is_as_before(&world.log("dropped.err"));
+}
+
 /// Makes every line of the journal take a moment, so that a kill can fall between any two: after a change is recorded
 /// and before it is made. Loaded into the process under test only.
 const SLOW_JOURNAL: &str = r#"

@@ -326,6 +326,29 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     assert_eq!(node.settled(), "0.1.3");
 }
 
+#[test]
+fn an_interrupted_wait_leaves_the_trial_alone_and_says_so() {
+    let world = World::new("unwaited");
+    let node = Node::alone(&world);
+    let hangs = node.releases.stand_in("0.1.2", Instead::Hangs);
+    let args = ["edge", "upgrade", "--to", &hangs, "--yes", "--wait", "--deadline", "10s"];
+    let mut waits = node.house.start("waits", &args);
+    eventually("the new version is watched", SOON, || {
+        let trial = node.history()["trial"].clone();
+        if !trial.is_null() && trial["phase"]["is"] != "armed" { Ok(()) } else { Err(trial) }
+    });
+    assert_eq!(waits.interrupt(), 130, "{}", world.log("waits.err"));
+    let told = world.log("waits.err");
+    assert!(
+        told.contains("KE-UPGRADE-031")
+            && told.contains("fix: see what becomes of it with: kedge edge history"),
+        "{told}"
+    );
+    assert!(!node.history()["trial"].is_null(), "it goes on");
+    assert_eq!(node.settled(), OWN);
+    assert_eq!(node.last()["outcome"], "returned");
+}
+
 /// The layout of a backup in the house, as its file's header holds it.
 fn layout_of_backup(node: &Node<'_>, name: &Value) -> u8 {
     let name = name.as_str().unwrap();
