@@ -321,6 +321,14 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     let outcomes: Vec<&Value> =
         history["items"].as_array().unwrap().iter().map(|item| &item["outcome"]).collect();
     assert_eq!(outcomes, ["returned", "returned"]);
+    // What is refused moves nothing, not even the versions that nobody uses.
+    let slots = || node.house.run("ls", &[VERSIONS]).stdout;
+    let before = slots();
+    assert!(before.contains("0.1.2"), "{before}");
+    let unsigned = node.releases.path("unsigned");
+    fs::copy("/bin/true", &unsigned).unwrap();
+    assert_eq!(code(&node.upgrade(&unsigned, &[])), "KE-UPGRADE-004");
+    assert_eq!(slots(), before);
     // And a good one comes after them.
     node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
     assert_eq!(node.settled(), "0.1.3");
