@@ -205,7 +205,8 @@ fn node_name(said: Option<String>) -> Result<NodeName, Failure> {
     })
 }
 
-fn endpoint(text: String) -> Result<String, Failure> {
+/// The endpoint of a container runtime with its scheme.
+pub(in crate::cmd) fn endpoint(text: String) -> Result<String, Failure> {
     let path = text.strip_prefix("unix://").unwrap_or(&text);
     if !path.starts_with('/') {
         return Err(usage("KE-JOIN-005", format!("the runtime's endpoint {text:?} cannot be used"))

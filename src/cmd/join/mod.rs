@@ -20,6 +20,7 @@ mod wait;
 mod work;
 
 pub use args::Args;
+pub(super) use args::endpoint;
 
 use crate::base::{Exit, Failure, Steps, Stop, Term};
 use crate::config::Problem;
