@@ -1,11 +1,20 @@
 //! Files that are whole or absent: written beside their place, synced, renamed. Every error names the path.
 
 use super::failure::Failure;
-use super::id::random_suffix;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How the name of a file ends that is not whole yet. It is always the same one beside its place, so that what a killed
+/// writer has left is found again.
+pub const UNFINISHED: &str = ".kedge-new";
+
+/// Other writers of the same file are waited for so long; they write a few kilobytes.
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Whether a file may take this place: nothing is there, or a file is. A device or a pipe would be gone for good, for
 /// every program of the machine.
@@ -23,25 +32,108 @@ pub fn replaceable(path: &Path) -> std::io::Result<()> {
 /// Writes a file with these permissions so that a reader sees the old or the new content, never a part. Only a file is
 /// replaced.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
-    // Named after the whole file and by chance: writers of `a.crt` and `a.key`, or of the same file, do not meet.
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".tmp-{}", random_suffix(8)));
-    let beside = std::path::PathBuf::from(beside);
+    let beside = unfinished(path);
     let written = (|| {
         replaceable(path)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(directory_of(path))?.sync_all()?;
-        Ok::<(), std::io::Error>(())
+        let mut file = open_beside(&beside, mode)?;
+        let done = (|| {
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&beside, path)
+        })();
+        if done.is_err() {
+            drop(fs::remove_file(&beside));
+        }
+        done?;
+        File::open(directory_of(path))?.sync_all()
     })();
-    written.map_err(|error| {
-        drop(fs::remove_file(&beside));
+    written.map_err(|error: io::Error| {
         Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
             .because(error)
             .fix("check that the directory exists, is writable and has free space")
     })
+}
+
+/// The name that a file has until it is whole: `.NAME.kedge-new` in the same directory.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(UNFINISHED);
+    path.with_file_name(name)
+}
+
+/// Makes the file that becomes whole, and locks it for as long as it is open. What a killed writer has left goes first; one
+/// that lives is waited for.
+fn open_beside(beside: &Path, mode: u32) -> io::Result<File> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match OpenOptions::new().write(true).create_new(true).mode(mode).open(beside) {
+            // Somebody who clears up may have come between.
+            Ok(file) if locked(&file) && is_at(&file, beside) => return Ok(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                if !clear(beside)? {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::new(ErrorKind::TimedOut, "another process writes it all the time"));
+        }
+    }
+}
+
+/// Removes what a killed writer of this file has left beside it; one that lives is left alone.
+pub fn remove_unfinished(path: &Path) -> io::Result<()> {
+    clear(&unfinished(path)).map(drop)
+}
+
+/// The same for all files of a directory.
+pub fn remove_all_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(b".") && name.ends_with(UNFINISHED.as_bytes()) {
+            clear(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file that nobody has locked; `false` where somebody writes it. Anything but a file is none of kedge's, and
+/// an error.
+fn clear(beside: &Path) -> io::Result<bool> {
+    let gone = |error: io::Error| if error.kind() == ErrorKind::NotFound { Ok(true) } else { Err(error) };
+    let found = match fs::symlink_metadata(beside) {
+        Ok(found) => found,
+        Err(error) => return gone(error),
+    };
+    if !found.is_file() {
+        return Err(io::Error::other(format!("{} is in the way, and no file", beside.display())));
+    }
+    let file = match File::open(beside) {
+        Ok(file) => file,
+        Err(error) => return gone(error),
+    };
+    if !locked(&file) {
+        return Ok(false);
+    }
+    // Under the lock nobody renames it; another one may have taken the name before.
+    if is_at(&file, beside) { fs::remove_file(beside).map(|()| true).or_else(gone) } else { Ok(true) }
+}
+
+/// Takes the lock of an open file, or says that another one has it. Some file systems know no locks; there everybody has it.
+fn locked(file: &File) -> bool {
+    !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether an open file still has this name.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
 }
 
 /// Where a file lies; a bare name lies in the working directory.
@@ -126,6 +218,57 @@ mod tests {
         // The parts of a write that failed are gone.
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
         write_atomic(&at("dangling"), b"x", 0o600).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_goes_and_one_that_lives_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        let beside = dir.path().join(".a.yaml.kedge-new");
+        assert_eq!(unfinished(&path), beside);
+        assert_eq!(unfinished(Path::new("b")), Path::new(".b.kedge-new"));
+        std::fs::write(&beside, "half, and longer than the whole").unwrap();
+        write_atomic(&path, b"whole", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+        assert!(!beside.exists());
+
+        let held = std::fs::File::create(&beside).unwrap();
+        held.lock().unwrap();
+        remove_unfinished(&path).unwrap();
+        remove_all_unfinished(dir.path()).unwrap();
+        assert!(beside.exists(), "its writer lives");
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || write_atomic(&path, b"later", 0o600)
+        });
+        drop(held);
+        writer.join().unwrap().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"later");
+
+        for name in [".a.yaml.kedge-new", ".c.kedge-new", "theirs.kedge-new", ".theirs"] {
+            std::fs::write(dir.path().join(name), "x").unwrap();
+        }
+        remove_all_unfinished(dir.path()).unwrap();
+        let mut left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".theirs", "a.yaml", "theirs.kedge-new"]);
+    }
+
+    #[test]
+    fn many_writers_of_one_file_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let writers: Vec<_> = (0..8_u8)
+            .map(|n| {
+                let path = path.clone();
+                std::thread::spawn(move || write_atomic(&path, &[n; 1000], 0o600).unwrap())
+            })
+            .collect();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        let content = std::fs::read(&path).unwrap();
+        assert!(content.len() == 1000 && content.iter().all(|byte| *byte == content[0]));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `kedge device`: which devices there are, and a simulated one to try things with.
 
 use super::DataDir;
-use super::twin::{Form, Local, Side, aligned};
+use super::twin::{Device, Form, Local, Side, aligned, find, find_property};
 use crate::base::{Exit, Failure, Output, Stop, Term};
 use crate::daemon::edge::mqtt::Client;
 use crate::daemon::mapper::{Simulation, simulate};
@@ -180,10 +180,21 @@ async fn describe(side: &Side, id: &DeviceId, form: Form, term: &Term) -> Result
     Ok(Exit::Done)
 }
 
+/// Whether this node has the device, and the device the property as far as any is known of it. What is played behind a
+/// broker that was named is between the two.
+fn is_known(devices: &[Device], id: &DeviceId, property: &str) -> Result<(), Failure> {
+    let device = find(devices, id)?;
+    if device.properties.is_empty() { Ok(()) } else { find_property(device, property).map(drop) }
+}
+
 async fn play(args: Simulate, term: &Term) -> Result<Exit, Failure> {
     let client = match &args.mqtt {
         Some(address) => Client::connect(address).await?,
-        None => Local::open(&args.data.data_dir)?.client().await?,
+        None => {
+            let here = Local::open(&args.data.data_dir)?;
+            is_known(&here.devices()?, &args.device, &args.property)?;
+            here.client().await?
+        }
     };
     let Simulate { device, property, interval, reports, .. } = args;
     let simulation = Simulation { device, property, interval, reports };
@@ -200,6 +211,22 @@ async fn play(args: Simulate, term: &Term) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_this_node_has_is_played() {
+        let id = device("lab/t1").unwrap();
+        let failure = is_known(&[], &id, "temperature").unwrap_err();
+        assert_eq!(failure.code, "KE-TWIN-001");
+        let bare = Device {
+            id: "lab/t1".to_owned(),
+            protocol: String::new(),
+            node: None,
+            state: String::new(),
+            last_online: String::new(),
+            properties: Vec::new(),
+        };
+        assert_eq!(is_known(&[bare], &id, "temperature"), Ok(()));
+    }
 
     #[test]
     fn time_spans_are_read() {

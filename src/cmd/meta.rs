@@ -2,10 +2,12 @@
 //! Data of Secrets and tokens is never shown.
 
 use super::edge_store::{DatabaseArgs, table};
-use crate::base::{Exit, Failure, Output, Term};
+use crate::base::{Exit, Failure, Output, Term, nearest};
+use crate::model::Kind;
 use crate::store::MetaRow;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Show the objects that this node keeps
 #[derive(clap::Args)]
@@ -83,6 +85,10 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
 fn list(args: &ListArgs, term: &Term) -> Result<Exit, Failure> {
     let reader = args.database.open()?;
     let mut rows = reader.rows(args.kind.as_deref())?;
+    if let Some(kind) = args.kind.as_deref().filter(|_| rows.is_empty()) {
+        let stored: BTreeSet<String> = reader.rows(None)?.into_iter().map(|row| row.kind).collect();
+        is_a_type(kind, &stored)?;
+    }
     if let Some(namespace) = &args.namespace {
         rows.retain(|row| row.key.split('/').next() == Some(namespace));
     }
@@ -107,6 +113,23 @@ fn list(args: &ListArgs, term: &Term) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Whether a word is a type of objects, of which none happens to be stored.
+fn is_a_type(word: &str, stored: &BTreeSet<String>) -> Result<(), Failure> {
+    if Kind::parse(word).is_some() {
+        return Ok(());
+    }
+    let known: BTreeSet<&str> =
+        Kind::ALL.into_iter().map(Kind::as_str).chain(stored.iter().map(String::as_str)).collect();
+    let fix = match nearest(word, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}? `kedge meta list` shows all"),
+        None => "`kedge meta list` shows what is stored, with its type".to_owned(),
+    };
+    Err(Failure::new("KE-META-006", format!("{word:?} is no type of objects"))
+        .because(format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")))
+        .fix(fix)
+        .exit(Exit::Usage))
 }
 
 fn get(args: &GetArgs, term: &Term) -> Result<Exit, Failure> {
@@ -180,6 +203,18 @@ fn masked(kind: &str, mut value: Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_type_is_told_with_what_is_near() {
+        let stored = BTreeSet::from(["serviceaccounttoken".to_owned()]);
+        assert_eq!(is_a_type("configmap", &stored), Ok(()));
+        let failure = is_a_type("podd", &stored).unwrap_err();
+        assert_eq!((failure.code, failure.exit), ("KE-META-006", Exit::Usage));
+        assert!(
+            failure.fix.contains("did you mean pod?") && failure.why.contains("serviceaccounttoken"),
+            "{failure}"
+        );
+    }
 
     #[test]
     fn secrets_and_tokens_are_hidden_wherever_they_stand() {

@@ -46,7 +46,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 use std::pin::Pin;
-use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::{Signal, SignalKind};
 
 /// Where `kedge up` keeps everything unless told otherwise.
 pub const DATA_DIR: &str = "/var/lib/kedge";
@@ -189,19 +189,22 @@ pub fn block_on<'a, T: 'a>(work: impl Future<Output = Result<T, Failure>> + 'a) 
     outcome
 }
 
-/// Raises the stop on Ctrl-C or SIGTERM; a second one ends the process at once.
+/// Raises the stop on Ctrl-C, SIGTERM, or a terminal that goes; a second one ends the process at once. A terminal goes
+/// with more than one signal, of which none is anybody's impatience; who runs under nohup never hears of it.
 pub fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
     let mut interrupt = listen(SignalKind::interrupt())?;
     let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = if ignores_hangup() { None } else { Some(listen(SignalKind::hangup())?) };
     let stop = stop.clone();
     #[expect(clippy::disallowed_methods, reason = "it belongs to the process, which it ends")]
     tokio::spawn(async move {
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if stop.is_raised() {
+            let impatient = tokio::select! {
+                _ = interrupt.recv() => true,
+                _ = terminate.recv() => true,
+                () = heard(&mut hangup) => false,
+            };
+            if impatient && stop.is_raised() {
                 #[expect(clippy::disallowed_methods, reason = "the second signal does not wait for anybody")]
                 std::process::exit(i32::from(Exit::Interrupted.code()));
             }
@@ -209,4 +212,40 @@ pub fn stop_on_signals(stop: &Stop) -> Result<(), Failure> {
         }
     });
     Ok(())
+}
+
+/// Completes with the next signal of this kind, or never.
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether this process was started with SIGHUP ignored, as by nohup.
+fn ignores_hangup() -> bool {
+    std::fs::read_to_string("/proc/self/status").is_ok_and(|status| ignored(&status, HANGUP))
+}
+
+const HANGUP: u32 = 1;
+
+/// Whether the kernel's account of a process says that it ignores a signal.
+fn ignored(status: &str, number: u32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (number - 1)) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_hangup_is_read_from_the_kernels_account() {
+        assert!(ignored("Name:\tkedge\nSigIgn:\t0000000000001001\n", HANGUP));
+        assert!(!ignored("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001000\n", HANGUP));
+        assert!(!ignored("", HANGUP));
+    }
 }

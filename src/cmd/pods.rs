@@ -2,6 +2,7 @@
 //! answers. Works without a cloud and without a daemon.
 
 use super::edge_store::{DatabaseArgs, age, table};
+use super::join::endpoint;
 use crate::base::{Exit, Failure, Output, Term};
 use crate::cri::Runtime;
 use crate::cri::messages::{Container, ContainerFilter, ContainerState};
@@ -48,17 +49,18 @@ struct Line {
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    let named = args.runtime_endpoint.map(endpoint).transpose()?;
     let reader = args.database.open()?;
     let mut pods = reader.objects(Kind::Pod)?;
     if let Some(namespace) = &args.namespace {
         pods.retain(|(key, _)| key.namespace.as_ref() == Some(namespace));
     }
     let statuses = reported(reader.states("pod")?);
-    let endpoints = match &args.runtime_endpoint {
-        Some(endpoint) => vec![endpoint.clone()],
-        None => endpoints(reader.path()),
-    };
+    let endpoints = named.clone().map_or_else(|| endpoints(reader.path()), |named| vec![named]);
     let running = running(endpoints);
+    if let (Some(named), None) = (&named, &running) {
+        term.say(&format!("warning: no container runtime answers at {named}; what runs is not known"));
+    }
     let lines: Vec<Line> =
         pods.iter().map(|(key, pod)| line(key, pod, statuses.get(uid(pod)), running.as_ref())).collect();
     match args.output {

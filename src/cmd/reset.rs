@@ -8,7 +8,9 @@ use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
 use crate::daemon;
 use crate::daemon::edge::uplink::own_papers;
 use crate::host::journal::{self, Deed, Entry, Journal, Manner, Role, Undone};
+use crate::host::service::Manager;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Undo what kedge did to this machine
@@ -93,8 +95,12 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     Journal::is_free(Path::new(journal::DIR))?;
     let entries = Journal::read(Path::new(journal::DIR))?;
     let note = Note::read()?;
+    let lost = Journal::is_whole(Path::new(journal::DIR)).err();
     if !entries.iter().any(of_join) && note.is_none() {
-        return nothing(&entries, term);
+        return match lost {
+            Some(damage) => Err(named(damage, &Note::default())),
+            None => nothing(&entries, term),
+        };
     }
     // Without its note a join was cut short before it had begun to write.
     let note = note.unwrap_or_default();
@@ -103,7 +109,7 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
         show(&entries, &note, &mut account).await;
         account.close(&[])?;
         term.say("nothing was changed");
-        return Ok(Exit::Done);
+        return lost.map_or(Ok(Exit::Done), |damage| Err(named(damage, &note)));
     }
     if !args.force && !args.yes {
         let pods = match traces::count_pods(&note).await {
@@ -126,9 +132,38 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
         leftovers.extend(cleared.leftovers);
     }
     undo(journal, &note, args.force, &mut leftovers, &mut account)?;
+    leftovers.extend(lost.map(|damage| named(damage, &note)));
     leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
+    let mut told = BTreeSet::new();
+    leftovers.retain(|failure| told.insert((failure.code, failure.what.clone())));
     account.close(&leftovers)?;
     report(&leftovers, &note, term)
+}
+
+/// The damage of a journal that has lost the lines of the join, with what is kedge's beyond doubt and stays.
+fn named(damage: Failure, note: &Note) -> Failure {
+    let service = Manager::here().definition_path(service::NAME);
+    let default = std::fs::read_to_string(&service).is_ok_and(|text| text.contains(DEFAULT_PATH));
+    let config = match note.config.as_os_str().is_empty() {
+        true => default.then(|| PathBuf::from(DEFAULT_PATH)),
+        false => Some(note.config.clone()),
+    };
+    let mut ours: Vec<PathBuf> = note.owned.clone();
+    // What an edgecore had is its own again.
+    ours.extend(config.into_iter().chain(papers(note)).filter(|_| !note.takeover));
+    ours.extend(slots::DIRS.map(PathBuf::from));
+    ours.extend([service, Note::path()]);
+    ours.retain(|path| path.exists());
+    let outer: Vec<String> = (ours.iter().enumerate())
+        .filter(|(n, path)| !ours.iter().take(*n).any(|dir| path.starts_with(dir)))
+        .map(|(_, path)| path.display().to_string())
+        .collect();
+    let why = format!(
+        "{}; what was there before cannot be told, and these are kedge's: {}",
+        damage.why,
+        outer.join(", ")
+    );
+    damage.because(why).fix(format!("rm -r {}", outer.join(" ")))
 }
 
 /// What lies in directories that go as a whole is not looked at; what stands among others' files is.
@@ -152,13 +187,16 @@ fn undo(
         entry.path().is_some_and(|path| note.owns(path) || papers.iter().any(|paper| paper == path))
     };
     let of_edge = |entry: &Entry| {
-        let configured = entry.deed == Deed::Configure && entry.path() == Some(note.config.as_path());
-        of_join(entry) || configured || entry.deed == Deed::Upgrade
+        // A setting or a repair of what goes with the node goes with it.
+        let own = within(entry) || entry.path() == Some(note.config.as_path());
+        let changed = own && matches!(entry.deed, Deed::Configure | Deed::Fix);
+        of_join(entry) || changed || entry.deed == Deed::Upgrade
     };
     let open = || Journal::open(Path::new(journal::DIR), Deed::Join);
     take(journal.undo(Manner::Thorough, |entry| of_edge(entry) && within(entry)));
     let manner = if force { Manner::Thorough } else { Manner::Careful };
-    if take(open()?.undo(manner, |entry| of_edge(entry) && !is_note(entry))) {
+    // What is left of the first part has been told.
+    if take(open()?.undo(manner, |entry| of_edge(entry) && !within(entry) && !is_note(entry))) {
         take(open()?.undo(Manner::Thorough, of_edge));
     }
     Ok(())
@@ -204,7 +242,7 @@ fn not_ours(term: &Term) -> Result<Exit, Failure> {
         .fix("remove it with `keadm reset edge`; to go on with its node: `kedge join --takeover`"))
 }
 
-/// A join that was killed before its first change has left its journal at most.
+/// A join that was killed before its first change has left its journal at most, or the directories for one.
 fn only_journal(term: &Term) -> Result<Exit, Failure> {
     let dir = Path::new(journal::DIR);
     if dir.exists() {
@@ -212,9 +250,8 @@ fn only_journal(term: &Term) -> Result<Exit, Failure> {
         if let Some(failure) = undone.leftovers.into_iter().next() {
             return Err(failure);
         }
-        // The parent, when nothing of others is in it.
-        drop(dir.parent().map(std::fs::remove_dir));
     }
+    journal::remove_empty_home();
     not_ours(term)
 }
 
@@ -232,6 +269,9 @@ fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failu
     if leftovers.is_empty() {
         for dir in slots::DIRS.into_iter().filter(|dir| Path::new(dir).exists()) {
             term.say(&format!("kept: {dir}, which was there before the join"));
+        }
+        if !Journal::read(Path::new(journal::DIR))?.is_empty() {
+            term.say("kept: what `kedge doctor --fix` or `kedge config set` has changed beside it: kedge undo --list");
         }
         let node = &note.node;
         term.say(&format!(

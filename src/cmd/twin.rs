@@ -285,7 +285,7 @@ pub(super) fn find<'a>(devices: &'a [Device], id: &DeviceId) -> Result<&'a Devic
     })
 }
 
-fn find_property<'a>(device: &'a Device, name: &str) -> Result<&'a Property, Failure> {
+pub(super) fn find_property<'a>(device: &'a Device, name: &str) -> Result<&'a Property, Failure> {
     device.properties.iter().find(|property| property.property == name).ok_or_else(|| {
         let known = device.properties.iter().map(|property| property.property.as_str());
         let names: Vec<&str> = known.clone().take(8).collect();

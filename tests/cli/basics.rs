@@ -91,3 +91,24 @@ fn committed_completions_are_what_the_binary_prints() {
         assert_eq!(printed.stdout, committed, "{file} differs; run the test with UPDATE_SNAPSHOTS=1");
     }
 }
+
+#[test]
+fn a_flag_that_would_change_nothing_is_refused() {
+    for (line, code) in [
+        ("pods --runtime-endpoint nonsense", "KE-JOIN-005"),
+        ("doctor offline --runtime-endpoint nonsense", "KE-JOIN-005"),
+        ("doctor --pre --kube-config nonsense", "KE-USAGE-001"),
+        ("doctor --pre --only KE-DISK --skip KE-DISK", "KE-DOCTOR-002"),
+    ] {
+        let run = kedge(&line.split(' ').collect::<Vec<_>>());
+        assert!(
+            run.status == 2 && run.stderr.contains(code) && run.stderr.contains("fix: "),
+            "{line}: {run:?}"
+        );
+    }
+    let empty = kedge(&["up", "--data-dir", ""]);
+    assert!(
+        empty.status == 2 && empty.stderr.contains("because: nothing was given, or an empty text"),
+        "{empty:?}"
+    );
+}

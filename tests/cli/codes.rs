@@ -173,6 +173,9 @@ fn what_a_join_has_left_and_cannot_be_read_or_removed_is_told() {
     let left =
         json!({"node": "edge-1", "made": [runtime], "runtimeDir": runtime, "root": "/var/lib/kubelet"});
     house.write(note, left.to_string());
+    let entry = json!({"change": {"id": 1, "deed": "join", "at": "2026-01-01T00:00:00Z",
+        "told": {"file": {"path": note, "sha256": ""}}, "before": "absent"}});
+    house.write("/var/lib/kedge/journal/journal.jsonl", format!("{entry}\n"));
     house.write("/tmp/ask.sh", "exec /usr/local/bin/kedge reset edge 0>/dev/tty");
     let asked = house.run("script", &["-qec", "sh /tmp/ask.sh", "/dev/null"]);
     let asked = Run { stderr: asked.stdout.replace('\r', ""), stdout: String::new(), ..asked };

@@ -275,6 +275,68 @@ fn what_is_wrong_is_told_before_anything_is_written() {
 }
 
 #[test]
+fn each_place_that_it_writes_to_needs_room() {
+    let world = World::new("join-full");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (house, token) = (&machine.house, cloud.token(&[]));
+    for dir in ["/etc/kubeedge", "/etc/cni/net.d", "/var/lib/kedge/versions", "/var/lib/kubeedge"] {
+        let ways = std::path::Path::new(dir).ancestors().map(|way| way.to_str().unwrap());
+        let made: Vec<&str> = ways.take_while(|way| !house.has(way)).collect();
+        house.run("mkdir", &["-p", dir]).assert_status(0);
+        house.run("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs", dir]).assert_status(0);
+        house.run("dd", &["if=/dev/zero", &format!("of={dir}/filler"), "bs=4k"]);
+        let full = machine.join(&cloud, &token, &[]);
+        refused(&full, 10, "KE-DISK-001", &format!("free space for {dir}"));
+        assert!(!full.stderr.contains("[4/9]"), "no certificate was asked for: {full:?}");
+        house.run("umount", &[dir]).assert_status(0);
+        for way in made {
+            house.run("rmdir", &[way]).assert_status(0);
+        }
+        machine.is_as_before(&full);
+    }
+}
+
+/// Another time of day, by as many seconds as `SHIFT` says. Loaded into the process under test only.
+const SHIFTED_CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+  int done = (int)syscall(SYS_clock_gettime, id, now);
+  const char *shift = getenv("SHIFT");
+  if (done == 0 && id == CLOCK_REALTIME && shift) now->tv_sec += atol(shift);
+  return done;
+}
+"#;
+
+#[test]
+fn a_clock_that_is_wrong_is_told_against_the_clouds_before_anything_is_written() {
+    let world = World::new("join-clock");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (token, at) = (cloud.token(&[]), cloud.at());
+    let clock = preloaded(&world, "clock", SHIFTED_CLOCK);
+    let join = |seconds: i64, more: &[&str]| {
+        let shift = format!("SHIFT={seconds}");
+        let line = [clock.as_str(), &shift, "/usr/local/bin/kedge", "join", "-e", &at, "-t", &token];
+        machine.house.run("env", &[&line[..], more].concat())
+    };
+    for (seconds, status, code, words) in [
+        (90, 12, "KE-CLOCK-002", "1 min ahead of the cloud's"),
+        (-200, 12, "KE-CLOCK-002", "3 min behind the cloud's"),
+        (-4 * 365 * 86_400, 10, "KE-CLOCK-001", "behind the cloud's; certificates and tokens"),
+    ] {
+        let run = join(seconds, &[]);
+        refused(&run, status, code, words);
+        machine.is_as_before(&run);
+    }
+    join(20, &["--dry-run"]).assert_status(0);
+}
+
+#[test]
 fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     let world = World::new("join-back");
     let cloud = Cloud::new(&world);
@@ -315,6 +377,25 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     machine.is_as_before(&reset);
 }
 
+#[test]
+fn a_terminal_that_goes_rolls_a_join_back() {
+    let world = World::new("join-hangup");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let (token, at) = (cloud.token(&[]), cloud.at());
+    let nowhere = format!("modules.edgeHub.websocket.server={}:9", cloud.house.address());
+    let mut join = machine.house.start("dropped", &["join", "-e", &at, "-t", &token, "--set", &nowhere]);
+    join.wait_for("[4/9]", SOON);
+    eventually("the daemon runs", SOON, || {
+        if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }
+    });
+    // The shell and the kernel each send one.
+    signal(join.pid(), "HUP");
+    signal(join.pid(), "HUP");
+    assert_eq!(join.wait_end(SOON), 130, "{}", world.log("dropped.err"));
+    machine.is_as_before(&world.log("dropped.err"));
+}
+
 /// Makes every line of the journal take a moment, so that a kill can fall between any two: after a change is recorded
 /// and before it is made. Loaded into the process under test only.
 const SLOW_JOURNAL: &str = r#"
@@ -328,9 +409,10 @@ int fdatasync(int fd) {
 }
 "#;
 
-fn slow_journal(world: &World) -> String {
-    let (source, library) = (world.dir.join("slow.c"), world.dir.join("slow.so"));
-    std::fs::write(&source, SLOW_JOURNAL).unwrap();
+/// The variable that has a program load this text of C before anything else.
+fn preloaded(world: &World, name: &str, text: &str) -> String {
+    let (source, library) = (world.dir.join(format!("{name}.c")), world.dir.join(format!("{name}.so")));
+    std::fs::write(&source, text).unwrap();
     let (source, library) = (source.display().to_string(), library.display().to_string());
     crate::support::run("gcc", &["-shared", "-fPIC", "-o", &library, &source]).assert_status(0);
     format!("LD_PRELOAD={library}")
@@ -342,7 +424,7 @@ fn killed_at_any_step_a_join_is_completed_or_reset() {
     let cloud = Cloud::new(&world);
     let machine = Machine::new(&world, "edge-7");
     let token = cloud.token(&[]);
-    let slow = slow_journal(&world);
+    let slow = preloaded(&world, "slow", SLOW_JOURNAL);
     let journal = machine.house.outside(JOURNAL);
     let at = cloud.at();
     let mut seen = Vec::new();
@@ -377,6 +459,69 @@ fn killed_at_any_step_a_join_is_completed_or_reset() {
     eprintln!("journal lines at each kill: {seen:?}");
     seen.dedup();
     assert!(seen.len() >= 10, "the kills fell too close together: {seen:?}");
+}
+
+/// Calls before which a join is cut: what takes a name, what makes a directory, what takes a name away. Which of them a
+/// processor knows differs.
+const CUTS: [(&str, usize); 3] =
+    [("?rename,?renameat,?renameat2", 8), ("?mkdir,?mkdirat", 6), ("?unlink,?unlinkat", 3)];
+const CUTS_LIMIT: Duration = Duration::from_secs(25);
+
+#[test]
+fn killed_at_any_name_a_reset_leaves_the_machine_as_it_was() {
+    let world = World::new("join-cut");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let token = cloud.token(&[]);
+    let at = cloud.at();
+    let strace = |calls: &str, count: usize, args: &[&str]| {
+        let inject = format!("inject={calls}:signal=KILL:when={count}");
+        let trace = format!("trace={calls}");
+        let line = ["-o", "/tmp/trace", "-e", &trace, "-e", &inject, "/usr/local/bin/kedge"];
+        let run = machine.house.run("strace", &[&line[..], args].concat());
+        (run, machine.house.read("/tmp/trace"))
+    };
+    let began = Instant::now();
+    let mut cuts = Vec::new();
+    for (calls, most) in CUTS {
+        for count in 1..=most {
+            if began.elapsed() > CUTS_LIMIT {
+                break;
+            }
+            let (run, trace) = strace(calls, count, &["join", "-e", &at, "-t", &token]);
+            let killed = trace.contains("killed by SIGKILL");
+            assert!(killed || run.status == 0, "{run:?}\n{trace}");
+            cuts.push(trace.lines().last().unwrap_or_default().to_owned());
+            let reset = machine.house.kedge(&["reset", "edge", "--yes"]);
+            assert_eq!(reset.status, 0, "{trace}\n{reset:?}");
+            machine.is_as_before(&(trace, reset));
+            if !killed {
+                break;
+            }
+        }
+    }
+    let killed = cuts.iter().filter(|last| last.contains("killed")).count();
+    eprintln!("cut {killed} times in {:.1} s", began.elapsed().as_secs_f64());
+    assert!(killed > 5, "{cuts:?}");
+
+    // A reset that is killed where it takes the last directory away, and one before that.
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    let (whole, trace) = strace("?rmdir,?unlinkat", 10_000, &["reset", "edge", "--yes"]);
+    assert_eq!(whole.status, 0, "{whole:?}");
+    let calls = |name: &str| trace.lines().filter(|line| line.starts_with(name)).count();
+    let last = if calls("rmdir(") > 0 { calls("rmdir(") } else { calls("unlinkat(") };
+    for count in [last, last - 1] {
+        machine.join(&cloud, &token, &[]).assert_status(0);
+        let (_, trace) = strace("?rmdir,?unlinkat", count, &["reset", "edge", "--yes"]);
+        let again = machine.house.kedge(&["reset", "edge", "--yes"]);
+        assert_eq!(again.status, 0, "{trace}\n{again:?}");
+        machine.is_as_before(&(trace, again));
+    }
+    // Killed before the journal's first line; the next join takes the directory for its own.
+    machine.house.run("mkdir", &["-p", "/var/lib/kedge/journal"]).assert_status(0);
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    let reset = machine.reset();
+    machine.is_as_before(&reset);
 }
 
 #[test]

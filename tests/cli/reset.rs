@@ -130,6 +130,68 @@ fn past_what_cannot_be_undone_it_carries_on_and_tells() {
 }
 
 #[test]
+fn repairs_and_settings_of_the_node_go_with_it_and_each_trouble_is_told_once() {
+    let world = World::new("reset-fixed");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let house = &machine.house;
+    machine.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    house.run("chmod", &["0644", "/etc/kubeedge/certs/server.key"]).assert_status(0);
+    let fixed = house.kedge(&["doctor", "--only", "KE-CERT", "--fix=KE-CERT-022", "--yes"]);
+    assert!(house.kedge(&["undo", "--list"]).stdout.contains("server.key"), "{fixed:?}");
+
+    // Where nothing can be written, nothing is recorded.
+    house.run("mount", &["--bind", "/etc", "/etc"]).assert_status(0);
+    house.run("mount", &["-o", "remount,ro,bind", "/etc"]).assert_status(0);
+    let set = house.kedge(&["config", "set", "modules.edgeHub.heartbeat=20"]);
+    assert!(set.status != 0 && set.stderr.contains("KE-JOURNAL-006"), "{set:?}");
+    let listed = house.kedge(&["undo", "--list"]).stdout;
+    assert!(!listed.contains("edgecore.yaml"), "{listed}");
+    let reset = house.kedge(&["reset", "edge", "--yes"]);
+    assert!(reset.status == 1 && reset.stderr.contains("KE-RESET-002"), "{reset:?}");
+    let mut lines: Vec<&str> = reset.stderr.lines().filter(|line| line.contains("cannot put ")).collect();
+    let told = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), told, "each once: {reset:?}");
+    house.run("umount", &["/etc"]).assert_status(0);
+    let reset = machine.reset();
+    assert!(!house.has("/var/lib/kedge/journal"), "{reset:?}");
+    machine.is_as_before(&reset);
+}
+
+#[test]
+fn a_journal_that_has_lost_the_join_is_damage() {
+    let world = World::new("reset-lost");
+    let cloud = Cloud::new(&world);
+    let machine = Machine::new(&world, "edge-7");
+    let house = &machine.house;
+    let token = cloud.token(&[]);
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    house.write("/var/lib/kedge/journal/journal.jsonl", "");
+    let doctor = house.kedge(&["doctor", "--only", "KE-ETC"]);
+    assert!(doctor.status != 0 && doctor.stdout.contains("lost"), "{doctor:?}");
+    let again = machine.join(&cloud, &token, &[]);
+    assert!(again.status == 10 && again.stderr.contains("KE-JOURNAL-007"), "{again:?}");
+    for more in [&["--dry-run"][..], &["--yes"]] {
+        let reset = house.kedge(&[&["reset", "edge"], more].concat());
+        assert_eq!(reset.status, 1, "{reset:?}");
+        for ours in ["KE-JOURNAL-007", CONFIG.split_at(13).0, "join.json", "kedge-edge", "rm -r "] {
+            assert!(reset.stderr.contains(ours), "{ours}: {reset:?}");
+        }
+        assert!(!reset.stderr.contains("as it was before"), "{reset:?}");
+    }
+    // What it names, removed as it says.
+    let told = house.kedge(&["reset", "edge", "--yes"]).stderr;
+    let command =
+        told.split("fix: ").find(|part| part.starts_with("rm -r ")).unwrap().lines().next().unwrap();
+    house.run("sh", &["-c", command]).assert_status(0);
+    let reset = machine.reset();
+    assert!(reset.stderr.contains("nothing to undo"), "{reset:?}");
+    assert!(!house.has(CONFIG) && !house.has("/var/lib/kedge/join.json"), "{reset:?}");
+}
+
+#[test]
 fn a_cloud_is_never_touched() {
     let world = World::new("reset-cloud");
     let cloud = Cloud::new(&world);

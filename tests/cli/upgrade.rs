@@ -340,9 +340,40 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     let outcomes: Vec<&Value> =
         history["items"].as_array().unwrap().iter().map(|item| &item["outcome"]).collect();
     assert_eq!(outcomes, ["returned", "returned"]);
+    // What is refused moves nothing, not even the versions that nobody uses.
+    let slots = || node.house.run("ls", &[VERSIONS]).stdout;
+    let before = slots();
+    assert!(before.contains("0.1.2"), "{before}");
+    let unsigned = node.releases.path("unsigned");
+    fs::copy("/bin/true", &unsigned).unwrap();
+    assert_eq!(code(&node.upgrade(&unsigned, &[])), "KE-UPGRADE-004");
+    assert_eq!(slots(), before);
     // And a good one comes after them.
     node.upgrade(&node.releases.kedge("0.1.3"), &["--wait"]).assert_status(0);
     assert_eq!(node.settled(), "0.1.3");
+}
+
+#[test]
+fn an_interrupted_wait_leaves_the_trial_alone_and_says_so() {
+    let world = World::new("unwaited");
+    let node = Node::alone(&world);
+    let hangs = node.releases.stand_in("0.1.2", Instead::Hangs);
+    let args = ["edge", "upgrade", "--to", &hangs, "--yes", "--wait", "--deadline", "10s"];
+    let mut waits = node.house.start("waits", &args);
+    eventually("the new version is watched", SOON, || {
+        let trial = node.history()["trial"].clone();
+        if !trial.is_null() && trial["phase"]["is"] != "armed" { Ok(()) } else { Err(trial) }
+    });
+    assert_eq!(waits.interrupt(), 130, "{}", world.log("waits.err"));
+    let told = world.log("waits.err");
+    assert!(
+        told.contains("KE-UPGRADE-031")
+            && told.contains("fix: see what becomes of it with: kedge edge history"),
+        "{told}"
+    );
+    assert!(!node.history()["trial"].is_null(), "it goes on");
+    assert_eq!(node.settled(), OWN);
+    assert_eq!(node.last()["outcome"], "returned");
 }
 
 /// The layout of a backup in the house, as its file's header holds it.
@@ -505,6 +536,35 @@ fn an_upgrade_that_is_killed_at_any_step_leaves_one_slot() {
     let mut once = ids.clone();
     once.dedup();
     assert_eq!(ids, once);
+}
+
+#[test]
+fn what_an_upgrade_killed_at_a_name_has_left_goes_with_the_next() {
+    let world = World::new("strays");
+    let mut node = Node::alone(&world);
+    let new = node.releases.stand_in("0.1.1", Instead::Ends);
+    let unsigned = node.releases.path("unsigned");
+    fs::copy(&new, &unsigned).unwrap();
+    let mut killed = 0;
+    for (calls, most) in [("?rename,?renameat,?renameat2", 5), ("?symlink,?symlinkat", 2)] {
+        for count in 1..=most {
+            let inject = format!("inject={calls}:signal=KILL:when={count}");
+            let line = ["-o", "/tmp/trace", "-e", &inject, "/usr/local/bin/kedge", "edge", "upgrade"];
+            let got = node.house.run("strace", &[&line[..], &["--to", &new, "--yes"]].concat());
+            killed += usize::from(node.house.read("/tmp/trace").contains("killed by SIGKILL"));
+            node.power_off();
+            // It does not get far; it takes the lock.
+            let next = node.upgrade(&unsigned, &[]);
+            assert!(code(&next).starts_with("KE-UPGRADE-"), "{next:?}");
+            let names = node.house.run("ls", &["-A", VERSIONS]).stdout;
+            let left =
+                |name: &str| name.ends_with(".kedge-new") || name.contains(".tmp-") || name.starts_with(".");
+            assert!(!names.lines().any(left), "{names}\nafter {got:?}");
+            node.keep("");
+            assert_eq!(node.settled(), OWN);
+        }
+    }
+    assert!(killed > 3, "{killed}");
 }
 
 #[test]

@@ -9,6 +9,13 @@ pub(super) fn run(place: &Place, hash: bool, output: Output, term: &Term) -> Res
     let found = place.find()?;
     // The cloud's word counts before what this machine's node was told once.
     let of = |role: &str| found.certificates.iter().find(|c| c.role == role && c.name == "authority");
+    // A cluster that was named is meant, and nothing else.
+    if place.kubeconfig.is_some()
+        && of("cloud").is_none()
+        && let Some(trouble) = found.troubles.last()
+    {
+        return Err(trouble.clone());
+    }
     let authority = of("cloud").or_else(|| of("edge")).ok_or_else(|| {
         Failure::new("KE-CERT-011", "there is no authority here")
             .because("the cloud has not run yet, or this node has not joined")

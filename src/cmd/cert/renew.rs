@@ -3,6 +3,7 @@
 
 use crate::base::{Exit, Failure, Output, Term, read_limited};
 use crate::cmd::edge_place::EdgePlace;
+use crate::daemon::edge::uplink::Counter;
 use crate::daemon::{edge, status};
 use crate::pki;
 use serde_json::{Value, json};
@@ -22,6 +23,9 @@ pub(super) fn run(
     let config = place.load()?;
     let running = config.status_socket.as_deref().and_then(|socket| status::ask(socket).ok());
     let mut wanted = edge::enrolment(&config);
+    if let Some(https) = &cloud {
+        Counter::at(https).map_err(|failure| failure.exit(Exit::Usage))?;
+    }
     if let Some(https) = cloud.or_else(|| served_at(running.as_ref())) {
         wanted.https = https;
     } else if place.file().is_none() {

@@ -81,6 +81,9 @@ async fn reset(args: Args, term: &Term) -> Result<Exit, Failure> {
         None => (None, None),
     };
     if args.dry_run {
+        if args.yes_i_mean.is_some() {
+            meant(&args, &name, desk.as_ref().map(SetupDesk::server))?;
+        }
         return preview(&args, desk.as_ref(), lost, term).await;
     }
     meant(&args, &name, desk.as_ref().map(SetupDesk::server))?;

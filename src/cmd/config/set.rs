@@ -8,7 +8,7 @@ use crate::config::login::without_login;
 use crate::config::set::assignments;
 use crate::config::survey::unended;
 use crate::config::{Problem, edit, refuse, yaml};
-use crate::host::journal::{self, Change, Deed, Journal};
+use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -182,7 +182,12 @@ fn write(path: &Path, text: &str) -> Result<String, Failure> {
     let path = path.as_path();
     if of_the_machine {
         let mut journal = Journal::open(Path::new(journal::DIR), Deed::Configure)?;
-        journal.apply(&Change::File { path: absolute, content: text.as_bytes().to_vec(), mode })?;
+        let change = Change::File { path: absolute, content: text.as_bytes().to_vec(), mode };
+        if let Err(failure) = journal.apply(&change) {
+            // A journal that was made for this alone goes again.
+            drop(journal.undo(Manner::Careful, |_| false));
+            return Err(failure);
+        }
         journal.finish()?;
         return Ok("`kedge undo` brings the former one back".to_owned());
     }

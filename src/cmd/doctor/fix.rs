@@ -7,7 +7,7 @@ use crate::base::{Failure, Term, read_limited};
 use crate::cmd::ask::confirm;
 use crate::host::check::{Finding, State};
 use crate::host::cni::forwarding;
-use crate::host::journal::{self, Change, Deed, Journal};
+use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -266,7 +266,12 @@ pub(super) async fn make(repairs: &[Repair], yes: bool, term: &Term) -> Result<b
             match journal.apply(change) {
                 // The next boot makes it so all the same.
                 Err(failure) if change.is_of_kernel() => term.failure(&failure),
-                done => done?,
+                Err(failure) => {
+                    // A journal that was made for this alone goes again.
+                    drop(journal.undo(Manner::Careful, |_| false));
+                    return Err(failure);
+                }
+                Ok(()) => {}
             }
         }
         journal.finish()?;

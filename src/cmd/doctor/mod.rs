@@ -96,6 +96,13 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     if let Some(Deed::Offline(args)) = &args.deed {
         return offline::run(args, term);
     }
+    if args.pre && args.kube_config.is_some() {
+        return Err(crate::cmd::usage::wrong(
+            "the argument '--kube-config <FILE>' cannot be used with '--pre'",
+            "--pre looks at this machine alone, and at no cluster",
+            "leave one of the two out",
+        ));
+    }
     crate::pki::install_crypto_provider();
     let asked = Asked {
         role: args.role,
@@ -191,6 +198,12 @@ fn selected(args: &Args, place: &Arc<Place>) -> Result<Vec<Check>, Failure> {
     }
     let meant = |words: &[String], check: &Check| words.iter().any(|word| check.is_meant(word));
     checks.retain(|check| (args.only.is_empty() || meant(&args.only, check)) && !meant(&args.skip, check));
+    if checks.is_empty() {
+        return Err(Failure::new("KE-DOCTOR-002", "--only and --skip leave no check")
+            .because("nothing would be looked at, and nothing found")
+            .fix("skip less: kedge doctor --list shows the checks")
+            .exit(Exit::Usage));
+    }
     Ok(checks)
 }
 

@@ -5,6 +5,7 @@ use super::closure::{Closure, Held};
 use super::report::API_VERSION;
 use crate::base::{Exit, Failure, Output, Term};
 use crate::cmd::edge_store::{DatabaseArgs, table};
+use crate::cmd::join::endpoint;
 use crate::cmd::pods::endpoints;
 use crate::cri::Runtime;
 use serde_json::json;
@@ -31,12 +32,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, term: &Term) -> Result<Exit, Failure> {
+    let named = args.runtime_endpoint.clone().map(endpoint).transpose()?;
     let reader = args.database.open()?;
     let mut pods = Held::read(&reader)?.closures();
-    let endpoints = match &args.runtime_endpoint {
-        Some(endpoint) => vec![endpoint.clone()],
-        None => endpoints(reader.path()),
-    };
+    let endpoints = named.map_or_else(|| endpoints(reader.path()), |named| vec![named]);
     let runtime = crate::cmd::block_on(async { Ok(look_at_images(&mut pods, endpoints).await) })?;
     let failing = pods.iter().filter(|pod| pod.starts == Some(false)).count();
     match args.output {

@@ -1,11 +1,11 @@
 //! `kedge edge upgrade`: another version of kedge on this node, tried before it stays. It talks; the deed is
 //! `daemon::upgrade`'s.
 
-use crate::base::{Exit, Failure, Output, Term};
+use crate::base::{Exit, Failure, Output, Stop, Term, aside};
 use crate::cmd::usage;
 use crate::config::edge::DEFAULT_PATH;
 use crate::daemon::upgrade::{Checked, Demands, Site, Work, verdict};
-use crate::host::versions::Deed;
+use crate::host::versions::{Deed, Entry};
 use crate::model::Release;
 use crate::model::image::is_digest;
 use serde_json::json;
@@ -187,12 +187,22 @@ pub(super) fn change(
     if !manner.wait {
         return change.show("tried", "is being tried; what becomes of it is shown by: kedge edge history");
     }
-    let entry = site.await_outcome(&id, manner.deadline)?;
+    let entry = await_outcome(site, id, manner.deadline)?;
     verdict(&entry)?;
     let interrupted = entry.interrupted.map_or(String::new(), |ms| {
         format!("; the daemon was interrupted for {:.2} s, pods were not", ms as f64 / 1000.0)
     });
     change.show("runs", &format!("runs{interrupted}"))
+}
+
+/// Waits for the outcome; an interruption ends the wait alone.
+fn await_outcome(site: &Site, id: String, deadline: Duration) -> Result<Entry, Failure> {
+    let site = site.clone();
+    crate::cmd::block_on(async {
+        let stop = Stop::new();
+        crate::cmd::stop_on_signals(&stop)?;
+        aside("wait for the outcome", move || site.await_outcome(&id, deadline, &stop)).await?
+    })
 }
 
 /// A change of version, as it is told.

@@ -2,18 +2,25 @@
 //! and changes nothing; every refusal here ends with an exit status that says whose turn it is.
 
 use super::args::Wish;
+use super::clock;
 use super::note::Note;
 use super::plan::Runtime;
 use super::work::{Former, former};
-use crate::base::{Exit, Failure, Term};
+use crate::base::{Exit, Failure, Term, now};
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
 use crate::config::read_yaml;
+use crate::daemon::edge::uplink::Counter;
 use crate::host::check::{Finding, Group, State};
 use crate::host::containerd::{WELL_KNOWN, own_socket};
 use crate::host::journal::{self, Journal};
 use crate::host::preflight::{self, Answer, Wanted, ask_runtime};
+use jiff::Timestamp;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The cloud's clock is only asked where the one here is wrong.
+const CLOCK_LIMIT: Duration = Duration::from_secs(5);
 
 /// What is here before anything is done.
 pub(super) struct Before {
@@ -33,6 +40,9 @@ pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
     let note = Note::read().map_err(|failure| failure.exit(Exit::Preflight))?;
     let present = if place.exists() { Some(read_yaml(&place)?) } else { None };
     let former = former().map_err(|failure| failure.exit(Exit::Preflight))?;
+    if former == Former::None {
+        Journal::is_whole(Path::new(journal::DIR)).map_err(|failure| failure.exit(Exit::Preflight))?;
+    }
     // Without a note it is not of a join, even if one was cut short before it had written anything.
     if present.is_some() && (former == Former::None || note.is_none()) && !wish.takeover {
         return Err(Failure::new("KE-JOIN-007", format!("there is {} already", place.display()))
@@ -105,11 +115,31 @@ pub(super) async fn preflight(
         runtime.endpoint = Some(named.clone());
         runtime.may_start = false;
     }
-    let findings = preflight::edge(&wanted).await;
+    let mut findings = preflight::edge(&wanted).await;
+    let wrong = |finding: &&mut Finding| finding.code == "KE-CLOCK-001" && finding.state == State::Failed;
+    if let Some(finding) = findings.iter_mut().find(wrong) {
+        let theirs = cloud_clock(&config.hub.http_server).await;
+        finding.seen = measured(finding, now(), theirs);
+    }
     for finding in findings.iter().filter(|finding| finding.state == State::Warning) {
         term.say(&format!("warning: {}", told(finding)));
     }
     judge(&findings)
+}
+
+/// What the cloud's clock says; `None` where it does not answer.
+async fn cloud_clock(https: &str) -> Option<Timestamp> {
+    let counter = Counter::at(https).ok()?;
+    tokio::time::timeout(CLOCK_LIMIT, counter.look()).await.ok()?.ok()?.clock
+}
+
+/// A clock that cannot be right, against the cloud's, and why that matters.
+fn measured(finding: &Finding, here: Timestamp, cloud: Option<Timestamp>) -> String {
+    let against = match cloud {
+        Some(cloud) => clock::apart(here, cloud),
+        None => "the cloud's clock could not be asked".to_owned(),
+    };
+    format!("{}, {against}; {}", finding.seen, finding.why)
 }
 
 fn told(finding: &Finding) -> String {
@@ -152,6 +182,15 @@ mod tests {
         let mut finding = Finding::failed("KE-X-001", "the thing", "broken").fix(fix);
         (finding.state, finding.group) = (state, group);
         finding
+    }
+
+    #[test]
+    fn a_clock_that_cannot_be_right_is_told_against_the_clouds() {
+        let clock = finding(State::Failed, Group::Host, "").because("tokens are not valid");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let seen = measured(&clock, at(0), Some(at(90_000)));
+        assert_eq!(seen, "broken, 1 d 1 h behind the cloud's; tokens are not valid");
+        assert!(measured(&clock, at(0), None).contains("could not be asked"));
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Whether a token can be used now and here, told to the minute. Pure; nothing has been changed when it refuses.
 
 use crate::base::{Exit, Failure, rfc3339};
+use crate::host::remedy;
 use crate::model::NodeName;
 use crate::pki::Token;
 use jiff::Timestamp;
 
-/// Clocks may differ by so much: certificates and leases are then still what they seem.
-const SKEW: i64 = 5 * 60;
+/// Clocks may differ by so many seconds, as for doctor's KE-CLOCK-002: certificates and leases are then still what they seem.
+const SKEW: i64 = 60;
 
 /// Judges a token by the cloud's clock where that is known, and this machine's clock by the cloud's.
 pub(super) fn judge(
@@ -38,18 +39,21 @@ pub(super) fn judge(
     if ahead.abs() <= SKEW {
         return Ok(());
     }
+    Err(Failure::new("KE-CLOCK-002", format!("this machine's clock is {}", apart(here, cloud)))
+        .because(format!(
+            "here it is {}, there {}; certificates would not be valid when they are needed",
+            rfc3339(here),
+            rfc3339(cloud)
+        ))
+        .fix(format!("set the clock: {}", remedy::set_clock()))
+        .exit(Exit::Identity))
+}
+
+/// How far a clock here is from the cloud's, such as `2 h 13 min behind the cloud's`.
+pub(super) fn apart(here: Timestamp, cloud: Timestamp) -> String {
+    let ahead = here.as_second().saturating_sub(cloud.as_second());
     let side = if ahead > 0 { "ahead of" } else { "behind" };
-    Err(Failure::new(
-        "KE-CLOCK-002",
-        format!("this machine's clock is {} {side} the cloud's", spell(ahead.abs())),
-    )
-    .because(format!(
-        "here it is {}, there {}; certificates would not be valid when they are needed",
-        rfc3339(here),
-        rfc3339(cloud)
-    ))
-    .fix("set the clock: `timedatectl set-ntp true`, or `date -u -s` with the cloud's time")
-    .exit(Exit::Identity))
+    format!("{} {side} the cloud's", spell(ahead.abs()))
 }
 
 /// A span of seconds in its two largest units, such as `2 h 13 min`.
@@ -102,7 +106,9 @@ mod tests {
     #[test]
     fn a_wrong_clock_is_not_taken_for_an_expired_token() {
         let good = token(100_000, None);
-        assert_eq!(judged(&good, 50_000, Some(50_200)), Ok(()));
+        assert_eq!(judged(&good, 50_000, Some(50_060)), Ok(()));
+        let little = judged(&good, 50_000, Some(50_061)).unwrap_err();
+        assert_eq!(little.what, "this machine's clock is 1 min behind the cloud's");
         let ahead = judged(&good, 200_000, Some(50_000)).unwrap_err();
         assert_eq!(
             (ahead.code, ahead.what.as_str()),

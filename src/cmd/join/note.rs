@@ -4,10 +4,11 @@
 use super::edgecore::Line;
 use crate::base::{Failure, is_there, read_limited};
 use crate::host::cni::Network;
+use crate::host::journal;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-const PATH: &str = "/var/lib/kedge/join.json";
+const PATH: &str = journal::NOTE;
 const LIMIT: u64 = 1 << 20;
 
 /// The note of the last join.

@@ -30,7 +30,7 @@ impl Local {
         Ok(Local { database })
     }
 
-    pub(super) fn devices(&self) -> Result<Vec<Device>, Failure> {
+    pub(in crate::cmd) fn devices(&self) -> Result<Vec<Device>, Failure> {
         let reader = Reader::open(&self.database)?;
         let mut devices = Vec::new();
         for row in reader.devices()? {

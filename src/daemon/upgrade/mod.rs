@@ -17,7 +17,7 @@ pub use launch::{Then, launch};
 pub use running::{LAUNCHED, Running, end_with_launcher, own_launcher, restart, running};
 pub use work::{Checked, Demands, Staged, Work, seed};
 
-use crate::base::{Exit, Failure, now_ms};
+use crate::base::{Exit, Failure, Stop, now_ms};
 use crate::host::versions::{self, Deed, Entry, Outcome, Phase, Versions};
 use crate::model::Release;
 use std::path::{Path, PathBuf};
@@ -63,13 +63,14 @@ impl Site {
         Ok(self.versions.history()?.into_iter().rev().find(|entry| entry.id == id))
     }
 
-    /// Waits until a change that was handed over has ended, one way or the other. One that nobody starts is given up.
-    pub fn await_outcome(&self, id: &str, deadline: Duration) -> Result<Entry, Failure> {
+    /// Waits until a change that was handed over has ended, one way or the other. One that nobody starts is given up. When
+    /// the stop is raised only the wait ends, with KE-UPGRADE-031.
+    pub fn await_outcome(&self, id: &str, deadline: Duration, stop: &Stop) -> Result<Entry, Failure> {
         // Two daemons end and start, at worst each as slowly as they may.
-        self.outcome_within(id, deadline + 2 * HANDOVER)
+        self.outcome_within(id, deadline + 2 * HANDOVER, stop)
     }
 
-    fn outcome_within(&self, id: &str, most: Duration) -> Result<Entry, Failure> {
+    fn outcome_within(&self, id: &str, most: Duration, stop: &Stop) -> Result<Entry, Failure> {
         let began = Instant::now();
         loop {
             let disk = self.versions.read()?;
@@ -92,6 +93,12 @@ impl Site {
                     .because(format!("nothing was decided within {} s", most.as_secs()))
                     .fix("see what becomes of it with: kedge edge history")
                     .exit(Exit::TimedOut));
+            }
+            if stop.is_raised() {
+                return Err(Failure::new("KE-UPGRADE-031", "the wait was interrupted, and the change goes on")
+                    .because("the launcher watches the new version; it stays when it proves good, else the old one comes back")
+                    .fix("see what becomes of it with: kedge edge history")
+                    .exit(Exit::Interrupted));
             }
             std::thread::sleep(LOOK);
         }
@@ -140,7 +147,12 @@ mod tests {
             keys: dir.path().join("keys"),
             config: dir.path().join("edgecore.yaml"),
         };
-        let failure = site.outcome_within("an-upgrade", Duration::from_millis(120)).unwrap_err();
+        let failure =
+            site.outcome_within("an-upgrade", Duration::from_millis(120), &Stop::new()).unwrap_err();
+        let stop = Stop::new();
+        stop.raise();
+        let left = site.await_outcome("an-upgrade", DEADLINE, &stop).unwrap_err();
+        assert_eq!((left.code, left.exit), ("KE-UPGRADE-031", Exit::Interrupted));
         assert_eq!((failure.code, failure.exit), ("KE-UPGRADE-019", Exit::TimedOut));
         failure.is_as_committed();
         assert!(failure.fix.ends_with("kedge edge history") && !failure.why.is_empty(), "{failure}");

@@ -180,10 +180,13 @@ impl<'a> Work<'a> {
         Ok(Staged { staging, bytes: got.bytes, digest, signature: Some(got.signature), origin: got.origin })
     }
 
-    /// Removes unused slots and refuses when there is too little space for this many bytes, the backup, and the running
-    /// binary where it is not a slot yet.
+    /// Refuses when there is too little space for this many bytes, the backup, and the running binary where it is not a
+    /// slot yet. Unused slots count as room: they go once the new version is checked, or now, where it could not be copied
+    /// beside them.
     fn make_room(&mut self, bytes: u64) -> Result<(), Failure> {
-        self.site.versions.prune(&self.disk)?;
+        let versions = &self.site.versions;
+        let unused = |slot: &SlotNote| !versions.is_used(&self.disk, &slot.version);
+        let unused: u64 = versions.slots()?.into_iter().filter(unused).map(|slot| slot.bytes).sum();
         let size = |path: &Path| fs::metadata(path).map_or(0, |facts| facts.len());
         let own = match self.disk.links.current {
             Some(_) => 0,
@@ -193,15 +196,19 @@ impl<'a> Work<'a> {
         let needed = bytes + own + 2 * size(&self.config.database) + SPARE;
         let free = rustix::fs::statvfs(self.site.versions.dir())
             .map_or(u64::MAX, |facts| facts.f_bavail.saturating_mul(facts.f_frsize));
-        if free < needed {
+        if free.saturating_add(unused) < needed {
             let dir = self.site.versions.dir().display();
             return Err(Failure::new("KE-UPGRADE-024", format!("there is too little space below {dir}"))
                 .because(format!(
                     "{} MiB are free and {} MiB are needed",
-                    free >> 20,
+                    free.saturating_add(unused) >> 20,
                     needed.div_ceil(1 << 20)
                 ))
                 .fix(format!("free space on the file system of {dir}")));
+        }
+        if unused > 0 && free < bytes + size(&self.config.database) + SPARE {
+            self.site.versions.prune(&self.disk)?;
+            self.step("unused versions were removed", "there is no room for another one beside them");
         }
         Ok(())
     }
@@ -315,9 +322,10 @@ impl<'a> Work<'a> {
         Ok(Checked { version: version.clone(), fresh: None, launches: slot.launches, needs })
     }
 
-    /// Makes what was checked a slot; it is not current yet.
+    /// Makes what was checked a slot in the place of those that nobody uses; it is not current yet.
     pub fn install(&mut self, checked: &mut Checked) -> Result<(), Failure> {
         if let Some((staging, note, signature)) = checked.fresh.take() {
+            self.site.versions.prune(&self.disk)?;
             self.site.versions.install(staging, &note, Some(&signature))?;
             self.step("installed", self.site.versions.binary(&checked.version).display().to_string());
         }

@@ -2,7 +2,7 @@
 //! restoring can be repeated after a crash at any point. Only the journal makes and restores.
 
 use super::{Entry, Manner, running};
-use crate::base::{Failure, read_limited};
+use crate::base::{Failure, read_limited, remove_all_unfinished, remove_unfinished};
 use crate::host::service::{Manager, Service};
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -348,6 +348,17 @@ impl fmt::Display for Told {
 }
 
 impl Entry {
+    /// Whether its place is as it was before.
+    pub(super) fn was_never_made(&self, kept: &Path) -> bool {
+        match (&self.told, &self.before) {
+            (Told::Setting { path, .. }, Before::Setting { value }) => {
+                running::setting(path).is_ok_and(|now| now.as_ref() == Some(value))
+            }
+            (Told::Module { name }, _) => !running::is_loaded(name),
+            _ => self.told.path().is_some_and(|path| self.before.stands(path, kept).unwrap_or(false)),
+        }
+    }
+
     /// Puts back what was there before the change; answers what stays all the same, and why.
     pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<Option<String>, Failure> {
         match &self.told {
@@ -361,6 +372,7 @@ impl Entry {
     fn put_back(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
         let Some(path) = self.told.path() else { return Ok(()) };
         drop(fs::remove_file(beside(path, self.id)));
+        drop(remove_unfinished(path));
         if manner == Manner::Careful && !self.told.stands()? && !self.before.stands(path, kept)? {
             return Err(self.changed_since(path));
         }
@@ -525,11 +537,16 @@ fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
             }
             absent(fs::remove_dir_all(path))
         }
-        Directory::Shared => match fs::remove_dir(path) {
+        Directory::Shared => match drop_unfinished(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
             other => absent(other),
         },
     }
+}
+
+/// What killed writers of kedge's have left in a directory that kedge made.
+fn drop_unfinished(dir: &Path) -> io::Result<()> {
+    absent(remove_all_unfinished(dir))
 }
 
 /// The first mount at or below a path: removing a tree must never reach into another file system.

@@ -11,7 +11,8 @@ mod tests;
 pub use change::{Change, Directory};
 pub use ledger::{Deed, Entry, Role};
 
-use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there};
+use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there, remove_unfinished};
+use crate::host::service::{EDGE, Manager};
 use change::Before;
 use ledger::Ledger;
 use std::fs;
@@ -19,6 +20,10 @@ use std::path::{Path, PathBuf};
 
 /// Where a machine's journal lies.
 pub const DIR: &str = "/var/lib/kedge/journal";
+/// Where a join notes what its daemon makes; always through the journal.
+pub const NOTE: &str = "/var/lib/kedge/join.json";
+/// The directory that a journal there may have made, and that is kedge's by its name.
+const HOME: &str = "/var/lib/kedge";
 
 /// How undoing meets what somebody else has changed since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +54,18 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal below `dir` for one deed; fails with KE-JOURNAL-001 while another process holds it.
     pub fn open(dir: &Path, deed: Deed) -> Result<Journal, Failure> {
-        let made = missing_ancestors(dir);
+        let mut made = missing_ancestors(dir);
+        let home = dir.parent().filter(|home| *home == Path::new(HOME) && holds_nothing(home));
+        made.extend(home.map(Path::to_owned));
         create_private_dir(dir)?;
         let lock = PidLock::take(&dir.join("lock")).map_err(|error| refused(dir, error))?;
         let mut ledger = Ledger::open(dir)?;
         for path in made {
             ledger.append(Deed::Journal, Change::directory(path, 0o755).told(), Before::Absent)?;
+        }
+        for path in ledger.live.iter().filter_map(Entry::path) {
+            // What a killed write has left; a directory that cannot be written says so when it is changed.
+            drop(remove_unfinished(path));
         }
         Ok(Journal { dir: dir.to_owned(), deed, ledger, _lock: lock })
     }
@@ -90,6 +101,13 @@ impl Journal {
         Ok(Ledger::read(dir)?.newest())
     }
 
+    /// Fails with KE-JOURNAL-007 where the machine has what a join has written and the journal has lost its lines: no undo
+    /// knows any more what was there before. Takes no lock.
+    pub fn is_whole(dir: &Path) -> Result<(), Failure> {
+        let service = Manager::here().definition_path(EDGE);
+        judge_whole(dir, Path::new(NOTE), &service)
+    }
+
     /// What is recorded and not undone, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.ledger.live
@@ -110,7 +128,21 @@ impl Journal {
         let id = self.ledger.next_id();
         let before = Before::of(change, &self.kept(id))?;
         self.ledger.append(self.deed, change.told(), before)?;
-        change.make(id)
+        let made = change.make(id);
+        if made.is_err() {
+            self.forget_if_unmade(id)?;
+        }
+        made
+    }
+
+    /// What was recorded and could not be done at all is no deed of this machine.
+    fn forget_if_unmade(&mut self, id: u64) -> Result<(), Failure> {
+        let kept = self.kept(id);
+        if self.ledger.live.iter().any(|entry| entry.id == id && entry.was_never_made(&kept)) {
+            self.ledger.undone(id)?;
+            drop(fs::remove_file(kept));
+        }
+        Ok(())
     }
 
     /// Marks the deed as ended: what it did stays.
@@ -170,6 +202,50 @@ fn missing_ancestors(path: &Path) -> Vec<PathBuf> {
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
     missing.reverse();
     missing
+}
+
+fn judge_whole(dir: &Path, note: &Path, service: &Path) -> Result<(), Failure> {
+    let entries = Journal::read(dir)?;
+    let lost = |path: &Path| path.exists() && !entries.iter().any(|entry| entry.path() == Some(path));
+    // A service alone may be of somebody's own hand; not where the journal is there and empty, as an undo takes that away.
+    let empty = dir.exists() && entries.iter().all(|entry| entry.deed == Deed::Journal);
+    if !lost(note) && !(empty && lost(service)) {
+        return Ok(());
+    }
+    let found: Vec<String> = [note, service]
+        .into_iter()
+        .filter(|path| lost(path))
+        .map(|path| path.display().to_string())
+        .collect();
+    Err(Failure::new("KE-JOURNAL-007", "the install journal has lost what a join has done here")
+        .because(format!("there is {}, and {} has no line of it", found.join(" and "), dir.display()))
+        .fix("kedge reset edge"))
+}
+
+/// Whether a directory is there and has no file but a lock in it or in its journal: a kedge that was killed before its
+/// first line has made it, or one that was killed at the end of an undo has left it.
+fn holds_nothing(home: &Path) -> bool {
+    let names = |dir: &Path| -> Option<Vec<std::ffi::OsString>> {
+        fs::read_dir(dir).ok()?.map(|entry| Some(entry.ok()?.file_name())).collect()
+    };
+    let Some(found) = names(home) else { return false };
+    match found.as_slice() {
+        [] => true,
+        [journal] if journal == "journal" => {
+            let dir = home.join(journal);
+            let empty =
+                |name: &std::ffi::OsString| fs::metadata(dir.join(name)).is_ok_and(|file| file.len() == 0);
+            let nothing =
+                |name: &std::ffi::OsString| name == "lock" || (name == "journal.jsonl" && empty(name));
+            names(&dir).is_some_and(|found| found.iter().all(nothing))
+        }
+        _ => false,
+    }
+}
+
+/// Removes what a kedge that was killed has left of the usual journal's directories, where nothing at all is in them.
+pub fn remove_empty_home() {
+    drop(fs::remove_dir(HOME));
 }
 
 fn refused(dir: &Path, error: LockError) -> Failure {

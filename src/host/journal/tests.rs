@@ -80,6 +80,73 @@ fn a_machine_is_as_it_was_found_when_all_is_undone() {
 }
 
 #[test]
+fn what_a_killed_write_has_left_goes_with_the_undo() {
+    let (_dir, root) = prepared();
+    let before = tree(&root);
+    let place = root.join("var/kedge/journal");
+    let mut journal = Journal::open(&place, Deed::Join).unwrap();
+    for change in changes(&root) {
+        journal.apply(&change).unwrap();
+    }
+    drop(journal);
+    fs::write(root.join("etc/kubeedge/config/.edgecore.yaml.kedge-new"), "ha").unwrap();
+    let undone = Journal::open(&place, Deed::Join).unwrap();
+    assert!(!root.join("etc/kubeedge/config/.edgecore.yaml.kedge-new").exists(), "its file is known");
+    // Of a file that the daemon writes, in a directory that the journal has made.
+    fs::write(root.join("etc/kubeedge/config/.other.kedge-new"), "ha").unwrap();
+    let undone = undone.undo(Manner::Careful, all);
+    assert_eq!((undone.leftovers, tree(&root)), (vec![], before));
+}
+
+#[test]
+fn what_could_not_be_done_is_not_recorded_as_done() {
+    let (_dir, root) = prepared();
+    let mut journal = Journal::open(&root.join("journal"), Deed::Configure).unwrap();
+    let path = PathBuf::from("/proc/kedge");
+    let failed = journal.apply(&Change::File { path, content: b"x".to_vec(), mode: 0o600 });
+    assert_eq!((failed.unwrap_err().code, journal.entries().len()), ("KE-JOURNAL-006", 0));
+    journal.apply(&Change::Remove { path: root.join("old") }).unwrap();
+    assert_eq!(journal.entries().len(), 1);
+}
+
+#[test]
+fn a_journal_without_the_lines_of_a_join_is_damaged() {
+    let (_dir, root) = prepared();
+    let (place, note, service) = (root.join("journal"), root.join("join.json"), root.join("service"));
+    let whole = || judge_whole(&place, &note, &service);
+    assert_eq!(whole(), Ok(()));
+    fs::write(&service, "").unwrap();
+    assert_eq!(whole(), Ok(()), "of somebody's own hand");
+    fs::create_dir(&place).unwrap();
+    assert_eq!(whole().unwrap_err().code, "KE-JOURNAL-007");
+    let mut journal = Journal::open(&place, Deed::Join).unwrap();
+    let content = b"{}".to_vec();
+    journal.apply(&Change::File { path: note.clone(), content, mode: 0o600 }).unwrap();
+    assert_eq!(whole(), Ok(()));
+    fs::write(place.join("journal.jsonl"), "").unwrap();
+    let failure = whole().unwrap_err();
+    assert!(failure.why.contains("join.json and ") && failure.fix == "kedge reset edge", "{failure}");
+}
+
+#[test]
+fn a_directory_that_holds_nothing_is_a_killed_journals() {
+    let (_dir, root) = prepared();
+    let home = root.join("home");
+    assert!(!holds_nothing(&home));
+    fs::create_dir_all(home.join("journal")).unwrap();
+    fs::write(home.join("journal/lock"), "7").unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("journal/journal.jsonl"), "").unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("journal/journal.jsonl"), "{}\n").unwrap();
+    assert!(!holds_nothing(&home), "its lines say what was there");
+    fs::remove_dir_all(home.join("journal")).unwrap();
+    assert!(holds_nothing(&home));
+    fs::write(home.join("theirs"), "").unwrap();
+    assert!(!holds_nothing(&home));
+}
+
+#[test]
 fn a_crash_after_any_number_of_lines_is_undone_as_well() {
     let (dir, root) = prepared();
     let before = tree(&root);

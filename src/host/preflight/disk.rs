@@ -24,6 +24,11 @@ const OWN: &str = "/var/lib/kedge";
 const OWN_TOO_LITTLE: u64 = 64 * MIB;
 /// An upgrade and the backup before it as well.
 const OWN_LOW: u64 = 256 * MIB;
+/// Where the binary of each version goes.
+const VERSIONS: &str = "/var/lib/kedge/versions";
+/// A configuration, certificates, or that of a pod network.
+const SMALL: u64 = 256 << 10;
+const SMALL_INODES: u64 = 16;
 
 pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     let (data, etc) = (here.path(&wanted.data_dir), here.path(&wanted.etc_dir));
@@ -32,11 +37,25 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     let data_shown = wanted.data_dir.clone();
     let sync_shown = wanted.data_dir.clone();
     let own = here.path(OWN);
+    let versions = here.path(VERSIONS);
+    let cni = wanted.runtime.as_ref().map(|runtime| runtime.cni_conf_dir.clone());
+    let small: Vec<(PathBuf, PathBuf)> =
+        [Some(wanted.etc_dir.clone()), cni].into_iter().flatten().map(|dir| (here.path(&dir), dir)).collect();
     vec![
         Check::blocking("KE-DISK-001", Group::Host, "free space", move || {
             let mut found = vec![judge_space(&data_shown, measure(&space))];
-            if on_another_disk(&own, &space) {
-                found.push(judge_own(measure(&own)));
+            let mut known = vec![&space];
+            for (path, shown) in [(&own, OWN), (&versions, VERSIONS)] {
+                if known.iter().all(|one| on_another_disk(path, one)) {
+                    found.push(judge_own(Path::new(shown), measure(path)));
+                    known.push(path);
+                }
+            }
+            for (path, shown) in &small {
+                if known.iter().all(|one| on_another_disk(path, one)) {
+                    found.push(judge_small(shown, measure(path)));
+                    known.push(path);
+                }
             }
             found
         }),
@@ -121,8 +140,8 @@ fn on_another_disk(one: &Path, other: &Path) -> bool {
     disk(one) != disk(other)
 }
 
-fn judge_own(space: Option<Space>) -> Finding {
-    let finding = judge_space(Path::new(OWN), space);
+fn judge_own(path: &Path, space: Option<Space>) -> Finding {
+    let finding = judge_space(path, space);
     match space.map(|space| space.available) {
         Some(0..OWN_TOO_LITTLE) | None => finding,
         Some(_) if finding.seen.contains("inodes") => finding,
@@ -131,6 +150,20 @@ fn judge_own(space: Option<Space>) -> Finding {
             .fix(finding.fix),
         Some(_) => Finding::fine("KE-DISK-001", finding.name, finding.seen),
     }
+}
+
+/// Room for a few small files.
+fn judge_small(path: &Path, space: Option<Space>) -> Finding {
+    let finding = judge_space(path, space);
+    let Some(space) = space else { return finding };
+    let few = space.inodes > 0 && space.inodes_free < SMALL_INODES;
+    if space.available >= SMALL && !few {
+        return Finding::fine("KE-DISK-001", finding.name, format!("{} MiB", space.available / MIB));
+    }
+    let inodes = if few { format!(", {} inodes", space.inodes_free) } else { String::new() };
+    Finding::failed("KE-DISK-001", finding.name, format!("{} KiB{inodes}", space.available >> 10))
+        .because("configuration and certificates need room")
+        .fix(format!("make room: du -xh {} | sort -h | tail", existing(path).display()))
 }
 
 /// `Ok`, or in words what stands against it.
@@ -239,13 +272,27 @@ mod tests {
     #[test]
     fn the_place_of_the_binary_needs_room_for_it() {
         let space = |available| Some(Space { available, inodes_free: 500_000, inodes: 1_000_000 });
-        let state = |mib: u64| judge_own(space(mib * MIB)).state;
+        let own = |space| judge_own(Path::new(OWN), space);
+        let state = |mib: u64| own(space(mib * MIB)).state;
         assert_eq!((state(10), state(100), state(300)), (State::Failed, State::Warning, State::Fine));
         let few = Space { available: 300 * MIB, inodes_free: 3, inodes: 1_000_000 };
-        assert_eq!(judge_own(Some(few)).state, State::Failed);
-        assert!(judge_own(space(0)).name.contains("/var/lib/kedge"));
+        assert_eq!(own(Some(few)).state, State::Failed);
+        assert!(own(space(0)).name.contains("/var/lib/kedge"));
         assert!(on_another_disk(Path::new("/proc/none"), Path::new("/var/lib/none")));
         assert!(!on_another_disk(Path::new("/var/lib/a"), Path::new("/var/lib/b")));
+    }
+
+    #[test]
+    fn a_place_of_small_files_needs_little() {
+        let small = |available, inodes_free| {
+            let space = Some(Space { available, inodes_free, inodes: 1000 });
+            judge_small(Path::new("/etc/kubeedge"), space)
+        };
+        assert_eq!(small(MIB, 500).state, State::Fine);
+        let full = small(8 << 10, 500);
+        assert_eq!((full.state, full.seen.as_str()), (State::Failed, "8 KiB"));
+        assert_eq!(small(MIB, 3).seen, "1024 KiB, 3 inodes");
+        assert_eq!(judge_small(Path::new("/etc/kubeedge"), None).state, State::Warning);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use super::Wanted;
 use super::machine::Machine;
 use super::programs::output_within;
-use crate::base::Failure;
+use crate::base::{Failure, UNFINISHED};
 use crate::config::edge::EdgeConfig;
 use crate::host::check::{Check, Cost, Finding, Group, State};
 use crate::host::journal::{self, Deed, Journal};
@@ -59,7 +59,7 @@ pub(super) fn checks(here: &Machine, wanted: &Wanted) -> Vec<Check> {
     checks.push(Check::blocking("KE-ETC-002", Group::Host, "unfinished work", || {
         let dir = Path::new(journal::DIR);
         vec![match Journal::is_free(dir) {
-            Ok(()) => judge_unfinished(&Journal::unfinished(dir)),
+            Ok(()) => judge_unfinished(&Journal::is_whole(dir).and_then(|()| Journal::unfinished(dir))),
             Err(at_work) => Finding::fine("KE-ETC-002", "unfinished work", at_work.what),
         }]
     }));
@@ -81,7 +81,8 @@ pub fn unfinished(etc: &Path) -> Vec<PathBuf> {
 fn unfinished_files(here: &Machine, etc: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for dir in ["config", "ca", "certs"] {
-        let left = here.names(etc.join(dir)).into_iter().filter(|name| name.contains(".tmp-"));
+        let half = |name: &String| name.contains(".tmp-") || name.ends_with(UNFINISHED);
+        let left = here.names(etc.join(dir)).into_iter().filter(half);
         found.extend(left.map(|name| etc.join(dir).join(name)));
     }
     found
@@ -562,5 +563,7 @@ mod tests {
         assert_eq!(judged().seen, "edgecore.yaml and a certificate");
         machine.put("/etc/kubeedge/ca/rootCA.crt.tmp-bcdf2456", "");
         assert_eq!(judged().fix, "rm /etc/kubeedge/ca/rootCA.crt.tmp-bcdf2456");
+        machine.put("/etc/kubeedge/config/.edgecore.yaml.kedge-new", "");
+        assert_eq!(judged().fix, "rm /etc/kubeedge/config/.edgecore.yaml.kedge-new");
     }
 }

@@ -2,7 +2,9 @@
 //! it counts as done. The decisions stand in `plan`; nothing here decides.
 
 use super::plan::{Action, Disk, Entry, Event, Exchange, Link, Links, State, decide};
-use crate::base::{Failure, LockError, PidLock, now_ms, random_suffix, read_limited, write_atomic};
+use crate::base::{
+    Failure, LockError, PidLock, UNFINISHED, now_ms, random_suffix, read_limited, write_atomic,
+};
 use crate::model::Release;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -112,10 +114,26 @@ impl Versions {
             }
             LockError::Io(error) => self.failure("lock", &self.dir, error),
         })?;
-        for name in self.names()?.into_iter().filter(|name| name.starts_with(STAGING)) {
+        let names = self.names()?;
+        for name in names.iter().filter(|name| name.starts_with(STAGING)) {
             drop(fs::remove_dir_all(self.dir.join(name)));
         }
+        if names.iter().any(|name| is_stray(name)) {
+            // Only who has the turn writes under such names.
+            let _turn = self.turn()?;
+            for name in self.names()?.iter().filter(|name| is_stray(name)) {
+                drop(fs::remove_file(self.dir.join(name)));
+            }
+        }
         Ok(lock)
+    }
+
+    /// Waits for the turn: whoever has it writes a few small files, or waits for a daemon to end.
+    fn turn(&self) -> Result<File, Failure> {
+        let path = self.dir.join(TURN);
+        let turn = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let turn = turn.and_then(|file| file.lock().map(|()| file));
+        turn.map_err(|error| self.failure("lock", &path, error))
     }
 
     /// State and links as they are; a state that cannot be read is an error.
@@ -163,17 +181,13 @@ impl Versions {
     /// is left to the caller. A version is not started to be watched when its database could not be exchanged, or what was
     /// there could not be kept; on the way back it is started all the same, and the history says so.
     pub fn happen(&self, event: Event, hands: &mut dyn Hands) -> Result<Option<Action>, Failure> {
-        let path = self.dir.join(TURN);
-        let turn = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        // Whoever holds it writes a few small files, or waits for a daemon to end.
-        let turn = turn.and_then(|file| file.lock().map(|()| file));
-        let _turn = turn.map_err(|error| self.failure("lock", &path, error))?;
+        let _turn = self.turn()?;
         let disk = Disk { layout: hands.layout(), ..self.read()? };
         let (mut left, mut trouble) = (None, None);
         for action in decide(&disk, event, now_ms()) {
             match action {
                 Action::Note(state) => self.note(&state)?,
-                Action::Point(link, version) => self.point(link, &version)?,
+                Action::Point(link, version) => self.repoint(link, &version)?,
                 Action::Record(mut entry) => {
                     if let Some(failure) = &trouble {
                         entry.reason = format!("{}; but that failed: {failure}", entry.reason);
@@ -201,11 +215,18 @@ impl Versions {
 
     /// Points a link at a slot; whoever follows it sees the old slot or the new one.
     pub fn point(&self, link: Link, version: &Release) -> Result<(), Failure> {
+        let _turn = self.turn()?;
+        self.repoint(link, version)
+    }
+
+    fn repoint(&self, link: Link, version: &Release) -> Result<(), Failure> {
         if self.link(link).as_ref() == Some(version) {
             return Ok(());
         }
         let path = self.dir.join(link.as_str());
-        let beside = self.dir.join(format!(".{}-{}", link.as_str(), random_suffix(8)));
+        let beside = self.dir.join(format!(".{}{UNFINISHED}", link.as_str()));
+        // One that a killed process has left; nobody else has the turn.
+        drop(fs::remove_file(&beside));
         let pointed = symlink(version.bare(), &beside)
             .and_then(|()| fs::rename(&beside, &path))
             .and_then(|()| sync_dir(&self.dir));
@@ -336,6 +357,16 @@ impl Versions {
             format!("run as root, and check that {} can be written and has free space", self.dir.display()),
         )
     }
+}
+
+/// What a killed process has left of the state or of a link, by the name of today or of earlier versions.
+fn is_stray(name: &str) -> bool {
+    let link = |link: Link| name.strip_prefix('.').and_then(|name| name.strip_prefix(link.as_str()));
+    let of_link =
+        Link::ALL.into_iter().filter_map(link).any(|rest| rest == UNFINISHED || rest.starts_with('-'));
+    let of_state = name.strip_prefix(STATE).is_some_and(|rest| rest.starts_with(".tmp-"))
+        || name.strip_prefix('.').and_then(|name| name.strip_suffix(UNFINISHED)) == Some(STATE);
+    of_link || of_state
 }
 
 /// A slot's directory is named by its version, written in the one way that counts.
@@ -560,8 +591,19 @@ mod tests {
         let versions = Versions::at(dir.path());
         std::mem::forget(versions.stage().unwrap());
         assert_eq!(versions.names().unwrap().len(), 1);
-        let _lock = versions.lock().unwrap();
+        let lock = versions.lock().unwrap();
         assert_eq!(versions.names().unwrap(), ["lock"]);
+        drop(lock);
+        for name in ["state.json.tmp-bcdf2456", ".state.json.kedge-new", "state.json.mine"] {
+            fs::write(dir.path().join(name), "{").unwrap();
+        }
+        for name in [".current-bcdf2456", ".launcher.kedge-new", ".previous-bcdf2456"] {
+            symlink("1.0.0", dir.path().join(name)).unwrap();
+        }
+        let _lock = versions.lock().unwrap();
+        let mut left = versions.names().unwrap();
+        left.sort();
+        assert_eq!(left, ["lock", "state.json.mine", "turn"]);
         fs::write(dir.path().join(STATE), "{").unwrap();
         assert_eq!(versions.read().unwrap_err().as_committed().code, "KE-UPGRADE-017");
     }

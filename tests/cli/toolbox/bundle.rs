@@ -34,6 +34,16 @@ fn a_bundle_carries_binary_images_and_join_file() {
     made.assert_status(0);
     assert!(!made.stdout.contains(&token) && !made.stderr.contains(&token), "{made:?}");
     snapshot::said("bundle", &made);
+    // What is there is not replaced, least of all a device.
+    let before = std::fs::read(&bundle).unwrap();
+    let device = world.dir.join("device").display().to_string();
+    run("mkfifo", &[&device]).assert_status(0);
+    for taken in [&bundle, &device] {
+        let refused = kedge(&["bundle", "-o", taken, "--join-file", &join]);
+        assert!(refused.status == 1 && refused.stderr.contains("KE-BUNDLE-005"), "{refused:?}");
+    }
+    assert_eq!(std::fs::read(&bundle).unwrap(), before);
+    assert!(!std::fs::symlink_metadata(&device).unwrap().is_file());
     let check = kedge(&["bundle", "--check", &bundle, "--form", "json"]);
     check.assert_status(0);
     let value: serde_json::Value = serde_json::from_str(&check.stdout).unwrap();

@@ -51,6 +51,18 @@ fn certificates_are_listed_and_renewed_with_and_without_a_daemon() {
     text.assert_status(0);
     assert!(text.stdout.contains("O=system:nodes, CN=system:node:edge-1"), "{text:?}");
 
+    // What names nothing is refused, and no answer of somebody else's is given.
+    for (line, status, code) in [
+        ("cert ca --kube-config /no/kubeconfig", 3, "KE-KUBE-003"),
+        ("meta list --type podd", 2, "KE-META-006"),
+        ("device simulate --device nosuchdev --reports 1", 1, "KE-TWIN-001"),
+    ] {
+        let run = world.kedge(&line.split(' ').collect::<Vec<_>>());
+        assert!(run.status == status && run.stderr.contains(code), "{line}: {run:?}");
+    }
+    let nowhere = world.kedge(&["cert", "renew", "--cloud", "", "--dry-run"]);
+    assert!(nowhere.status == 2 && nowhere.stderr.contains("KE-LINK-001"), "{nowhere:?}");
+
     // A running daemon takes the next certificate without a restart.
     let first = fingerprint(&world, "edge", "node");
     let renewed = world.kedge(&["cert", "renew"]);
