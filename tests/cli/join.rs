@@ -412,6 +412,49 @@ fn a_second_machine_does_not_get_the_name() {
     second.reset();
 }
 
+/// A clone has the first machine's mark in every way: what tells the two apart is that the first one lives.
+#[test]
+fn a_cloned_disk_does_not_get_the_name_of_a_machine_that_answers() {
+    let world = World::new("join-clone");
+    let cloud = Cloud::new(&world);
+    let (first, clone) = (Machine::new(&world, "edge-7"), Machine::new(&world, "clone"));
+    for machine in [&first, &clone] {
+        machine.house.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    }
+    let before = clone.house.changed_files();
+    let named = ["--edgenode-name", "edge-7"];
+    // The same machine comes back after a reset, under a new key.
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    first.reset();
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+
+    let once = cloud.token(&["--uses", "1"]);
+    let run = clone.join(&cloud, &once, &named);
+    refused(&run, 12, "KE-DUP-001", "--takeover");
+    let mut errors = Errors::default();
+    errors.keep(&run);
+    errors.are_as_committed("join-clone", &[(first.house.address(), "FIRST")]);
+    let prints: Vec<&str> = run.stderr.split_whitespace().filter(|word| is_fingerprint(word)).collect();
+    assert_eq!(prints.len(), 2, "both fingerprints: {run:?}");
+    assert_eq!(clone.house.changed_files(), before);
+    cloud.is_ready("edge-7");
+    // The first one renews its certificate while it is connected: it is its own.
+    first.house.kedge(&["cert", "renew"]).assert_status(0);
+
+    // A daemon that does not answer any more holds no name, though its connection stands; the token is not used up.
+    first.house.run("pkill", &["-STOP", "-x", "kedge"]).assert_status(0);
+    let run = clone.join(&cloud, &once, &named);
+    assert_eq!(run.status, 0, "{run:?}");
+    clone.reset();
+    first.house.run("pkill", &["-CONT", "-x", "kedge"]).assert_status(0);
+    // An operator's word counts more than who lives.
+    cloud.is_ready("edge-7");
+    let given = cloud.token(&["--node", "edge-7", "--takeover"]);
+    clone.join(&cloud, &given, &named).assert_status(0);
+    clone.reset();
+    first.reset();
+}
+
 fn is_fingerprint(word: &str) -> bool {
     let word = word.trim_matches(|letter: char| !letter.is_ascii_alphanumeric());
     word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
