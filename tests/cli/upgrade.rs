@@ -174,6 +174,9 @@ fn a_new_version_takes_the_place_and_the_old_one_can_be_gone_back_to() {
     node.upgrade(&new, &["--wait"]).assert_status(0);
     node.upgrade(&node.releases.kedge("0.1.2"), &["--wait"]).assert_status(0);
     node.serves("0.1.2");
+    // The installed command stays the old one, which is no fault that doctor would have somebody mend.
+    let doctor = node.house.kedge(&["doctor", "--role", "edge", "--only", "KE-SKEW-001", "--strict"]);
+    assert!(doctor.status == 0 && doctor.stdout.contains("0.1.2 runs from"), "{doctor:?}");
     let table = node.house.kedge(&["edge", "history"]);
     assert_eq!(table.stdout.lines().filter(|line| line.contains(" done ")).count(), 4, "{table:?}");
     let slots = node.house.run("ls", &[VERSIONS]).stdout;
