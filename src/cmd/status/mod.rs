@@ -4,7 +4,7 @@
 mod health;
 mod text;
 
-pub(in crate::cmd) use health::{RIVAL_FIX, rival};
+pub(in crate::cmd) use health::{ASIDE_FIX, RIVAL_FIX, rival};
 
 use super::edge_store::DatabaseArgs;
 use crate::base::{Exit, Failure, Output, Term};
