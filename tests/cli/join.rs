@@ -161,8 +161,21 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
         let run = machine.house.run("setpriv", &[&nobody[..], command].concat());
         assert!(run.status != 0 && run.stderr.contains("sudo"), "{command:?}: {run:?}");
     }
+    // A daemon that is there and does not answer is not one that does not run.
+    machine.house.run("pkill", &["-STOP", "-x", "kedge"]).assert_status(0);
+    let daemon = machine.house.read("/var/lib/kubeedge/edgecore.db.lock").trim().to_owned();
+    let silent = machine.house.kedge(&["status"]);
+    refused(&silent, 4, "KE-STATUS-003", "kedge service restart edge");
+    assert!(silent.stderr.contains(&format!("process {daemon}, which runs since 20")), "{silent:?}");
+    let doctor = |state: &str, words: &str| {
+        let run = machine.house.kedge(&["doctor", "--role", "edge", "--only", "KE-DAEMON-001"]);
+        assert!(run.stdout.contains(state) && run.stdout.contains(words), "{run:?}");
+    };
+    doctor(&format!("process {daemon}, "), "kedge service restart edge");
+    machine.house.run("pkill", &["-CONT", "-x", "kedge"]).assert_status(0);
     machine.house.kedge(&["service", "stop", "edge"]).assert_status(0);
     refused(&machine.house.kedge(&["status"]), 4, "KE-STATUS-001", "kedge service start edge");
+    doctor("does not run", "kedge service start edge");
     let reset = machine.reset();
     machine.is_as_before(&reset);
     let nothing = machine.house.kedge(&["reset", "edge"]);

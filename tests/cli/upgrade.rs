@@ -314,10 +314,18 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     assert_eq!((code(&ends), ends.status), ("KE-UPGRADE-014", 14), "{ends:?}");
     assert!(ends.stderr.contains("it ended by itself with status 3"), "{ends:?}");
     assert_eq!(node.settled(), OWN);
-    let hangs =
-        node.upgrade(&node.releases.stand_in("0.1.2", Instead::Hangs), &["--wait", "--deadline", "5s"]);
-    assert_eq!((code(&hangs), hangs.status), ("KE-UPGRADE-014", 14), "{hangs:?}");
-    assert!(hangs.stderr.contains("not well within 5 s"), "{hangs:?}");
+    let hangs = node.releases.stand_in("0.1.2", Instead::Hangs);
+    let line = ["edge", "upgrade", "--to", hangs.as_str(), "--yes", "--wait", "--deadline", "5s"];
+    let mut hangs = node.house.start("hangs", &line);
+    // Whoever asks meanwhile is told that it is a trial.
+    eventually("the trial is told", SOON, || {
+        let status = node.house.kedge(&["status"]);
+        if status.status == 4 && status.stderr.contains("KE-STATUS-004") { Ok(()) } else { Err(status) }
+    });
+    let status = hangs.wait_end(SOON);
+    let said = world.log("hangs.err");
+    assert!(status == 14 && said.contains("KE-UPGRADE-014"), "{status} {said}");
+    assert!(said.contains("not well within 5 s"), "{said}");
     assert_eq!(node.settled(), OWN);
     let history = node.history();
     assert_eq!(history["launcher"], OWN);

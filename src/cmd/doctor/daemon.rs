@@ -1,9 +1,11 @@
 //! The daemon itself: does it run, are its modules ready, how much memory it has, and which version is on trial.
 
 use super::place::{Place, Role};
+use crate::cmd::standing::{self, Standing};
 use crate::host::check::{Check, Finding, Group};
+use crate::host::service;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const VERSIONS: &str = "/var/lib/kedge/versions";
@@ -34,19 +36,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
 
 fn judge_daemon(place: &Place) -> Finding {
     let (code, name) = ("KE-DAEMON-001", "kedge");
-    let (run, unit) = match place.role {
-        Role::Edge => ("kedge edge run", "kedge-edge"),
-        Role::Cloud => ("kedge cloud run", "kedge-cloud"),
-    };
     let Some(daemon) = &place.daemon else {
-        let fix = match (&place.file, Path::new("/run/systemd/system").exists()) {
-            (Some(_), true) => format!("systemctl start {unit}"),
-            (Some(file), false) => format!("{run} --config {}", file.display()),
-            (None, _) => "kedge up".to_owned(),
+        let (role, unit) = match place.role {
+            Role::Edge => ("edge", service::EDGE),
+            Role::Cloud => ("cloud", service::CLOUD),
         };
-        return Finding::failed(code, name, "does not run")
-            .because("pods that run go on; nothing starts, stops or is reported")
-            .fix(fix);
+        // What was set up as a service is started as one, never beside it.
+        let service = (place.file.is_some() && standing::is_installed(unit)).then_some(role);
+        return judge_absence(&standing_of(place), place.file.as_deref(), role, service);
     };
     let modules = daemon.document.get("modules").and_then(Value::as_array);
     let text =
@@ -69,6 +66,41 @@ fn judge_daemon(place: &Place) -> Finding {
             .fix("kedge status");
     }
     Finding::fine(code, name, seen)
+}
+
+/// Who stands in the place of a daemon that answers.
+fn standing_of(place: &Place) -> Standing {
+    let edge = place.edge.as_ref().filter(|_| place.role == Role::Edge);
+    let cloud = place.cloud.as_ref().map(|config| config.status_socket.clone());
+    let socket = edge.map_or(cloud, |config| config.status_socket.clone());
+    let slots = place.role == Role::Edge && place.file.is_some();
+    let sockets: Vec<PathBuf> = socket.into_iter().collect();
+    standing::look(&sockets, edge.map(|config| config.database.as_path()), slots)
+}
+
+fn judge_absence(standing: &Standing, file: Option<&Path>, role: &str, service: Option<&str>) -> Finding {
+    let (code, name) = ("KE-DAEMON-001", "kedge");
+    let why = "pods that run go on; nothing starts, stops or is reported";
+    match standing {
+        Standing::Absent => {
+            let fix = match (service, file) {
+                (Some(role), _) => format!("kedge service start {role}"),
+                (None, Some(file)) => format!("kedge {role} run --config {}", file.display()),
+                (None, None) => "kedge up".to_owned(),
+            };
+            Finding::failed(code, name, "does not run").because(why).fix(fix)
+        }
+        Standing::Silent(silent) => {
+            Finding::failed(code, name, silent.told()).because(why).fix(standing::again(silent, service))
+        }
+        Standing::Trial { version, age, deadline } => Finding::warning(
+            code,
+            name,
+            format!("{version} is on trial since {age} s and does not answer yet"),
+        )
+        .because(format!("the version before comes back by itself unless it is well within {deadline} s"))
+        .fix("kedge edge history"),
+    }
 }
 
 /// `VmRSS:     30124 kB` in bytes.
@@ -149,6 +181,22 @@ mod tests {
         assert_eq!(judge_memory(Role::Edge, Some(300 * MIB)).state, State::Warning);
         assert_eq!(judge_memory(Role::Cloud, Some(300 * MIB)).state, State::Fine);
         assert_eq!(judge_memory(Role::Edge, None).state, State::Skipped);
+    }
+
+    #[test]
+    fn whoever_does_not_answer_is_told_apart_with_what_helps() {
+        let file = Path::new("/etc/kubeedge/config/edgecore.yaml");
+        let judge = |standing: &Standing, service| judge_absence(standing, Some(file), "edge", service);
+        let none = judge(&Standing::Absent, Some("edge"));
+        assert_eq!((none.state, none.fix.as_str()), (State::Failed, "kedge service start edge"));
+        let bare = judge(&Standing::Absent, None);
+        assert_eq!(bare.fix, "kedge edge run --config /etc/kubeedge/config/edgecore.yaml");
+        let silent = standing::Silent { pid: 7, since: "2026-01-01T00:00:00Z".to_owned(), stopped: true };
+        let silent = judge(&Standing::Silent(silent), Some("edge"));
+        assert_eq!(silent.seen, "process 7, which runs since 2026-01-01T00:00:00Z, is stopped by a signal");
+        assert_eq!(silent.fix, "kedge service restart edge");
+        let trial = Standing::Trial { version: "0.1.1".to_owned(), age: 3, deadline: 300 };
+        assert_eq!(judge(&trial, Some("edge")).state, State::Warning);
     }
 
     #[test]
