@@ -4,6 +4,7 @@ use super::place::{Place, Role};
 use crate::cmd::standing::{self, Standing};
 use crate::host::check::{Check, Finding, Group};
 use crate::host::service;
+use crate::host::versions::Versions;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,6 +134,8 @@ struct Slots {
     previous: Option<String>,
     /// A trial boot that has not been confirmed.
     trial: Option<String>,
+    /// Why the state of upgrades cannot be read.
+    broken: Option<String>,
 }
 
 impl Slots {
@@ -141,10 +144,19 @@ impl Slots {
             let target = std::fs::read_link(dir.join(name)).ok()?;
             Some(target.file_name()?.to_string_lossy().into_owned())
         };
-        let state = crate::base::read_limited(&dir.join("state.json"), 64 << 10).ok();
-        let state = state.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        let trial = state.and_then(|state| state.pointer("/trial/to")?.as_str().map(str::to_owned));
-        Slots { present: dir.is_dir(), current: target("current"), previous: target("previous"), trial }
+        let (trial, broken) = match Versions::at(dir).read() {
+            Ok(disk) => (disk.state.trial.map(|trial| trial.to.bare()), None),
+            Err(failure) if failure.code == "KE-UPGRADE-017" => (None, Some(failure.why)),
+            // Not every user may read it.
+            Err(_) => (None, None),
+        };
+        Slots {
+            present: dir.is_dir(),
+            current: target("current"),
+            previous: target("previous"),
+            trial,
+            broken,
+        }
     }
 }
 
@@ -158,6 +170,11 @@ fn judge_versions(slots: &Slots) -> Finding {
             .because("the service does not know which program to start")
             .fix("kedge edge rollback");
     };
+    if let Some(why) = &slots.broken {
+        return Finding::failed(code, name, format!("state.json cannot be understood: {why}"))
+            .because("upgrades, rollbacks and their history fail; what runs goes on")
+            .fix(format!("mv {VERSIONS}/state.json {VERSIONS}/state.json.damaged"));
+    }
     if let Some(trial) = &slots.trial {
         return Finding::warning(code, name, format!("{trial} is on trial"))
             .because("it returns to the one before by itself unless the node becomes Ready in time")
@@ -207,7 +224,14 @@ mod tests {
         std::os::unix::fs::symlink("0.2.0", dir.path().join("current")).unwrap();
         std::os::unix::fs::symlink("0.1.0", dir.path().join("previous")).unwrap();
         assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0, 0.1.0 before it");
-        std::fs::write(dir.path().join("state.json"), r#"{"trial": {"to": "0.2.0"}}"#).unwrap();
+        let state = r#"{"trial": {"id": "1", "deed": "upgrade", "by": "person", "from": "0.1.0", "to": "0.2.0",
+            "launcher": null, "phase": {"is": "running"}, "boots": 1, "begun": 1, "stopped": null,
+            "deadline": 300, "wants": {}, "steps": []}}"#;
+        std::fs::write(dir.path().join("state.json"), state).unwrap();
         assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0 is on trial");
+        std::fs::write(dir.path().join("state.json"), "{").unwrap();
+        let broken = judge_versions(&Slots::read(dir.path()));
+        assert_eq!(broken.state, State::Failed);
+        assert!(broken.seen.contains("state.json") && broken.fix.starts_with("mv "), "{broken:?}");
     }
 }
