@@ -42,7 +42,7 @@ const PRE_BUDGET: Duration = Duration::from_millis(1900);
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Examples:\n  kedge doctor --pre\n  kedge doctor --only KE-LINK,store -o json\n  kedge doctor --fix=KE-CRI-002 --dry-run\n\nExit: 0 fine, 1 a failure, 2 usage, 3 warnings with --strict, 4 could not run.\n\nExecutables kedge-doctor-* in PATH, and those in /etc/kedge/doctor.d, are run too.\nEach prints findings in the form of -o json."
+    after_help = "Examples:\n  kedge doctor --pre\n  kedge doctor --only KE-LINK,store -o json\n  kedge doctor --fix=KE-CRI-002 --dry-run\n\nExit: 0 fine, 1 a failure, 2 usage, 3 warnings with --strict, 4 could not run.\n\nExecutables kedge-doctor-* in PATH, and those in /etc/kedge/doctor.d, are run too,\nbut not with --pre. Each prints findings in the form of -o json."
 )]
 pub struct Args {
     #[command(subcommand)]
