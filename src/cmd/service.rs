@@ -106,9 +106,9 @@ impl Role {
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.command {
         Command::Status { output } => status(output, term),
-        Command::Start(chosen) => act(&chosen, Manager::start, "started", term),
-        Command::Stop(chosen) => act(&chosen, Manager::stop, "stopped", term),
-        Command::Restart(chosen) => act(&chosen, Manager::restart, "restarted", term),
+        Command::Start(chosen) => act(&chosen, Manager::start, "started", true, term),
+        Command::Stop(chosen) => act(&chosen, Manager::stop, "stopped", false, term),
+        Command::Restart(chosen) => act(&chosen, Manager::restart, "restarted", true, term),
         Command::Install { chosen, config, print } => install(&chosen, config, print, term),
         Command::Remove(chosen) => remove(&chosen, term),
         Command::Keep { name } => keep(&name, term),
@@ -119,6 +119,7 @@ fn act(
     chosen: &Chosen,
     verb: fn(Manager, &str) -> Result<(), Failure>,
     done: &str,
+    runs: bool,
     term: &Term,
 ) -> Result<Exit, Failure> {
     let (manager, name) = (Manager::here(), chosen.role.service());
@@ -130,6 +131,9 @@ fn act(
         return Err(manager.absent(name));
     }
     verb(manager, name)?;
+    if runs {
+        stays_up(manager, name)?;
+    }
     term.say(&format!("{name} {done}"));
     Ok(Exit::Done)
 }

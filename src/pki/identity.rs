@@ -145,6 +145,13 @@ pub fn names_of(der: &[u8]) -> Vec<String> {
     names.value.general_names.iter().filter_map(host).collect()
 }
 
+/// The fingerprint of the public key in a certificate in DER, the same that [`csr_key`] answers for its request; empty
+/// when it cannot be read.
+pub fn cert_key(der: &[u8]) -> String {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else { return String::new() };
+    super::fingerprint(certificate.public_key().raw)
+}
+
 /// The fingerprint of the public key in a signing request; empty when it cannot be read.
 pub fn csr_key(der: &[u8]) -> String {
     let Ok((_, request)) = X509CertificationRequest::from_der(der) else { return String::new() };
@@ -199,6 +206,17 @@ mod tests {
     use super::*;
     use crate::pki::Authority;
     use std::fs;
+
+    #[test]
+    fn a_certificate_and_its_request_have_one_key() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let asked = crate::pki::Request::new("a", &[]).unwrap();
+        let life = std::time::Duration::from_secs(60);
+        let signed = authority.sign_csr(&asked.csr_der, life, crate::pki::Usages::CLIENT).unwrap();
+        assert_eq!(cert_key(&signed), csr_key(&asked.csr_der));
+        assert_ne!(cert_key(&signed), cert_key(authority.cert_der()));
+        assert_eq!(cert_key(b"no certificate"), "");
+    }
 
     #[test]
     fn files_that_are_no_identity_are_told_with_their_paths() {

@@ -12,8 +12,8 @@ mod token;
 pub use authority::{Authority, Request, Usages};
 pub use der::pem_certificate;
 pub use identity::{
-    Facts, Identity, Peer, certificates_of, csr_key, csr_names, csr_peer, facts_of, names_of, not_text,
-    peer_of, serves_hosts,
+    Facts, Identity, Peer, cert_key, certificates_of, csr_key, csr_names, csr_peer, facts_of, names_of,
+    not_text, peer_of, serves_hosts,
 };
 pub use signature::{SignatureError, VerifyingKey, read_signature};
 pub use tls::{

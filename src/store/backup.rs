@@ -23,7 +23,8 @@ pub fn back_up(from: &Path, to: &Path) -> Result<u64, Failure> {
             .fix("check that the directory exists, is writable and has free space")
     })?;
     copy(from, to).map_err(|why| error::failure(from, &why))?;
-    schema::check(to)?;
+    // A copy has every damage of what it was made from.
+    schema::check(to).map_err(|of_copy| schema::check(from).err().unwrap_or(of_copy))?;
     let synced = File::open(to).and_then(|file| {
         file.sync_all()?;
         Ok(file.metadata()?.len())
@@ -82,13 +83,13 @@ fn settle(database: &Path) -> rusqlite::Result<()> {
     ))
 }
 
-fn sibling(path: &Path, end: &str) -> PathBuf {
+pub(super) fn sibling(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
 }
 
-fn absent(removed: std::io::Result<()>) -> std::io::Result<()> {
+pub(super) fn absent(removed: std::io::Result<()>) -> std::io::Result<()> {
     match removed {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other,
@@ -162,6 +163,19 @@ mod tests {
         drop(store);
         put_in_place(None, &live).unwrap();
         assert!(!live.exists() && !dir.path().join("edgecore.db-wal").exists());
+    }
+
+    #[test]
+    fn a_backup_of_a_damaged_database_names_that_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("edgecore.db"), dir.path().join("copy.db"));
+        drop(Store::open(&from).unwrap());
+        let mut bytes = std::fs::read(&from).unwrap();
+        bytes.iter_mut().skip(4096).for_each(|byte| *byte = 0x5a);
+        std::fs::write(&from, bytes).unwrap();
+        let failure = back_up(&from, &to).unwrap_err();
+        assert_eq!(failure.code, "KE-STORE-001", "{failure}");
+        assert!(failure.what.contains("edgecore.db") && !failure.why.contains('\n'), "{failure}");
     }
 
     #[tokio::test]

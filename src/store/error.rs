@@ -25,15 +25,18 @@ pub(super) fn failure(path: &Path, error: &rusqlite::Error) -> Failure {
     }
 }
 
-/// The file is damaged; it stays as it is.
+/// The code of a damaged file.
+pub(super) const DAMAGED: &str = "KE-STORE-001";
+
+/// The file is damaged. Whoever reads leaves it as it is; a daemon that starts sets it aside.
 pub(super) fn corrupt(path: &Path, why: &str) -> Failure {
-    Failure::new("KE-STORE-001", format!("the database {} is damaged", path.display()))
-        .because(why)
-        .fix(format!(
-            "kedge left the file as it is; move it aside (`mv {0} {0}.damaged`) and start again: the cloud sends \
-             everything anew",
-            path.display()
-        ))
+    Failure::new(DAMAGED, format!("the database {} is damaged", path.display()))
+        // SQLite tells of each page in a line of its own.
+        .because(why.split_whitespace().collect::<Vec<_>>().join(" "))
+        .fix(
+            "start its daemon anew (kedge service restart edge): it sets the file aside and goes on with the newest backup, \
+             or with what the cloud sends",
+        )
         .exit(Exit::Configuration)
 }
 

@@ -8,6 +8,7 @@ mod error;
 mod lock;
 mod objects;
 mod reader;
+mod rescue;
 mod rules;
 mod schema;
 mod state;
@@ -19,6 +20,7 @@ pub use backup::{back_up, put_in_place};
 pub use devices::{DeviceChange, DeviceRow, TwinRow};
 pub use objects::MetaRow;
 pub use reader::{MetaV2Row, Reader};
+pub use rescue::{Rescue, is_unsettled, rescued, settle};
 pub use rules::RuleList;
 pub use schema::{LAYOUT, layout};
 
@@ -38,6 +40,22 @@ const CHANGES_KEPT: usize = 512;
 /// The process that has this database open for writing, if one has.
 pub fn holder(database: &Path) -> Option<u32> {
     lock::holder(database)
+}
+
+/// Keeps other daemons out, in a directory that only this user may enter.
+fn take(path: &Path) -> Result<lock::Lock, Failure> {
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        crate::base::create_private_dir(parent)?;
+    }
+    lock::Lock::take(path)
+}
+
+/// The connection that writes and the one that reads, of a database that was checked.
+fn connect(path: &Path) -> Result<(Connection, Connection), Failure> {
+    schema::check(path)?;
+    schema::refuse_newer(path)?;
+    schema::keep_private(path)?;
+    Ok((schema::open_writer(path)?, schema::open_reader(path)?))
 }
 
 /// The open database; cheap to clone. Dropping the last clone waits for the writer, then releases the lock.
@@ -61,16 +79,44 @@ struct Inner {
 impl Store {
     /// Opens or creates the database, checks it, brings its tables up to date, and keeps other daemons out.
     pub fn open(path: impl AsRef<Path>) -> Result<Store, Failure> {
-        let path = path.as_ref().to_owned();
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            crate::base::create_private_dir(parent)?;
-        }
-        let lock = lock::Lock::take(&path)?;
-        schema::check(&path)?;
-        schema::refuse_newer(&path)?;
-        schema::keep_private(&path)?;
-        let write = schema::open_writer(&path)?;
-        let read = schema::open_reader(&path)?;
+        let path = path.as_ref();
+        let lock = take(path)?;
+        Store::serve(path, lock, connect(path)?)
+    }
+
+    /// Opens the database as [`Store::open`] does. A damaged one is set aside, and the first of the copies that is sound
+    /// takes its place, else an empty database; says so when that was done now.
+    pub fn open_or_rescue(
+        path: impl AsRef<Path>,
+        copies: impl FnOnce() -> Vec<PathBuf>,
+    ) -> Result<(Store, Option<Rescue>), Failure> {
+        let path = path.as_ref();
+        let lock = take(path)?;
+        let connected = match rescue::unfinished(path) {
+            Some(rescue) => Err(rescue),
+            None => match connect(path) {
+                Err(failure) if failure.code == error::DAMAGED => {
+                    Err(rescue::plan(path, &failure.why, &copies()))
+                }
+                connected => Ok(connected?),
+            },
+        };
+        let (connections, rescue) = match connected {
+            Ok(connections) => (connections, None),
+            Err(rescue) => {
+                rescue::carry_out(path, &rescue)?;
+                (connect(path)?, Some(rescue))
+            }
+        };
+        Ok((Store::serve(path, lock, connections)?, rescue))
+    }
+
+    fn serve(
+        path: &Path,
+        lock: lock::Lock,
+        (write, read): (Connection, Connection),
+    ) -> Result<Store, Failure> {
+        let path = path.to_owned();
         let (changes, _) = broadcast::channel(CHANGES_KEPT);
         let (noted, trouble) = watch::channel(None);
         let writer = Worker::writer(write, path.clone(), changes.clone(), noted)?;

@@ -83,7 +83,10 @@ fn a_damaged_file_is_named_and_left_as_it_is() {
         let failure = Store::open(&path).err().unwrap();
         assert_eq!(failure.code, "KE-STORE-001");
         failure.is_as_committed();
-        assert!(failure.what.contains("edgecore.db") && failure.fix.contains("mv "), "{failure}");
+        assert!(
+            failure.what.contains("edgecore.db") && failure.fix.contains("sets the file aside"),
+            "{failure}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }
 }

@@ -135,3 +135,30 @@ fn a_kubelet_that_would_start_at_boot_is_kept_from_it_and_comes_back() {
     assert!(refused.stderr.contains("KE-DOCTOR-003"), "{refused:?}");
     crate::support::snapshot::failed(&refused);
 }
+
+#[test]
+fn what_cannot_be_mended_stays_open_and_is_an_exit_status() {
+    let world = World::new("doctor-open");
+    let house = House::new(&world, "open");
+    house.write("/etc/kubeedge/config/edgecore.yaml", FILE);
+    house.run("mkdir", &["-p", "/var/lib/kedge/versions/0.1.0"]).assert_status(0);
+    house.run("ln", &["-s", "0.1.0", "/var/lib/kedge/versions/current"]).assert_status(0);
+    house.write("/var/lib/kedge/versions/state.json", "{");
+    let history = house.kedge(&["edge", "history"]);
+    assert!(history.stderr.contains("KE-UPGRADE-017"), "{history:?}");
+    let only = ["doctor", "--role", "edge", "--only", "KE-UPGRADE-010,KE-QUIC-001"];
+    let told = house.kedge(&[&only[..], &["-o", "short"]].concat());
+    assert!(told.status == 1 && told.stdout.contains("state.json cannot be understood"), "{told:?}");
+    // What has a repair is mended; what has none is named, and nobody takes it for mended.
+    let mended = house.kedge(&[&only[..], &["--fix", "--yes"]].concat());
+    assert!(mended.status == 1 && mended.stderr.contains("still open: KE-UPGRADE-010"), "{mended:?}");
+    assert!(house.read("/etc/kubeedge/config/edgecore.yaml").contains("enable: false"));
+    let nothing = house.kedge(&[&only[..], &["--fix", "--yes"]].concat());
+    assert!(nothing.status == 1 && nothing.stderr.contains("nothing that doctor can fix"), "{nothing:?}");
+    undo(&house);
+    // By the line that doctor tells.
+    let file = "/var/lib/kedge/versions/state.json";
+    house.run("mv", &[file, &format!("{file}.damaged")]).assert_status(0);
+    let told = house.kedge(&["doctor", "--role", "edge", "--only", "KE-UPGRADE-010", "-o", "short"]);
+    assert!(told.status == 0 && told.stdout.is_empty(), "{told:?}");
+}

@@ -1,5 +1,6 @@
 //! Bad input and faults: a clear error where the person looks, nothing lost, nobody else affected.
 
+use crate::devices::{THERMOMETER, known};
 use crate::support::peer::write_identity;
 use crate::support::pods::{pod, sleeper};
 use crate::support::snapshot;
@@ -57,36 +58,93 @@ fn database(at: &Path) -> Vec<u8> {
     std::fs::read(at).unwrap()
 }
 
-#[test]
-fn a_corrupt_database_is_named_and_kept() {
-    let world = World::new("corrupt");
-    // Rubbish from the first byte, a torn header, and a database with a torn page.
-    let rubbish = vec![0x5a_u8; 8192];
+/// Rubbish from the first byte, a torn header, and a database with a torn page.
+fn damages(world: &World) -> [Vec<u8>; 3] {
     let mut torn = database(&world.dir.join("sound.db"));
     torn[4096..].fill(0x5a);
     let mut header = torn.clone();
     header[40..100].fill(0x5a);
-    for (file, code) in [("edge/edgecore.db", "KE-STORE-001"), ("api/api.db", "KE-API-001")] {
-        let path = world.data_dir().join(file);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        for content in [&rubbish, &header, &torn] {
-            // The log of a run that ended in a hurry holds every page and would heal the file.
-            for beside in ["-wal", "-shm"] {
-                drop(std::fs::remove_file(format!("{}{beside}", path.display())));
-            }
-            std::fs::write(&path, content).unwrap();
-            let said = up_fails(&world, code);
-            assert!(said.contains(code) && said.contains(path.to_str().unwrap()), "{said}");
-            assert_eq!(&std::fs::read(&path).unwrap(), content);
-            if code == "KE-STORE-001" {
-                let list = world.kedge(&["meta", "list"]);
-                assert_ne!(list.status, 0);
-                assert!(list.stderr.contains(code), "{list:?}");
-                snapshot::failed(&list);
+    [vec![0x5a_u8; 8192], header, torn]
+}
+
+/// Puts a damaged file in the place of a database. The log of a run that ended in a hurry holds every page and would
+/// heal it.
+fn spoil(database: &Path, content: &[u8]) {
+    for beside in ["-wal", "-shm"] {
+        drop(std::fs::remove_file(format!("{}{beside}", database.display())));
+    }
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    std::fs::write(database, content).unwrap();
+}
+
+#[test]
+fn a_damaged_database_of_the_api_is_named_and_kept() {
+    let world = World::new("corrupt-api");
+    let path = world.data_dir().join("api/api.db");
+    for content in damages(&world) {
+        spoil(&path, &content);
+        let said = up_fails(&world, "KE-API-001");
+        assert!(said.contains("KE-API-001") && said.contains(path.to_str().unwrap()), "{said}");
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_while_pods_run_on() {
+    let world = World::new("corrupt");
+    let _cloud = world.cloud();
+    let mut edge = world.edge_with_token();
+    world.apply(&pod("stays", "edge-1", &[sleeper("main")]));
+    world.apply(THERMOMETER);
+    world.wait_value(&["pod", "stays"], "/status/phase", &json!("Running"), SOON);
+    known(&world, "t1");
+    let container =
+        || world.get(&["pod", "stays"]).pointer("/status/containerStatuses/0/containerID").cloned();
+    let before = container();
+    assert!(before.is_some());
+    edge.interrupt();
+
+    let path = world.data_dir().join("edge/edgecore.db");
+    for (turn, content) in damages(&world).iter().enumerate() {
+        spoil(&path, content);
+        // Whoever only reads names the file and leaves it.
+        let list = world.kedge(&["meta", "list"]);
+        assert!(list.status != 0 && list.stderr.contains("KE-STORE-001"), "{list:?}");
+        snapshot::failed(&list);
+        let mut edge = world.edge();
+        eventually("the damaged file is told", SOON, || {
+            let said = world.log("edge.err");
+            if said.contains("KE-DB-004") { Ok(()) } else { Err(said) }
+        });
+        known(&world, "t1");
+        eventually("the stored pod is back", SOON, || {
+            let pods = world.kedge(&["pods"]);
+            if pods.stdout.contains("stays") && pods.stdout.contains("Running") { Ok(()) } else { Err(pods) }
+        });
+        eventually("the desired value is back", SOON, || {
+            let twin = world.kedge(&["twin", "get", "t1", "target"]);
+            if twin.stdout.contains("20") { Ok(()) } else { Err(twin) }
+        });
+        // Both words are there until somebody has looked at the file.
+        let status = world.kedge(&["status"]);
+        assert!(status.status == 1 && status.stdout.contains("KE-DB-004"), "{status:?}");
+        let doctor = world.kedge(&["doctor", "--role", "edge", "--only", "KE-DB-004", "-o", "short"]);
+        let told: Vec<&str> = doctor.stdout.lines().collect();
+        assert!(told.len() == 1 && told[0].starts_with("KE-DB-004 warning: "), "{doctor:?}");
+        let mut kept = Vec::new();
+        for entry in std::fs::read_dir(path.parent().unwrap()).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with("edgecore.db.damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+            {
+                kept.push(std::fs::read(entry.path()).unwrap());
             }
         }
-        std::fs::remove_file(&path).unwrap();
+        assert!(kept.len() == turn + 1 && kept.contains(content), "nothing of it is deleted");
+        assert_eq!(container(), before, "the pod's container was not touched");
+        edge.interrupt();
     }
+    let _edge = world.edge();
+    world.kubectl_ok(&["delete", "pod", "stays", "--wait=false"]);
 }
 
 #[test]

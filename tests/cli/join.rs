@@ -164,8 +164,21 @@ fn a_prepared_machine_is_ready_in_seconds_and_joining_again_is_safe() {
         let run = machine.house.run("setpriv", &[&nobody[..], command].concat());
         assert!(run.status != 0 && run.stderr.contains("sudo"), "{command:?}: {run:?}");
     }
+    // A daemon that is there and does not answer is not one that does not run.
+    machine.house.run("pkill", &["-STOP", "-x", "kedge"]).assert_status(0);
+    let daemon = machine.house.read("/var/lib/kubeedge/edgecore.db.lock").trim().to_owned();
+    let silent = machine.house.kedge(&["status"]);
+    refused(&silent, 4, "KE-STATUS-003", "kedge service restart edge");
+    assert!(silent.stderr.contains(&format!("process {daemon}, which runs since 20")), "{silent:?}");
+    let doctor = |state: &str, words: &str| {
+        let run = machine.house.kedge(&["doctor", "--role", "edge", "--only", "KE-DAEMON-001"]);
+        assert!(run.stdout.contains(state) && run.stdout.contains(words), "{run:?}");
+    };
+    doctor(&format!("process {daemon}, "), "kedge service restart edge");
+    machine.house.run("pkill", &["-CONT", "-x", "kedge"]).assert_status(0);
     machine.house.kedge(&["service", "stop", "edge"]).assert_status(0);
     refused(&machine.house.kedge(&["status"]), 4, "KE-STATUS-001", "kedge service start edge");
+    doctor("does not run", "kedge service start edge");
     let reset = machine.reset();
     machine.is_as_before(&reset);
     snapshot::said("reset edge", &reset);
@@ -559,6 +572,49 @@ fn a_second_machine_does_not_get_the_name() {
     let run = second.join(&cloud, &given, &named);
     assert_eq!(run.status, 0, "{run:?}");
     second.reset();
+}
+
+/// A clone has the first machine's mark in every way: what tells the two apart is that the first one lives.
+#[test]
+fn a_cloned_disk_does_not_get_the_name_of_a_machine_that_answers() {
+    let world = World::new("join-clone");
+    let cloud = Cloud::new(&world);
+    let (first, clone) = (Machine::new(&world, "edge-7"), Machine::new(&world, "clone"));
+    for machine in [&first, &clone] {
+        machine.house.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n");
+    }
+    let before = clone.house.changed_files();
+    let named = ["--edgenode-name", "edge-7"];
+    // The same machine comes back after a reset, under a new key.
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+    first.reset();
+    first.join(&cloud, &cloud.token(&[]), &[]).assert_status(0);
+
+    let once = cloud.token(&["--uses", "1"]);
+    let run = clone.join(&cloud, &once, &named);
+    refused(&run, 12, "KE-DUP-001", "--takeover");
+    let mut errors = Errors::default();
+    errors.keep(&run);
+    errors.are_as_committed("join-clone", &[(first.house.address(), "FIRST")]);
+    let prints: Vec<&str> = run.stderr.split_whitespace().filter(|word| is_fingerprint(word)).collect();
+    assert_eq!(prints.len(), 2, "both fingerprints: {run:?}");
+    assert_eq!(clone.house.changed_files(), before);
+    cloud.is_ready("edge-7");
+    // The first one renews its certificate while it is connected: it is its own.
+    first.house.kedge(&["cert", "renew"]).assert_status(0);
+
+    // A daemon that does not answer any more holds no name, though its connection stands; the token is not used up.
+    first.house.run("pkill", &["-STOP", "-x", "kedge"]).assert_status(0);
+    let run = clone.join(&cloud, &once, &named);
+    assert_eq!(run.status, 0, "{run:?}");
+    clone.reset();
+    first.house.run("pkill", &["-CONT", "-x", "kedge"]).assert_status(0);
+    // An operator's word counts more than who lives.
+    cloud.is_ready("edge-7");
+    let given = cloud.token(&["--node", "edge-7", "--takeover"]);
+    clone.join(&cloud, &given, &named).assert_status(0);
+    clone.reset();
+    first.reset();
 }
 
 fn is_fingerprint(word: &str) -> bool {

@@ -154,6 +154,10 @@ fn without_a_service_manager_a_daemon_is_kept_running() {
         let told = house.kedge(&["service", "status"]);
         if told.stdout.contains("restarting") { Ok(()) } else { Err(told) }
     });
+    // Nor is one started that ends at once.
+    let ends = house.kedge(&["service", "start", "edge"]);
+    assert!(ends.status == 1 && ends.stderr.contains("KE-SERVICE-011"), "{ends:?}");
+    assert!(ends.stderr.contains("/proc/none"), "its last words: {ends:?}");
     done(&house.kedge(&["service", "remove", "edge"]));
 }
 

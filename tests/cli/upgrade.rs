@@ -189,6 +189,9 @@ fn a_new_version_takes_the_place_and_the_old_one_can_be_gone_back_to() {
     node.upgrade(&new, &["--wait"]).assert_status(0);
     node.upgrade(&node.releases.kedge("0.1.2"), &["--wait"]).assert_status(0);
     node.serves("0.1.2");
+    // The installed command stays the old one, which is no fault that doctor would have somebody mend.
+    let doctor = node.house.kedge(&["doctor", "--role", "edge", "--only", "KE-SKEW-001", "--strict"]);
+    assert!(doctor.status == 0 && doctor.stdout.contains("0.1.2 runs from"), "{doctor:?}");
     let table = node.house.kedge(&["edge", "history"]);
     assert_eq!(table.stdout.lines().filter(|line| line.contains(" done ")).count(), 4, "{table:?}");
     snapshot::said("edge history", &table);
@@ -330,10 +333,18 @@ fn a_version_that_does_not_get_well_gives_its_place_back() {
     assert_eq!((code(&ends), ends.status), ("KE-UPGRADE-014", 14), "{ends:?}");
     assert!(ends.stderr.contains("it ended by itself with status 3"), "{ends:?}");
     assert_eq!(node.settled(), OWN);
-    let hangs =
-        node.upgrade(&node.releases.stand_in("0.1.2", Instead::Hangs), &["--wait", "--deadline", "5s"]);
-    assert_eq!((code(&hangs), hangs.status), ("KE-UPGRADE-014", 14), "{hangs:?}");
-    assert!(hangs.stderr.contains("not well within 5 s"), "{hangs:?}");
+    let hangs = node.releases.stand_in("0.1.2", Instead::Hangs);
+    let line = ["edge", "upgrade", "--to", hangs.as_str(), "--yes", "--wait", "--deadline", "5s"];
+    let mut hangs = node.house.start("hangs", &line);
+    // Whoever asks meanwhile is told that it is a trial.
+    eventually("the trial is told", SOON, || {
+        let status = node.house.kedge(&["status"]);
+        if status.status == 4 && status.stderr.contains("KE-STATUS-004") { Ok(()) } else { Err(status) }
+    });
+    let status = hangs.wait_end(SOON);
+    let said = world.log("hangs.err");
+    assert!(status == 14 && said.contains("KE-UPGRADE-014"), "{status} {said}");
+    assert!(said.contains("not well within 5 s"), "{said}");
     assert_eq!(node.settled(), OWN);
     let history = node.history();
     assert_eq!(history["launcher"], OWN);

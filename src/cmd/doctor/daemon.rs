@@ -1,9 +1,12 @@
 //! The daemon itself: does it run, are its modules ready, how much memory it has, and which version is on trial.
 
 use super::place::{Place, Role};
+use crate::cmd::standing::{self, Standing};
 use crate::host::check::{Check, Finding, Group};
+use crate::host::service;
+use crate::host::versions::Versions;
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const VERSIONS: &str = "/var/lib/kedge/versions";
@@ -34,19 +37,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
 
 fn judge_daemon(place: &Place) -> Finding {
     let (code, name) = ("KE-DAEMON-001", "kedge");
-    let (run, unit) = match place.role {
-        Role::Edge => ("kedge edge run", "kedge-edge"),
-        Role::Cloud => ("kedge cloud run", "kedge-cloud"),
-    };
     let Some(daemon) = &place.daemon else {
-        let fix = match (&place.file, Path::new("/run/systemd/system").exists()) {
-            (Some(_), true) => format!("systemctl start {unit}"),
-            (Some(file), false) => format!("{run} --config {}", file.display()),
-            (None, _) => "kedge up".to_owned(),
+        let (role, unit) = match place.role {
+            Role::Edge => ("edge", service::EDGE),
+            Role::Cloud => ("cloud", service::CLOUD),
         };
-        return Finding::failed(code, name, "does not run")
-            .because("pods that run go on; nothing starts, stops or is reported")
-            .fix(fix);
+        // What was set up as a service is started as one, never beside it.
+        let service = (place.file.is_some() && standing::is_installed(unit)).then_some(role);
+        return judge_absence(&standing_of(place), place.file.as_deref(), role, service);
     };
     let modules = daemon.document.get("modules").and_then(Value::as_array);
     let text =
@@ -69,6 +67,41 @@ fn judge_daemon(place: &Place) -> Finding {
             .fix("kedge status");
     }
     Finding::fine(code, name, seen)
+}
+
+/// Who stands in the place of a daemon that answers.
+fn standing_of(place: &Place) -> Standing {
+    let edge = place.edge.as_ref().filter(|_| place.role == Role::Edge);
+    let cloud = place.cloud.as_ref().map(|config| config.status_socket.clone());
+    let socket = edge.map_or(cloud, |config| config.status_socket.clone());
+    let slots = place.role == Role::Edge && place.file.is_some();
+    let sockets: Vec<PathBuf> = socket.into_iter().collect();
+    standing::look(&sockets, edge.map(|config| config.database.as_path()), slots)
+}
+
+fn judge_absence(standing: &Standing, file: Option<&Path>, role: &str, service: Option<&str>) -> Finding {
+    let (code, name) = ("KE-DAEMON-001", "kedge");
+    let why = "pods that run go on; nothing starts, stops or is reported";
+    match standing {
+        Standing::Absent => {
+            let fix = match (service, file) {
+                (Some(role), _) => format!("kedge service start {role}"),
+                (None, Some(file)) => format!("kedge {role} run --config {}", file.display()),
+                (None, None) => "kedge up".to_owned(),
+            };
+            Finding::failed(code, name, "does not run").because(why).fix(fix)
+        }
+        Standing::Silent(silent) => {
+            Finding::failed(code, name, silent.told()).because(why).fix(standing::again(silent, service))
+        }
+        Standing::Trial { version, age, deadline } => Finding::warning(
+            code,
+            name,
+            format!("{version} is on trial since {age} s and does not answer yet"),
+        )
+        .because(format!("the version before comes back by itself unless it is well within {deadline} s"))
+        .fix("kedge edge history"),
+    }
 }
 
 /// `VmRSS:     30124 kB` in bytes.
@@ -101,6 +134,8 @@ struct Slots {
     previous: Option<String>,
     /// A trial boot that has not been confirmed.
     trial: Option<String>,
+    /// Why the state of upgrades cannot be read.
+    broken: Option<String>,
 }
 
 impl Slots {
@@ -109,10 +144,19 @@ impl Slots {
             let target = std::fs::read_link(dir.join(name)).ok()?;
             Some(target.file_name()?.to_string_lossy().into_owned())
         };
-        let state = crate::base::read_limited(&dir.join("state.json"), 64 << 10).ok();
-        let state = state.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        let trial = state.and_then(|state| state.pointer("/trial/to")?.as_str().map(str::to_owned));
-        Slots { present: dir.is_dir(), current: target("current"), previous: target("previous"), trial }
+        let (trial, broken) = match Versions::at(dir).read() {
+            Ok(disk) => (disk.state.trial.map(|trial| trial.to.bare()), None),
+            Err(failure) if failure.code == "KE-UPGRADE-017" => (None, Some(failure.why)),
+            // Not every user may read it.
+            Err(_) => (None, None),
+        };
+        Slots {
+            present: dir.is_dir(),
+            current: target("current"),
+            previous: target("previous"),
+            trial,
+            broken,
+        }
     }
 }
 
@@ -126,6 +170,11 @@ fn judge_versions(slots: &Slots) -> Finding {
             .because("the service does not know which program to start")
             .fix("kedge edge rollback");
     };
+    if let Some(why) = &slots.broken {
+        return Finding::failed(code, name, format!("state.json cannot be understood: {why}"))
+            .because("upgrades, rollbacks and their history fail; what runs goes on")
+            .fix(format!("mv {VERSIONS}/state.json {VERSIONS}/state.json.damaged"));
+    }
     if let Some(trial) = &slots.trial {
         return Finding::warning(code, name, format!("{trial} is on trial"))
             .because("it returns to the one before by itself unless the node becomes Ready in time")
@@ -152,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn whoever_does_not_answer_is_told_apart_with_what_helps() {
+        let file = Path::new("/etc/kubeedge/config/edgecore.yaml");
+        let judge = |standing: &Standing, service| judge_absence(standing, Some(file), "edge", service);
+        let none = judge(&Standing::Absent, Some("edge"));
+        assert_eq!((none.state, none.fix.as_str()), (State::Failed, "kedge service start edge"));
+        let bare = judge(&Standing::Absent, None);
+        assert_eq!(bare.fix, "kedge edge run --config /etc/kubeedge/config/edgecore.yaml");
+        let silent = standing::Silent { pid: 7, since: "2026-01-01T00:00:00Z".to_owned(), stopped: true };
+        let silent = judge(&Standing::Silent(silent), Some("edge"));
+        assert_eq!(silent.seen, "process 7, which runs since 2026-01-01T00:00:00Z, is stopped by a signal");
+        assert_eq!(silent.fix, "kedge service restart edge");
+        let trial = Standing::Trial { version: "0.1.1".to_owned(), age: 3, deadline: 300 };
+        assert_eq!(judge(&trial, Some("edge")).state, State::Warning);
+    }
+
+    #[test]
     fn slots_are_read_from_links() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(judge_versions(&Slots::read(&dir.path().join("x"))).state, State::Skipped);
@@ -159,7 +224,14 @@ mod tests {
         std::os::unix::fs::symlink("0.2.0", dir.path().join("current")).unwrap();
         std::os::unix::fs::symlink("0.1.0", dir.path().join("previous")).unwrap();
         assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0, 0.1.0 before it");
-        std::fs::write(dir.path().join("state.json"), r#"{"trial": {"to": "0.2.0"}}"#).unwrap();
+        let state = r#"{"trial": {"id": "1", "deed": "upgrade", "by": "person", "from": "0.1.0", "to": "0.2.0",
+            "launcher": null, "phase": {"is": "running"}, "boots": 1, "begun": 1, "stopped": null,
+            "deadline": 300, "wants": {}, "steps": []}}"#;
+        std::fs::write(dir.path().join("state.json"), state).unwrap();
         assert_eq!(judge_versions(&Slots::read(dir.path())).seen, "0.2.0 is on trial");
+        std::fs::write(dir.path().join("state.json"), "{").unwrap();
+        let broken = judge_versions(&Slots::read(dir.path()));
+        assert_eq!(broken.state, State::Failed);
+        assert!(broken.seen.contains("state.json") && broken.fix.starts_with("mv "), "{broken:?}");
     }
 }

@@ -1,22 +1,26 @@
 //! Checks that others bring: executables `kedge-doctor-*` in PATH and every executable in /etc/kedge/doctor.d. Each is run
 //! with a time limit and prints findings as JSON: one, a list of them, or `{"findings": [...]}`. As root only files that
-//! nobody else may write are run.
+//! nobody else may write are run. Nothing that one has started outlives it. `--pre` runs none: a bare machine has none.
 
 use super::place::Role;
 use super::report::API_VERSION;
 use crate::host::check::{Check, Finding, Group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Child;
 
 const CODE: &str = "KE-DROPIN-001";
 const DIR: &str = "/etc/kedge/doctor.d";
 const PREFIX: &str = "kedge-doctor-";
 const LIMIT: Duration = Duration::from_secs(3);
+/// For reading what is left of the answer of one that has ended.
+const REST: Duration = Duration::from_millis(200);
 const ANSWER: u64 = 1 << 20;
 /// More than this is a mistake of the drop-in.
 const FINDINGS: usize = 200;
@@ -28,8 +32,10 @@ pub(super) fn checks(role: Role) -> Vec<Check> {
     let programs = found(&dirs, Path::new(DIR));
     let root = crate::host::capabilities::is_root();
     let check = |program: PathBuf| {
-        Check::asking(CODE, Group::Host, "drop-in check", async move { run(&program, role, root).await })
-            .placing_itself()
+        Check::asking(CODE, Group::Host, "drop-in check, not with --pre", async move {
+            run(&program, role, root).await
+        })
+        .placing_itself()
     };
     programs.into_iter().map(check).collect()
 }
@@ -95,6 +101,34 @@ fn distrust(root: bool, owner: u32, mode: u32) -> Option<&'static str> {
     }
 }
 
+/// A program and all that it starts, as long as they stay in its group; ended with the value.
+struct Family(Option<Pid>);
+
+impl Family {
+    fn of(child: &Child) -> Family {
+        Family(child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw))
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(|leader| kill_process_group(leader, Signal::KILL)) {
+            tracing::debug!(%error, "all of a drop-in check has ended already");
+        }
+    }
+}
+
+/// Reads to the end; what was read until it is dropped stands in `answer`.
+async fn hear(mut out: impl AsyncRead + Unpin, answer: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut part = [0_u8; 4096];
+    loop {
+        match out.read(&mut part).await? {
+            0 => return Ok(()),
+            count => answer.extend_from_slice(part.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
 async fn output(program: &Path, role: Role) -> std::io::Result<Vec<u8>> {
     let role = if role == Role::Edge { "edge" } else { "cloud" };
     let mut child = tokio::process::Command::new(program)
@@ -103,11 +137,24 @@ async fn output(program: &Path, role: Role) -> std::io::Result<Vec<u8>> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
+    let _family = Family::of(&child);
     let mut answer = Vec::new();
     if let Some(out) = child.stdout.take() {
-        out.take(ANSWER).read_to_end(&mut answer).await?;
+        let mut hearing = std::pin::pin!(hear(out.take(ANSWER), &mut answer));
+        tokio::select! {
+            biased;
+            heard = hearing.as_mut() => heard?,
+            ended = child.wait() => {
+                ended?;
+                // What it has said is there; whoever of its family still holds the pipe is not waited for.
+                if let Ok(heard) = tokio::time::timeout(REST, hearing.as_mut()).await {
+                    heard?;
+                }
+            }
+        }
     }
     Ok(answer)
 }
@@ -194,6 +241,33 @@ mod tests {
         let line = r#"printf '{"code":"ROLE-%s","group":"host","name":"n","state":"fine"}' "$(echo $KEDGE_DOCTOR_ROLE | tr a-z A-Z)""#;
         let program = script(dir.path(), "kedge-doctor-d", line);
         assert_eq!(&*run(&program, Role::Cloud, false).await[0].code, "ROLE-CLOUD");
+    }
+
+    #[tokio::test]
+    async fn nothing_that_a_drop_in_has_started_outlives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let note = dir.path().join("pid");
+        let begins = format!("sleep 1000 & echo $! > {}", note.display());
+        // The grandchild has ended, or waits for whoever is to reap it.
+        let ended = || async {
+            let pid = std::fs::read_to_string(&note).unwrap().trim().to_owned();
+            for _ in 0..500 {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                if stat.is_empty() || stat.contains(") Z ") {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("{pid} lives on");
+        };
+        let waits = script(dir.path(), "kedge-doctor-waits", &format!("{begins}; wait"));
+        assert_eq!(run(&waits, Role::Edge, false).await[0].seen, "no end within 3 s");
+        ended().await;
+        // One that has ended is told by what it has said, whatever it left behind.
+        let finding = r#"{"code":"SITE-1","group":"devices","name":"lamp","state":"fine","seen":"lit"}"#;
+        let leaves = script(dir.path(), "kedge-doctor-leaves", &format!("{begins}; echo '[{finding}]'"));
+        assert_eq!(&*run(&leaves, Role::Edge, false).await[0].code, "SITE-1");
+        ended().await;
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
 
 use super::place::{Place, Role};
+use super::report::Report;
 use super::store::database_files;
 use crate::base::{Failure, Term, read_limited};
 use crate::cmd::ask::confirm;
@@ -9,6 +10,7 @@ use crate::host::check::{Finding, State};
 use crate::host::cni::forwarding;
 use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -203,6 +205,23 @@ pub(super) fn chosen(findings: &[Finding], code: &str) -> Result<Vec<Finding>, F
     Ok(fixable)
 }
 
+/// The codes that are open after the repairs, once each: what a repair did not mend though it takes effect at once, and,
+/// where no single code was asked for, failures that have no repair.
+pub(super) fn still_open(before: &Report, after: &Report, repairs: &[Repair], code: &str) -> Vec<String> {
+    let mended = |code: &str| repairs.iter().any(|repair| repair.code == code);
+    let at_once = |code: &str| repairs.iter().any(|repair| repair.code == code && repair.note.is_empty());
+    let failing = before
+        .findings
+        .iter()
+        .filter(|finding| code.is_empty() && finding.state == State::Failed && !mended(&finding.code));
+    let unmended = after
+        .findings
+        .iter()
+        .filter(|finding| matches!(finding.state, State::Warning | State::Failed) && at_once(&finding.code));
+    let codes: BTreeSet<&str> = failing.chain(unmended).map(|finding| &*finding.code).collect();
+    codes.into_iter().map(str::to_owned).collect()
+}
+
 /// Shows what would change.
 pub(super) fn show(repairs: &[Repair]) -> String {
     let mut out = String::new();
@@ -319,6 +338,24 @@ mod tests {
         assert_eq!((by_hand.code, by_hand.fix.as_str()), ("KE-DOCTOR-003", "by hand"));
         by_hand.is_as_committed();
         assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().as_committed().code, "KE-DOCTOR-002");
+    }
+
+    #[test]
+    fn what_stays_open_after_repairs_is_named() {
+        let report = |findings: Vec<Finding>| Report { role: Role::Edge, findings, took: Duration::ZERO };
+        let repair = |code: &str, note| Repair { code: code.to_owned(), note, ..Repair::default() };
+        let repairs = [repair("KE-TEST-001", ""), repair("KE-TEST-002", "reboot for it to take effect")];
+        let before = report(vec![
+            fixable("KE-TEST-001"),
+            fixable("KE-TEST-002"),
+            Finding::failed("KE-TEST-003", "z", "off").fix("by hand"),
+            Finding::warning("KE-TEST-004", "w", "odd"),
+        ]);
+        let mended = report(vec![Finding::fine("KE-TEST-001", "x", "on"), fixable("KE-TEST-002")]);
+        assert_eq!(still_open(&before, &mended, &repairs, ""), ["KE-TEST-003"]);
+        assert!(still_open(&before, &mended, &repairs, "KE-TEST-001").is_empty());
+        let lost = report(vec![Finding::warning("KE-TEST-001", "x", "off")]);
+        assert_eq!(still_open(&before, &lost, &repairs, "KE-TEST-001"), ["KE-TEST-001"]);
     }
 
     #[test]

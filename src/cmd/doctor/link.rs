@@ -7,6 +7,8 @@ use super::reach::{Reached, TlsTrouble, reach};
 use crate::base::{now, now_ms};
 use crate::cmd::status::{RIVAL_FIX, rival};
 use crate::host::check::{Check, Cost, Finding, Group};
+use crate::host::versions::{DIR, Versions};
+use crate::model::Release;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
@@ -257,6 +259,18 @@ pub(super) fn ago(millis: i64) -> String {
     }
 }
 
+/// Another version than this command's runs: an upgrade leaves the installed command as it was, which is no fault.
+fn judge_skew(running: &str, current: Option<&Release>) -> Finding {
+    let (code, title, own) = ("KE-SKEW-001", "versions", env!("CARGO_PKG_VERSION"));
+    if current.is_some_and(|current| current.bare() == running) {
+        let seen = format!("{running} runs from {DIR}, as it should; this command is {own}");
+        return Finding::fine(code, title, seen);
+    }
+    Finding::warning(code, title, format!("{running} runs, this program is {own}"))
+        .because("the daemon was not restarted after the program was replaced, or there are two programs")
+        .fix("kedge service restart edge")
+}
+
 fn versions(place: &Place) -> Finding {
     let (code, title) = ("KE-SKEW-001", "versions");
     let own = env!("CARGO_PKG_VERSION");
@@ -265,9 +279,7 @@ fn versions(place: &Place) -> Finding {
         return Finding::skipped(code, title, "because of KE-DAEMON-001");
     }
     if running != own {
-        return Finding::warning(code, title, format!("{running} runs, this program is {own}"))
-            .because("the daemon was not restarted after the program was replaced, or there are two programs")
-            .fix("systemctl restart kedge-edge");
+        return judge_skew(running, Versions::default().links().current.as_ref());
     }
     Finding::fine(code, title, format!("{own}, for Kubernetes {}", place.told("/kubeletVersion")))
 }
@@ -331,6 +343,18 @@ mod tests {
         );
         assert_eq!(judge_tunnel(None, 1).state, State::Skipped);
         assert_eq!(judge_tunnel(Some(&Value::Null), 1).state, State::Skipped);
+    }
+
+    #[test]
+    fn a_slot_that_runs_is_no_skew() {
+        let upgraded = Release::parse("0.9.9");
+        let told = judge_skew("0.9.9", upgraded.as_ref());
+        assert_eq!(told.state, State::Fine);
+        assert!(told.seen.contains("0.9.9 runs from /var/lib/kedge/versions"), "{told:?}");
+        for current in [None, Release::parse("0.9.8")] {
+            let told = judge_skew("0.9.9", current.as_ref());
+            assert_eq!((told.state, told.fix.as_str()), (State::Warning, "kedge service restart edge"));
+        }
     }
 
     #[test]

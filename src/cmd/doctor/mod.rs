@@ -42,7 +42,7 @@ const PRE_BUDGET: Duration = Duration::from_millis(1900);
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Examples:\n  kedge doctor --pre\n  kedge doctor --only KE-LINK,store -o json\n  kedge doctor --fix=KE-CRI-002 --dry-run\n\nExit: 0 fine, 1 a failure, 2 usage, 3 warnings with --strict, 4 could not run.\n\nExecutables kedge-doctor-* in PATH, and those in /etc/kedge/doctor.d, are run too.\nEach prints findings in the form of -o json."
+    after_help = "Examples:\n  kedge doctor --pre\n  kedge doctor --only KE-LINK,store -o json\n  kedge doctor --fix=KE-CRI-002 --dry-run\n\nExit: 0 fine, 1 a failure, 2 usage, 3 warnings with --strict, 4 could not run.\n\nExecutables kedge-doctor-* in PATH, and those in /etc/kedge/doctor.d, are run too,\nbut not with --pre. Each prints findings in the form of -o json."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -269,7 +269,9 @@ fn mend(args: &Args, place: &Arc<Place>, report: &Report, code: &str, term: &Ter
         chosen.iter().filter_map(|finding| fix::plan(finding, Some(place))).collect();
     if repairs.is_empty() {
         term.say("there is nothing that doctor can fix");
-        return print(report, args, term);
+        let exit = print(report, args, term)?;
+        // Something was to be mended, and there is nothing to change: it stays as it is.
+        return Ok(if chosen.is_empty() { exit } else { Exit::Failed });
     }
     if args.dry_run {
         term.data(&fix::show(&repairs));
@@ -287,11 +289,17 @@ fn mend(args: &Args, place: &Arc<Place>, report: &Report, code: &str, term: &Ter
         return print(report, args, term);
     }
     term.say("`kedge undo` takes it back");
-    let codes: Vec<String> = repairs.into_iter().map(|repair| repair.code).collect();
+    let codes: Vec<String> = repairs.iter().map(|repair| repair.code.clone()).collect();
     let mut checks = selected(args, place)?;
     checks.retain(|check| codes.iter().any(|code| check.is_meant(code)));
     let started = Instant::now();
     let findings = crate::cmd::block_on(look(args, checks))?;
     let again = Report { role: place.role, findings, took: started.elapsed() };
-    print(&again, args, term)
+    let exit = print(&again, args, term)?;
+    let open = fix::still_open(report, &again, &repairs, code);
+    if open.is_empty() {
+        return Ok(exit);
+    }
+    term.say(&format!("still open: {}", open.join(", ")));
+    Ok(Exit::Failed)
 }

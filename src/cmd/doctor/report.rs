@@ -131,7 +131,9 @@ impl Report {
         let of_note = self.findings.iter().filter(|f| matches!(f.state, State::Warning | State::Failed));
         let line = |finding: &Finding| {
             let word = if finding.state == State::Failed { "failed" } else { "warning" };
-            format!("{} {word}: {}: {}", finding.code, finding.name, finding.seen)
+            let line = format!("{} {word}: {}: {}", finding.code, finding.name, finding.seen);
+            // A finding is a line, whatever was seen.
+            line.lines().map(str::trim).collect::<Vec<_>>().join(" ")
         };
         of_note.map(line).collect::<Vec<_>>().join("\n")
     }

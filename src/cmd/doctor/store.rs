@@ -3,9 +3,10 @@
 
 use super::place::Place;
 use crate::base::now_ms;
+use crate::cmd::status::ASIDE_FIX;
 use crate::daemon::edge::meta::COMPARISON;
 use crate::host::check::{Check, Cost, Finding, Group};
-use crate::store::Reader;
+use crate::store::{Reader, rescued};
 use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -22,10 +23,14 @@ pub(super) fn checks(place: &Arc<Place>) -> Vec<Check> {
         move || vec![on(path.as_ref(), code, name, judge)]
     };
     let running = place.daemon.is_some();
-    let compared = path.clone();
+    let (compared, kept) = (path.clone(), path.clone());
     vec![
-        Check::blocking("KE-DB-001", Group::Store, "database", look("KE-DB-001", "database", whole))
-            .cost(Cost::Medium),
+        Check::blocking("KE-DB-001", Group::Store, "database", move || {
+            let present = on(kept.as_ref(), "KE-DB-001", "database", whole);
+            std::iter::once(present).chain(kept.as_deref().and_then(set_aside)).collect()
+        })
+        .also(&["KE-DB-004"])
+        .cost(Cost::Medium),
         Check::blocking(
             "KE-DB-002",
             Group::Store,
@@ -64,21 +69,34 @@ fn on(
     }
 }
 
+/// A database that was damaged and that the daemon has replaced.
+fn set_aside(path: &Path) -> Option<Finding> {
+    let rescue = rescued(path)?;
+    let from = match &rescue.restored {
+        Some(copy) => format!("{} took its place", copy.display()),
+        None => "the node began again with what the cloud sends".to_owned(),
+    };
+    let seen = format!("set aside as {}: {}", rescue.aside.display(), rescue.why);
+    Some(Finding::warning("KE-DB-004", "damaged database", seen).because(from).fix(ASIDE_FIX))
+}
+
 fn whole(path: &Path) -> Finding {
     let (code, name) = ("KE-DB-001", "database");
-    let aside =
-        format!("stop kedge, then mv {0} {0}.damaged; the cloud sends everything anew", path.display());
+    let again = "kedge service restart edge";
+    let why = "the file is damaged; the daemon sets it aside at its next start and goes on with the newest backup, or with \
+               what the cloud sends";
     let checked = Reader::open(path).and_then(|reader| Ok((reader.quick_check()?, reader.size())));
     match checked {
         Ok((word, size)) if word == "ok" => {
             Finding::fine(code, name, format!("whole, {} KiB", size.div_ceil(1024)))
         }
-        Ok((word, _)) => Finding::failed(code, name, word)
-            .because("the file is damaged; the daemon does not start with it")
-            .fix(aside),
-        Err(failure) if failure.code == "KE-STORE-001" => Finding::failed(code, name, failure.why)
-            .because("the file is damaged; the daemon does not start with it")
-            .fix(aside),
+        Ok((word, _)) => {
+            let words = word.split_whitespace().collect::<Vec<_>>().join(" ");
+            Finding::failed(code, name, words).because(why).fix(again)
+        }
+        Err(failure) if failure.code == "KE-STORE-001" => {
+            Finding::failed(code, name, failure.why).because(why).fix(again)
+        }
         Err(failure) => Finding::failed(code, name, failure.why).because(failure.what).fix(failure.fix),
     }
 }
@@ -188,7 +206,14 @@ mod tests {
         bytes.iter_mut().skip(100).for_each(|byte| *byte = 0xa5);
         std::fs::write(&path, &bytes).unwrap();
         let damaged = whole(&path);
-        assert!(damaged.state == State::Failed && damaged.fix.contains(".damaged"), "{damaged:?}");
+        assert!(damaged.state == State::Failed && damaged.fix.contains("restart edge"), "{damaged:?}");
+        assert!(!damaged.seen.contains('\n'), "{damaged:?}");
+        assert!(set_aside(&path).is_none());
+        let (store, rescue) = Store::open_or_rescue(&path, Vec::new).unwrap();
+        let told = set_aside(&path).unwrap();
+        assert_eq!((&*told.code, told.state), ("KE-DB-004", State::Warning));
+        assert!(told.seen.contains(&rescue.unwrap().aside.display().to_string()), "{told:?}");
+        drop(store);
         std::fs::write(&path, "no database").unwrap();
         assert_eq!(whole(&path).state, State::Failed);
         assert_eq!(on(Some(&dir.path().join("x")), "KE-DB-001", "database", whole).state, State::Skipped);

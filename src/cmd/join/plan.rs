@@ -201,6 +201,7 @@ pub(super) fn run_time_paths(config: &EdgeConfig) -> Vec<PathBuf> {
         PathBuf::from(name)
     };
     let mut paths = vec![config.database.clone(), beside("-wal"), beside("-shm"), beside(".lock")];
+    paths.push(beside(".rescued"));
     paths.push(config.runtime.dir.clone());
     paths.extend(edge::enrolment(config).files.renewed());
     paths.push(config.device_twin.dmi_socket.clone());

@@ -42,6 +42,9 @@ pub(super) fn problems(document: &Value) -> Vec<Problem> {
     found
 }
 
+/// What is to be done about a damaged database that was set aside.
+pub(in crate::cmd) const ASIDE_FIX: &str =
+    "check the disk that it is on (dmesg); this is told until the file is moved elsewhere or removed";
 /// What is to be done about two daemons of one node.
 pub(in crate::cmd) const RIVAL_FIX: &str =
     "stop the other one; a machine of its own joins under a name of its own";
@@ -79,6 +82,14 @@ fn of_edge(edge: &Value, found: &mut Vec<Problem>) {
     }
     if !text(edge, "/store/error").is_empty() {
         put(text(edge, "/store/code"), text(edge, "/store/error").to_owned(), text(edge, "/store/fix"));
+    }
+    let aside = text(edge, "/store/rescue/aside");
+    if !aside.is_empty() {
+        let from = match text(edge, "/store/rescue/restored") {
+            "" => "the node began again with what the cloud sends".to_owned(),
+            copy => format!("{copy} took its place"),
+        };
+        put("KE-DB-004", format!("the database was damaged and is set aside as {aside}; {from}"), ASIDE_FIX);
     }
     if let Some(days) = edge.pointer("/certificate/daysLeft").and_then(Value::as_i64)
         && Verdict::of(days).is_bad()
@@ -139,6 +150,11 @@ mod tests {
             ),
             ("/node", json!({"ready": false, "reason": "runtime"}), "not ready: runtime"),
             ("/store", json!({"error": "full", "code": "KE-STORE-003"}), "full"),
+            (
+                "/store",
+                json!({"rescue": {"aside": "/x.damaged-1", "restored": null}}),
+                "set aside as /x.damaged-1; the node began again",
+            ),
             ("/certificate", json!({"daysLeft": 7}), "ends in 7 days"),
             ("/certificate", json!({"daysLeft": -1}), "has expired"),
             (

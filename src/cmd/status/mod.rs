@@ -4,9 +4,10 @@
 mod health;
 mod text;
 
-pub(in crate::cmd) use health::{RIVAL_FIX, rival};
+pub(in crate::cmd) use health::{ASIDE_FIX, RIVAL_FIX, rival};
 
 use super::edge_store::DatabaseArgs;
+use super::standing;
 use crate::base::{Exit, Failure, Output, Term};
 use crate::config::cloud::CloudConfig;
 use crate::config::survey::Role;
@@ -89,11 +90,17 @@ fn document(args: &Args) -> Result<Value, Failure> {
         None => args.place.sockets(),
     };
     let named = args.socket.is_some() || args.place.is_named();
-    let first =
-        ask_first(&places).map_err(|failure| match args.place.data_dir() == Path::new(super::DATA_DIR) {
-            true if !named => of_service(failure, installed().as_ref()),
-            _ => failure,
-        });
+    let first = ask_first(&places).map_err(|failure| {
+        let usual = !named && args.place.data_dir() == Path::new(super::DATA_DIR);
+        let service = if usual { installed() } else { None };
+        let absent = of_service(failure, service.as_ref());
+        if absent.code != "KE-STATUS-001" {
+            return absent;
+        }
+        let database = args.socket.is_none().then(|| args.place.path());
+        let standing = standing::look(&places, database.as_deref(), usual);
+        standing::failure(&standing, absent, service.as_ref().map(|(role, _)| *role))
+    });
     if named {
         return first;
     }
@@ -122,10 +129,9 @@ fn cloud_sockets(data_dir: &Path) -> Vec<PathBuf> {
 
 /// The service of this machine that should run, and where its log is read.
 fn installed() -> Option<(&'static str, String)> {
-    let manager = Manager::here();
     let names = [(service::EDGE, "edge"), (service::CLOUD, "cloud")];
-    let (name, role) = names.into_iter().find(|(name, _)| manager.definition_path(name).exists())?;
-    Some((role, manager.log_hint(name)))
+    let (name, role) = names.into_iter().find(|(name, _)| standing::is_installed(name))?;
+    Some((role, Manager::here().log_hint(name)))
 }
 
 /// What was set up as a service is started as one.

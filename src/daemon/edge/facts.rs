@@ -8,7 +8,7 @@ use super::uplink::Uplink;
 use crate::base::{SupervisorHandle, now_ms, read_limited, recent_problems};
 use crate::daemon::status::Facts;
 use crate::pki;
-use crate::store::Store;
+use crate::store::{Store, rescued};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -78,6 +78,9 @@ fn link(uplink: &Uplink) -> Value {
 
 fn store(store: &Store) -> Value {
     let mut shown = json!({"path": store.path().display().to_string(), "bytes": store.size()});
+    if let Some(rescue) = rescued(store.path()) {
+        shown["rescue"] = json!(rescue);
+    }
     if let Some(failure) = store.trouble() {
         shown["code"] = json!(failure.code);
         shown["error"] = json!(failure.to_string());

@@ -22,8 +22,10 @@ pub mod uplink;
 use crate::base::{BoxFuture, Failure, Stop, Supervisor, SupervisorHandle, aside};
 use crate::config::edge::EdgeConfig;
 use crate::daemon::status::StatusSocket;
-use crate::store::Store;
+use crate::daemon::upgrade::backup;
+use crate::store::{Rescue, Store};
 use meta::Meta;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -61,6 +63,16 @@ pub struct FoundRuntime {
     pub ours: bool,
 }
 
+fn tell(rescue: &Rescue) {
+    tracing::error!(
+        code = "KE-DB-004",
+        aside = %rescue.aside.display(),
+        restored = rescue.restored.as_ref().map(|copy| copy.display().to_string()),
+        error = rescue.why,
+        "the database was damaged and is set aside; what is missing comes from the cloud"
+    );
+}
+
 /// Runs the edge until `stop` is raised.
 pub async fn run(
     config: EdgeConfig,
@@ -78,7 +90,13 @@ impl Edge {
     /// socket is among them when the configuration names one.
     pub async fn open(config: EdgeConfig) -> Result<Edge, Failure> {
         let path = config.database.clone();
-        let store = aside("open the store", move || Store::open(path)).await??;
+        let opened = aside("open the store", move || {
+            Store::open_or_rescue(&path, || backup::databases(Path::new(backup::DIR), &path))
+        });
+        let (store, rescue) = opened.await??;
+        if let Some(rescue) = &rescue {
+            tell(rescue);
+        }
         jobs::config::begin(&store, config.file.as_deref()).await?;
         let restart = Stop::new();
         let mut supervisor = Supervisor::new();

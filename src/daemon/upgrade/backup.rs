@@ -121,6 +121,16 @@ pub fn readable(dir: &Path, layout: u32) -> Option<Backup> {
     list(dir).into_iter().rev().find(reads)
 }
 
+/// Copies of this database, the newest first; one that was changed since it was made is none.
+pub fn databases(dir: &Path, database: &Path) -> Vec<PathBuf> {
+    let copy = |backup: Backup| {
+        let file = backup.file(DATABASE).filter(|file| file.path == database)?;
+        let copy = dir.join(&backup.name).join(&file.name);
+        (digest(&copy).ok()? == file.digest).then_some(copy)
+    };
+    list(dir).into_iter().rev().filter_map(copy).collect()
+}
+
 /// Where the configuration of a backup lies.
 pub fn config_of(dir: &Path, name: &str) -> PathBuf {
     dir.join(name).join(CONFIG)
@@ -224,6 +234,9 @@ mod tests {
         let copy = backups.join(&last.name).join(DATABASE);
         assert_eq!(Reader::open(&copy).unwrap().states("r").unwrap()[0].1, json!(7));
         assert_eq!(last.files[0].digest, digest(&copy).unwrap());
+        let copies = databases(&backups, &database);
+        assert_eq!((copies.len(), copies.first()), (KEPT, Some(&copy)));
+        assert_eq!(databases(&backups, &config), Vec::<PathBuf>::new(), "of another database");
         let failure = make(&backups, "1.0.0", &database, &dir.path().join("absent")).unwrap_err();
         assert_eq!(failure.code, "KE-FILE-002");
         failure.is_as_committed();

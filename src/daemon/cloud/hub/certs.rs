@@ -1,6 +1,7 @@
 //! HTTPS of the cloud for nodes that join (protocol.md §2.4): the authority's certificate, node certificates for a token
 //! or a certificate, and whether a node is known. Task reports go to `reports`, releases come from `releases`.
 
+use super::registry::Registry;
 use super::reports::{self, Place};
 use super::{Arrival, Config, Refusals, Releases, authz, releases};
 use crate::base::Failure;
@@ -19,6 +20,8 @@ use tokio::sync::mpsc;
 
 /// A request with a P-256 key has 300 bytes; KubeEdge takes a MiB.
 const CSR_LIMIT: usize = 16 << 10;
+/// Digits of a key's fingerprint that a person is shown.
+const KEY_SHOWN: usize = 16;
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What requests are answered with.
@@ -28,11 +31,12 @@ pub(super) struct Desk {
     pub refusals: Refusals,
     pub arrivals: mpsc::Sender<Arrival>,
     pub releases: Releases,
+    pub registry: Registry,
 }
 
 /// Answers one request.
 pub(super) async fn handle(desk: Desk, request: Request<Incoming>, caller: Arc<Caller>) -> Response<Body> {
-    let Desk { config, refusals, arrivals, releases } = desk;
+    let Desk { config, refusals, arrivals, releases, registry } = desk;
     let path = request.uri().path().to_owned();
     let place = Place::of(&path);
     match (request.method(), place) {
@@ -45,7 +49,7 @@ pub(super) async fn handle(desk: Desk, request: Request<Incoming>, caller: Arc<C
     }
     match path.as_str() {
         "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),
-        "/edge.crt" => certificate(config, &refusals, request, caller).await,
+        "/edge.crt" => certificate(config, &refusals, &registry, request, caller).await,
         _ => match path.strip_prefix("/node/") {
             Some(name) if !name.is_empty() && !name.contains('/') => {
                 if (config.known_node)(name).is_some() {
@@ -66,6 +70,7 @@ fn der(bytes: Vec<u8>) -> Response<Body> {
 async fn certificate(
     config: Arc<Config>,
     refusals: &Refusals,
+    registry: &Registry,
     request: Request<Incoming>,
     caller: Arc<Caller>,
 ) -> Response<Body> {
@@ -89,10 +94,7 @@ async fn certificate(
     let (desk, counting) = (config.clone(), config.clone());
     let issued = tokio::task::spawn_blocking(move || issue(&desk, &parts.headers, &csr, &caller)).await;
     let issued = match issued {
-        // Signed first, counted then, handed out last: what cannot be signed costs no use, and what is not handed out
-        // because somebody dies in between is issued again to the same machine.
-        Ok(Ok((certificate, Some(used)))) => Ok(count(&counting, used).await.map(|()| certificate)),
-        Ok(Ok((certificate, None))) => Ok(Ok(certificate)),
+        Ok(Ok(issued)) => Ok(hand_out(&counting, registry, issued).await),
         Ok(Err(refusal)) => Ok(Err(refusal)),
         Err(error) => Err(error),
     };
@@ -125,6 +127,47 @@ enum Refusal {
     Failed(Failure),
 }
 
+/// A certificate that is signed and not yet handed out.
+struct Issued {
+    certificate: Vec<u8>,
+    used: Option<Used>,
+    /// Who may not push out whoever lives under the name.
+    newcomer: Option<Newcomer>,
+}
+
+/// A machine that comes with a token and a key of its own.
+struct Newcomer {
+    node: String,
+    key: String,
+}
+
+/// Signed first, counted then, handed out last: what cannot be signed costs no use, and what is not handed out because
+/// somebody dies in between is issued again to the same machine.
+async fn hand_out(config: &Config, registry: &Registry, issued: Issued) -> Result<Vec<u8>, Refusal> {
+    let Issued { certificate, used, newcomer } = issued;
+    if let Some(newcomer) = newcomer {
+        alone(registry, &newcomer).await?;
+    }
+    if let Some(used) = used {
+        count(config, used).await?;
+    }
+    Ok(certificate)
+}
+
+/// A cloned disk has the mark of the machine that it was made from, so that only a key tells the two apart. A machine
+/// that comes back after a reset, or whose daemon has a new key, has no session that answers.
+async fn alone(registry: &Registry, newcomer: &Newcomer) -> Result<(), Refusal> {
+    let Newcomer { node, key } = newcomer;
+    let Some(living) = registry.living(node, key).await else { return Ok(()) };
+    let short = |key: &str| key.chars().take(KEY_SHOWN).collect::<String>();
+    Err(Refusal::Taken(format!(
+        "the name {node} is held by a daemon that answers from {}, its key is {}, and the key of this one is {}",
+        living.remote.ip(),
+        short(&living.key),
+        short(key),
+    )))
+}
+
 /// The use of a token that is still to be counted.
 struct Used {
     id: String,
@@ -142,12 +185,7 @@ async fn count(config: &Config, used: Used) -> Result<(), Refusal> {
 }
 
 /// The certificate, to be handed out once the use is counted.
-fn issue(
-    config: &Config,
-    headers: &HeaderMap,
-    csr: &Bytes,
-    caller: &Caller,
-) -> Result<(Vec<u8>, Option<Used>), Refusal> {
+fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> Result<Issued, Refusal> {
     let unauthorized = |why: &'static str| Refusal::Unauthorized { why, detail: why.to_owned() };
     let wanted = csr_peer(csr).ok_or_else(|| bad_request("it cannot be read"))?;
     let node = match headers.get("NodeName").map(|value| value.to_str()) {
@@ -159,7 +197,7 @@ fn issue(
         return Err(unauthorized("the request must be for system:node:<NodeName> in system:nodes"));
     }
     let authority = config.trust.borrow().authority.clone();
-    let mut used = None;
+    let (mut used, mut newcomer) = (None, None);
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
         Some(peer) if authz::is_former(peer) => {
@@ -176,6 +214,7 @@ fn issue(
             if let (Some(why), false) = (taken(config, headers, &node), may_take) {
                 return Err(Refusal::Taken(why));
             }
+            newcomer = (!may_take).then(|| Newcomer { node: node.clone(), key: csr_key(csr) });
             let accepted = accept(&authority, token, &node).map_err(not_accepted)?;
             used = match accepted.id {
                 Some(id) if accepted.counted => Some(Used { id, holder: held_by(headers, csr, &node) }),
@@ -193,8 +232,10 @@ fn issue(
             "a node may be a server on this machine only: localhost, loopback, link-local",
         ));
     }
-    let signed = authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)?;
-    Ok((signed, used))
+    let certificate = authority.sign_csr(csr, config.certificate_life, usages).map_err(Refusal::Failed)?;
+    // What is for servers only opens no session.
+    let newcomer = newcomer.filter(|_| usages.client);
+    Ok(Issued { certificate, used, newcomer })
 }
 
 /// Who asks: the machine as it says, or its key where it says nothing, as an edgecore does.

@@ -1,7 +1,7 @@
 //! The sessions by node. Every session has a generation: an old one can neither end a new one nor report it gone.
 
 use super::{NodeLink, Order};
-use crate::base::Stop;
+use crate::base::{Mailbox, Reply, Stop};
 use crate::model::NodeName;
 use crate::wire::Down;
 use std::collections::BTreeMap;
@@ -16,12 +16,20 @@ pub(super) const ORDERS: usize = 1024;
 /// A daemon that comes back so soon to a place that another one has taken lives beside it.
 const RIVALRY: Duration = Duration::from_secs(600);
 
+/// How long a daemon has to answer when somebody else asks for its name; one that lives does so in a round trip.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Asks a session whether its node answers: the reply comes with the node's next answer to a ping.
+pub(super) type Pulse = Reply<()>;
+
 /// The daemon behind a session.
 #[derive(Clone, Debug)]
 pub(super) struct Daemon {
     /// What tells it apart: its own mark, or its address where it has none.
     pub instance: String,
     pub remote: SocketAddr,
+    /// The fingerprint of the key in its certificate.
+    pub key: String,
 }
 
 /// One session as others see it.
@@ -32,6 +40,7 @@ pub(super) struct Entry {
     /// Where the other daemon is that has taken its place.
     pub successor: Arc<OnceLock<SocketAddr>>,
     pub orders: mpsc::Sender<Box<Down>>,
+    pub pulse: Mailbox<Pulse>,
     /// Asks the session to end.
     pub stop: Stop,
     /// Raised when it has ended.
@@ -101,7 +110,7 @@ impl Registry {
         &self,
         node: &NodeName,
         daemon: Daemon,
-        orders: mpsc::Sender<Box<Down>>,
+        (orders, pulse): (mpsc::Sender<Box<Down>>, Mailbox<Pulse>),
         stop: Stop,
         link: NodeLink,
     ) -> Option<Entered> {
@@ -115,6 +124,7 @@ impl Registry {
             daemon: daemon.clone(),
             successor: Arc::default(),
             orders,
+            pulse,
             stop,
             ended: Stop::new(),
         };
@@ -132,6 +142,15 @@ impl Registry {
             links.insert(node.clone(), link);
         });
         Some(Entered { entry, previous, rival })
+    }
+
+    /// The daemon with another key that has the node's name and answers now. A session whose daemon does not answer is
+    /// what a daemon that died, or a line that broke, has left behind: it holds no name.
+    pub async fn living(&self, node: &str, key: &str) -> Option<Daemon> {
+        let node = NodeName::new(node).ok()?;
+        let entry = self.sessions().by_node.get(&node).filter(|entry| entry.daemon.key != key).cloned()?;
+        let answered = tokio::time::timeout(ANSWER, entry.pulse.ask(|pulse| pulse)).await;
+        matches!(answered, Ok(Ok(()))).then_some(entry.daemon)
     }
 
     /// Whether this session is still the node's present one.
@@ -194,6 +213,31 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::mailbox;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_holds_its_name_as_long_as_it_answers() {
+        let registry = Registry::new(watch::channel(BTreeMap::new()).0, 1);
+        let node = NodeName::new("n1").unwrap();
+        assert!(registry.living("n1", "a").await.is_none(), "nobody has it");
+        let link = NodeLink { remote: String::new(), since: 0, queued: 0, digests: false };
+        let daemon =
+            Daemon { instance: "i".to_owned(), remote: ([127, 0, 0, 1], 1).into(), key: "a".to_owned() };
+        let (pulse, mut asked) = mailbox(1);
+        let _entered = registry.enter(&node, daemon, (mpsc::channel(1).0, pulse), Stop::new(), link).unwrap();
+        assert!(registry.living("n1", "a").await.is_none(), "it is its own");
+        assert!(registry.living("n1", "b").await.is_none(), "its daemon does not answer");
+        while asked.try_recv().is_ok() {}
+        let answering = async {
+            if let Some(pulse) = asked.recv().await {
+                pulse.send(());
+            }
+        };
+        let (living, ()) = tokio::join!(registry.living("n1", "b"), answering);
+        assert_eq!(living.unwrap().key, "a");
+        drop(asked);
+        assert!(registry.living("n1", "b").await.is_none(), "its session is over");
+    }
 
     #[test]
     fn an_old_session_cannot_remove_a_new_one() {
@@ -204,10 +248,11 @@ mod tests {
         let daemon = |instance: &str| Daemon {
             instance: instance.to_owned(),
             remote: ([127, 0, 0, 1], u16::from(instance.as_bytes()[0])).into(),
+            key: format!("key of {instance}"),
         };
-        let enter = |name: &str| {
-            registry.enter(&node, daemon(name), mpsc::channel(1).0, Stop::new(), link.clone()).unwrap()
-        };
+        let ends = || (mpsc::channel(1).0, mailbox(1).0);
+        let enter =
+            |name: &str| registry.enter(&node, daemon(name), ends(), Stop::new(), link.clone()).unwrap();
         let first = enter("a");
         let second = enter("a");
         assert!(first.previous.is_none() && second.rival.is_none());
@@ -219,7 +264,7 @@ mod tests {
         assert_eq!(seen.borrow().len(), 1);
         let other = NodeName::new("n2").unwrap();
         assert!(registry.has_room(&node) && !registry.has_room(&other));
-        let late = registry.enter(&other, daemon("o"), mpsc::channel(1).0, Stop::new(), link.clone());
+        let late = registry.enter(&other, daemon("o"), ends(), Stop::new(), link.clone());
         assert!(late.is_none());
         registry.leave(&node, new.generation);
         assert!(registry.has_room(&NodeName::new("n2").unwrap()));

@@ -9,7 +9,7 @@ use crate::host::ports::bind_failure;
 use crate::link::http::{Body, Caller, Limits, serve, serve_within, text};
 use crate::link::ws;
 use crate::model::NodeName;
-use crate::pki::{Clients, LiveTls, server_config};
+use crate::pki::{Clients, LiveTls, cert_key, server_config};
 use crate::wire::{DIGEST_HEADER, INSTANCE_HEADER, VERSION_HEADER};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -149,6 +149,7 @@ impl HubModule {
             refusals: self.shared.refusals.clone(),
             arrivals: self.shared.arrivals.clone(),
             releases: self.releases.clone(),
+            registry: self.shared.registry.clone(),
         };
         let handler = move |request, caller| certs::handle(desk.clone(), request, caller);
         servers.spawn(serve(listener(&self.listeners.https)?, tls, stop.clone(), handler));
@@ -244,7 +245,8 @@ impl Door {
             return Err(later(refuse(StatusCode::SERVICE_UNAVAILABLE, NODE_LIMIT), comeback::when_full()));
         }
         let (response, pending) = ws::upgrade(&mut request)?;
-        let guest = Guest { node, remote: caller.remote, windowed, digests, instance, pending };
+        let key = caller.cert_der.as_deref().map(cert_key).unwrap_or_default();
+        let guest = Guest { node, remote: caller.remote, windowed, digests, instance, key, pending };
         if self.guests.try_send(guest).is_err() {
             let response = refuse(StatusCode::SERVICE_UNAVAILABLE, "too many nodes connect at once");
             return Err(later(response, comeback::after_rush(self.registry.most())));

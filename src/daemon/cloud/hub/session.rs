@@ -3,9 +3,9 @@
 
 use super::delivery::{Delivery, Stored, WINDOW};
 use super::refusals::Refusals;
-use super::registry::{Daemon, Entered, Entry, ORDERS, Registry};
+use super::registry::{Daemon, Entered, Entry, ORDERS, Pulse, Registry};
 use super::{Arrival, NodeLink, authz, comeback};
-use crate::base::{Crew, Stop, now_ms};
+use crate::base::{Crew, Mail, Stop, mailbox, now_ms};
 use crate::link::ws::{Outgoing, Pending, Reader, Received, WRITE_LIMIT, Writer, WsError};
 use crate::model::{NodeName, Status};
 use crate::wire;
@@ -14,6 +14,7 @@ use crate::wire::{
     DecodeError, Delivery as Class, Down, Envelope, Question, Up, class_of, decode_up, delivery_of,
     encode_down,
 };
+use bytes::Bytes;
 use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const AHEAD: usize = 8;
 const ONCE: usize = 1024;
 /// Objects that are too large and are told apart in the log.
 const TOO_LARGE: usize = 256;
+/// Those who may wait for a sign of life of one node.
+const PULSES: usize = 8;
 /// How long a new session waits for the end of the one it replaces.
 const EVICTION: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,8 @@ pub(super) struct Guest {
     pub digests: bool,
     /// The mark of the daemon; an edgecore has none.
     pub instance: Option<String>,
+    /// The fingerprint of the key in its certificate.
+    pub key: String,
     pub pending: Pending,
 }
 
@@ -80,7 +85,7 @@ impl End {
 
 /// Serves a node until its connection ends.
 pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
-    let Guest { node, remote, windowed, digests, instance, pending } = guest;
+    let Guest { node, remote, windowed, digests, instance, key, pending } = guest;
     let (mut writer, reader) = match pending.accept(MESSAGE_LIMIT).await {
         Ok(halves) => halves,
         Err(error) => {
@@ -89,9 +94,10 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         }
     };
     let (orders, ordered) = mpsc::channel(ORDERS);
+    let (pulse, pulses) = mailbox(PULSES);
     let link = NodeLink { remote: remote.to_string(), since: now_ms(), queued: 0, digests };
-    let daemon = Daemon { instance: instance.unwrap_or_else(|| remote.ip().to_string()), remote };
-    let Some(entered) = shared.registry.enter(&node, daemon, orders, stop.child(), link) else {
+    let daemon = Daemon { instance: instance.unwrap_or_else(|| remote.ip().to_string()), remote, key };
+    let Some(entered) = shared.registry.enter(&node, daemon, (orders, pulse), stop.child(), link) else {
         // Many were let in at once; a node that has gone meanwhile makes room for the next attempt.
         shared.refusals.refuse_connection(node.as_str(), NODE_LIMIT, remote, true);
         writer.turn_away(NODE_LIMIT).await;
@@ -114,13 +120,15 @@ pub(super) async fn run(guest: Guest, shared: Shared, stop: Stop) {
         windowed,
         delivery: Delivery::new(if windowed { WINDOW } else { 1 }),
         once: VecDeque::new(),
+        ping: false,
+        pulses: Vec::new(),
         hub_stop: stop.clone(),
         heard: Instant::now(),
         complaints: HashSet::new(),
         malformed: 0,
         too_large: HashSet::new(),
     };
-    let end = session.serve(writer, reader, ordered).await;
+    let end = session.serve(writer, reader, ordered, pulses).await;
     tracing::info!(%node, reason = end.reason(), malformed = session.malformed, "the node is disconnected");
     let generation = session.entry.generation;
     if shared.registry.is_present(&node, generation) {
@@ -139,6 +147,10 @@ struct Session {
     windowed: bool,
     delivery: Delivery,
     once: VecDeque<String>,
+    /// Whether a ping is to be sent.
+    ping: bool,
+    /// Those who are told when the node answers.
+    pulses: Vec<Pulse>,
     /// Raised when all sessions end.
     hub_stop: Stop,
     heard: Instant,
@@ -155,6 +167,7 @@ impl Session {
         writer: Writer,
         mut reader: Reader,
         mut ordered: mpsc::Receiver<Box<Down>>,
+        mut pulses: Mail<Pulse>,
     ) -> End {
         let stop = self.entry.stop.clone();
         if stop.or(self.shared.arrivals.send(Arrival::Connected(self.node.clone()))).await.is_none() {
@@ -173,15 +186,15 @@ impl Session {
         crew.spawn(write(writer, outgoing, farewell, reason));
         let end = loop {
             let now = Instant::now();
-            let ready = !self.once.is_empty() || self.delivery.is_ready(now);
+            let ready = self.ping || !self.once.is_empty() || self.delivery.is_ready(now);
             let silent_at = self.heard + self.shared.keepalive;
             let wake = self.delivery.next_due().map_or(silent_at, |due| due.min(silent_at));
             let end = tokio::select! {
                 () = stop.raised() => Some(End::Stopped),
                 permit = outbox.reserve(), if ready => match permit {
                     Ok(permit) => {
-                        if let Some(text) = self.once.pop_front().or_else(|| self.delivery.next(now)) {
-                            permit.send(text);
+                        if let Some(outgoing) = self.next(now) {
+                            permit.send(outgoing);
                         }
                         self.tell_too_large();
                         if self.delivery.has_resent() {
@@ -192,6 +205,11 @@ impl Session {
                     Err(_) => Some(End::Broken),
                 },
                 order = ordered.recv(), if self.once.len() < ONCE => order.and_then(|down| self.tell(*down)),
+                Some(pulse) = pulses.recv(), if self.pulses.len() < PULSES => {
+                    self.pulses.push(pulse);
+                    self.ping = true;
+                    None
+                }
                 received = reader.next() => match received {
                     Some(Ok(received)) => self.hear(received, &stop).await,
                     Some(Err(WsError::TooLarge)) => Some(End::Oversized),
@@ -213,6 +231,14 @@ impl Session {
         stop.raise();
         crew.finish().await;
         end
+    }
+
+    /// What is sent next; a ping goes before everything else.
+    fn next(&mut self, now: Instant) -> Option<Outgoing> {
+        if std::mem::take(&mut self.ping) {
+            return Some(Outgoing::Ping(Bytes::new()));
+        }
+        self.once.pop_front().or_else(|| self.delivery.next(now)).map(Outgoing::Text)
     }
 
     /// Queues what the cloud tells the node.
@@ -270,7 +296,12 @@ impl Session {
     /// Takes a message from the node. The socket is not read while nobody takes arrivals.
     async fn hear(&mut self, received: Received, stop: &Stop) -> Option<End> {
         self.heard = Instant::now();
-        let Received::Data(bytes) = received else { return None };
+        let Received::Data(bytes) = received else {
+            for pulse in self.pulses.drain(..) {
+                pulse.send(());
+            }
+            return None;
+        };
         let question = match Envelope::decode(&bytes) {
             Ok(envelope) => decode_up(envelope),
             Err(error) => {
@@ -354,13 +385,13 @@ impl Session {
 
 async fn write(
     mut writer: Writer,
-    mut outgoing: mpsc::Receiver<String>,
+    mut outgoing: mpsc::Receiver<Outgoing>,
     stop: Stop,
     reason: impl FnOnce() -> String,
 ) {
-    while let Some(Some(text)) = stop.or(outgoing.recv()).await {
+    while let Some(Some(next)) = stop.or(outgoing.recv()).await {
         let sent = tokio::select! {
-            sent = writer.send(Outgoing::Text(text)) => sent,
+            sent = writer.send(next) => sent,
             () = stop.lingered(FAREWELL) => return,
         };
         match sent {

@@ -11,19 +11,22 @@ use super::{Config, logs};
 use crate::base::{Backoff, BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::cri::messages::Labels;
 use crate::cri::{Events, RuntimeEvent};
-use crate::daemon::edge::uplink::Uplink;
+use crate::daemon::edge::meta::COMPARISON;
+use crate::daemon::edge::uplink::{Link, Uplink};
 use crate::model::{Kind, ObjectKey};
-use crate::store::Store;
+use crate::store::{self, Store};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
 /// More sandboxes at once make each slower without finishing the lot earlier.
 const HEAVY_AT_ONCE: usize = 10;
 const PULLS_AT_ONCE: usize = 3;
 const ROTATION: Duration = Duration::from_secs(30);
+/// A cloud that is connected for so long has sent everything again, also one that does not compare.
+const RESENT: Duration = Duration::from_secs(600);
 
 pub(super) struct Room {
     pub config: Config,
@@ -61,6 +64,11 @@ struct Floor {
     crew: Crew,
     /// Pause before the event stream is opened again.
     backoff: Backoff,
+    /// Whether pods may be missing in the store, as it was damaged: what runs without a row there runs on until the cloud
+    /// has said what it wants.
+    spares: bool,
+    /// Since when the cloud is connected while pods are spared.
+    connected: Option<Instant>,
 }
 
 /// A worker's bell and the pod it works for.
@@ -113,6 +121,8 @@ impl Floor {
             left: mpsc::channel(64),
             crew: Crew::new(),
             backoff: Backoff::new(Duration::from_millis(200), Duration::from_secs(5)),
+            spares: store::is_unsettled(room.store.path()).is_some(),
+            connected: None,
         };
         floor.staff(true).await?;
         Ok(floor)
@@ -144,6 +154,12 @@ impl Floor {
                 let look = in_runtime.remove(id).is_some();
                 self.hire(id.to_owned(), key.clone(), look);
             }
+        }
+        if self.spares {
+            if !in_runtime.is_empty() {
+                tracing::warn!(pods = in_runtime.len(), "pods that the store has lost run on");
+            }
+            return Ok(());
         }
         // What is left belongs to pods that are gone: their workers find no row and clear up.
         for (id, key) in in_runtime {
@@ -196,7 +212,10 @@ impl Floor {
                     self.ring_all(true);
                 }
                 Heard::Left(uid) => self.worker_left(&uid).await?,
-                Heard::RotationDue => self.rotate_logs(),
+                Heard::RotationDue => {
+                    self.rotate_logs();
+                    self.spare().await?;
+                }
                 Heard::Closed => return Ok(()),
             }
         }
@@ -240,9 +259,34 @@ impl Floor {
         if let Some(pod) = pod.filter(|pod| self.is_ours(pod))
             && let Some(uid) = uid(&pod).filter(|uid| !self.workers.contains_key(*uid))
         {
-            self.hire(uid.to_owned(), key, false);
+            // One that was spared runs already.
+            self.hire(uid.to_owned(), key, self.spares);
         }
         Ok(())
+    }
+
+    /// Ends the time in which pods are spared once the store holds what the cloud wants: what runs beside that may go.
+    async fn spare(&mut self) -> Result<(), Failure> {
+        if !self.spares {
+            return Ok(());
+        }
+        let store = &self.shared.store;
+        let Some(rescue) = store::is_unsettled(store.path()) else {
+            self.spares = false;
+            return Ok(());
+        };
+        let (room, key) = COMPARISON;
+        let note = store.state(room, key).await?;
+        let number = |field: &str| note.as_ref().and_then(|note| note.get(field)?.as_i64());
+        let agreed = number("at").is_some_and(|at| at > rescue.at) && number("differing") == Some(0);
+        let up = *self.shared.uplink.link().borrow() == Link::Up;
+        self.connected = self.connected.filter(|_| up).or_else(|| up.then(Instant::now));
+        if !agreed && self.connected.is_none_or(|since| since.elapsed() < RESENT) {
+            return Ok(());
+        }
+        store::settle(store.path())?;
+        self.spares = false;
+        self.staff(true).await
     }
 
     fn source_changed(&self, key: &ObjectKey) {
