@@ -27,7 +27,12 @@ impl DatabaseArgs {
     }
 
     pub(super) fn open(&self) -> Result<Reader, Failure> {
-        Reader::open(self.path())
+        Reader::open(self.path()).map_err(|failure| match failure.code {
+            "KE-STORE-006" => {
+                failure.fix("name the right file with --db, or the right directory with --data-dir")
+            }
+            _ => failure,
+        })
     }
 
     pub(super) fn data_dir(&self) -> &Path {

@@ -40,7 +40,11 @@ pub(super) fn failure(error: &clap::Error, command: &str) -> Option<Failure> {
     let (what, why) = split(said.strip_prefix("error: ").unwrap_or(said));
     let help = if command.is_empty() { "kedge --help".to_owned() } else { format!("kedge {command} --help") };
     tips.push(format!("`{help}` shows what can be typed"));
-    Some(wrong(what, why.or(usage).unwrap_or_else(|| "it cannot be understood".to_owned()), tips.join("; ")))
+    let why = why.or(usage).unwrap_or_else(|| match error.kind() {
+        ErrorKind::InvalidValue => "nothing was given, or an empty text".to_owned(),
+        _ => "it cannot be understood".to_owned(),
+    });
+    Some(wrong(what, why, tips.join("; ")))
 }
 
 /// What is wrong, and the reason where one is told: behind a colon, or in brackets on a line of its own.

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod preflight;
 mod process;
 mod programs;
+pub mod remedy;
 pub mod routes;
 pub mod service;
 pub mod usage;

@@ -41,7 +41,7 @@ impl Reader {
         if !path.is_file() {
             return Err(Failure::new("KE-STORE-006", format!("there is no database at {}", path.display()))
                 .because("no edge daemon has run with this data directory")
-                .fix("name the right file with --db, or the right directory with --data-dir")
+                .fix("name a node's directory with --data-dir; a machine becomes a node with `kedge join` or `kedge up`")
                 .exit(Exit::Unreachable));
         }
         let db = connect(&path).map_err(|error| error::failure(&path, &error))?;

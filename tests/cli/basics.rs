@@ -47,4 +47,9 @@ fn a_flag_that_would_change_nothing_is_refused() {
             "{line}: {run:?}"
         );
     }
+    let empty = kedge(&["up", "--data-dir", ""]);
+    assert!(
+        empty.status == 2 && empty.stderr.contains("because: nothing was given, or an empty text"),
+        "{empty:?}"
+    );
 }

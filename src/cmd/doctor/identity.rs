@@ -90,7 +90,7 @@ fn judge_certificate(facts: &Facts, identity: &Identity, node: &str, now: i64) -
         let from = jiff::Timestamp::from_second(facts.not_before).map(rfc3339).unwrap_or_default();
         return Finding::failed(code, title, format!("{name}, valid from {from}"))
             .because("this machine's clock stands before the certificate's life")
-            .fix("timedatectl set-ntp true");
+            .fix(crate::host::remedy::set_clock());
     }
     if let Some(named) = name.strip_prefix("system:node:").filter(|named| *named != node && node != "unknown")
     {
@@ -259,7 +259,7 @@ mod tests {
             "{:?}",
             at(103)
         );
-        assert_eq!(at(-5000).fix, "timedatectl set-ntp true");
+        assert_eq!(at(-5000).fix, crate::host::remedy::set_clock());
         let other = judge_certificate(&facts, &identity, "n2", today);
         assert_eq!(other.fix, "kedge config set modules.edged.hostnameOverride=n1");
         let (_, second) = issued("n1", 100);

@@ -155,7 +155,7 @@ fn judge_clock(clocks: Option<(i64, i64)>) -> Finding {
     if skew.abs() > SKEW {
         return Finding::failed(code, title, seen)
             .because("tokens, certificates and twin versions are judged by the clock")
-            .fix("timedatectl set-ntp true");
+            .fix(crate::host::remedy::set_clock());
     }
     Finding::fine(code, title, if skew.abs() <= 1 { "the same".to_owned() } else { seen })
 }

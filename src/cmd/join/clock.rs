@@ -1,6 +1,7 @@
 //! Whether a token can be used now and here, told to the minute. Pure; nothing has been changed when it refuses.
 
 use crate::base::{Exit, Failure, rfc3339};
+use crate::host::remedy;
 use crate::model::NodeName;
 use crate::pki::Token;
 use jiff::Timestamp;
@@ -44,7 +45,7 @@ pub(super) fn judge(
             rfc3339(here),
             rfc3339(cloud)
         ))
-        .fix("set the clock: `timedatectl set-ntp true`, or `date -u -s` with the cloud's time")
+        .fix(format!("set the clock: {}", remedy::set_clock()))
         .exit(Exit::Identity))
 }
 

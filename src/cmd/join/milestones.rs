@@ -1,6 +1,7 @@
 //! The way of a node from nothing to Ready, as the daemon's status document shows it. Pure: a document in, the milestone
 //! that is pending and why out. The first four are reached before anything is written.
 
+use crate::host::remedy;
 use serde_json::Value;
 
 /// All milestones in their order.
@@ -72,7 +73,7 @@ pub(super) fn progress(milestone: Milestone, document: &Value) -> Progress {
             "off" => reached("none: this node runs no pods"),
             _ => pending(
                 or(text("/node/reason"), "the container runtime was not asked yet"),
-                "start the container runtime: `systemctl restart containerd`",
+                &format!("start the container runtime: {}", remedy::restart("containerd")),
             ),
         },
         Milestone::Cni => match state {

@@ -56,7 +56,7 @@ pub(super) fn node_name(typed: Option<&str>) -> Result<NodeName, Failure> {
     NodeName::new(name.clone()).map_err(|why| {
         Failure::new("KE-UP-001", format!("{name:?} cannot be a node's name"))
             .because(why)
-            .fix("name the node with --node")
+            .fix("take lower-case letters, digits, '-' and '.', such as: --node edge-1")
             .exit(Exit::Usage)
     })
 }

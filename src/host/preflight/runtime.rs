@@ -9,9 +9,11 @@ use crate::cri::{CallError, Runtime};
 use crate::host::check::{Check, Cost, Finding, Group};
 use crate::host::cni::{self, Owner};
 use crate::host::containerd::{Facts, WELL_KNOWN, own_socket, program};
+use crate::host::remedy;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, join_all};
 use serde_json::Value;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -214,9 +216,15 @@ fn judge_answers(
         return Finding::fine(code, name, "none answers; kedge starts a containerd of its own");
     }
     if let Some((socket, Answer::Silent(why))) = found(|answer| matches!(answer, Answer::Silent(_))) {
+        let place = here.path(socket.strip_prefix("unix://").unwrap_or(socket));
+        if std::fs::metadata(&place).is_ok_and(|found| !found.file_type().is_socket()) {
+            return Finding::failed(code, name, format!("{socket} is no socket"))
+                .because("a container runtime is reached by its socket")
+                .fix("name it: --remote-runtime-endpoint unix:///run/containerd/containerd.sock");
+        }
         return Finding::failed(code, name, format!("nobody answers at {socket}: {why}"))
             .because("pods need a runtime that runs")
-            .fix("systemctl restart containerd");
+            .fix(remedy::restart("containerd"));
     }
     if here.exists(DOCKER) {
         return Finding::failed(code, name, "Docker alone, which does not speak CRI")
@@ -245,12 +253,15 @@ fn judge_plugin(here: &Machine, socket: &str) -> Finding {
         Some((number, line, _)) => {
             Finding { seen: format!("{} ({CONTAINERD_CONFIG}:{number}: {line})", finding.seen), ..finding }
                 .fix(format!(
-                    "take \"cri\" out of that line in {CONTAINERD_CONFIG}, then systemctl restart containerd"
+                    "take \"cri\" out of that line in {CONTAINERD_CONFIG}, then {}",
+                    remedy::restart("containerd")
                 ))
                 .fixable()
         }
-        None => finding
-            .fix(format!("containerd config default > {CONTAINERD_CONFIG} && systemctl restart containerd")),
+        None => finding.fix(format!(
+            "containerd config default > {CONTAINERD_CONFIG}, then {}",
+            remedy::restart("containerd")
+        )),
     }
 }
 
@@ -296,7 +307,7 @@ fn judge_state(_: &Machine, wanted: &WantedRuntime, answers: &[(String, Answer)]
     match (&asked.runtime_trouble, &asked.network_trouble) {
         (Some(trouble), _) => Finding::failed(code, name, trouble.clone())
             .because("the runtime says itself that it cannot run pods")
-            .fix("systemctl restart containerd"),
+            .fix(remedy::restart("containerd")),
         (None, Some(trouble)) if asked.cni_conf_dir.is_none() => {
             Finding::warning(code, name, format!("runs, network not ready: {trouble}"))
                 .because("pods with an address of their own wait for a pod network")
@@ -463,6 +474,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_socket_is_not_to_be_restarted() {
+        let (_dir, machine) = nothing();
+        machine.put("/run/a.sock", "");
+        let silent = at(Answer::Silent("refused".into()));
+        let wanted = WantedRuntime { may_start: false, ..wanted() };
+        let finding = judge_answers(&machine, &wanted, &silent, &[]);
+        assert_eq!((&*finding.code, finding.seen.as_str()), ("KE-CRI-001", "/run/a.sock is no socket"));
+        assert!(finding.fix.starts_with("name it: --remote-runtime-endpoint"), "{finding:?}");
+    }
+
+    #[test]
     fn each_answer_of_a_socket_has_its_sentence() {
         let (_dir, machine) = nothing();
         let judged = |answer, missing: &[&str]| judge_answers(&machine, &wanted(), &at(answer), missing);
@@ -471,7 +493,7 @@ mod tests {
         let old = judged(Answer::TooOld("containerd 1.5.9".into()), &[]);
         assert_eq!((old.state, &*old.code), (State::Failed, "KE-CRI-003"));
         assert_eq!(judged(Answer::Absent, &[]).state, State::Fine);
-        assert_eq!(judged(Answer::Silent("refused".into()), &["runc"]).fix, "systemctl restart containerd");
+        assert_eq!(judged(Answer::Silent("refused".into()), &["runc"]).fix, remedy::restart("containerd"));
         let absent = judged(Answer::Absent, &["containerd", "runc"]);
         assert_eq!(absent.seen, "none answers, and containerd and runc is not installed");
         assert_eq!(absent.fix, INSTALL);

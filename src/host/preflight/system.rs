@@ -4,6 +4,7 @@ use super::Wanted;
 use super::machine::Machine;
 use crate::host::capabilities;
 use crate::host::check::{Check, Finding, Group};
+use crate::host::remedy;
 use jiff::Timestamp;
 
 /// Nothing of kedge was built before this; a clock that says otherwise has lost its battery.
@@ -81,14 +82,14 @@ fn judge_clock(now: Timestamp, synchronized: Option<bool>) -> Finding {
     if now < limit(BUILT_AFTER) || now > limit(TOO_LATE) {
         return Finding::failed(CODE, "clock", seen)
             .because("certificates and tokens are not valid at this time")
-            .fix("timedatectl set-ntp true");
+            .fix(remedy::set_clock());
     }
     match synchronized {
         Some(true) => seen += ", synchronized",
         Some(false) => {
             return Finding::warning(CODE, "clock", seen + ", not synchronized")
                 .because("a clock that drifts more than a minute makes tokens and certificates fail")
-                .fix("timedatectl set-ntp true");
+                .fix(remedy::set_clock());
         }
         None => {}
     }

@@ -128,7 +128,7 @@ impl Service {
         };
         Err(Failure::new("KE-SERVICE-001", format!("{} cannot be made a service", self.name))
             .because(wrong)
-            .fix("correct what is named and try again"))
+            .fix("give the service a name, a program by its whole path, and texts of one line"))
     }
 }
 

@@ -88,7 +88,7 @@ pub fn trusted_keys(dir: &Path, named: Option<&Path>) -> Result<Vec<TrustedKey>,
         return Err(Failure::new("KE-UPGRADE-003", "no key is trusted for upgrades on this machine")
             .because(format!("there is no *.pub in {}", dir.display()))
             .fix(format!(
-                "put the public key of your releases there, such as {}/release.pub, or name it with --key",
+                "put the public key of your releases there, such as {}/release.pub; typed on the node, `kedge edge upgrade` takes --key too",
                 dir.display()
             )));
     }
