@@ -120,8 +120,11 @@ fn is_a_type(word: &str, stored: &BTreeSet<String>) -> Result<(), Failure> {
     if Kind::parse(word).is_some() {
         return Ok(());
     }
-    let known: BTreeSet<&str> =
-        Kind::ALL.into_iter().map(Kind::as_str).chain(stored.iter().map(String::as_str)).collect();
+    let known: BTreeSet<&str> = Kind::ALL
+        .into_iter()
+        .map(|kind| kind.as_str())
+        .chain(stored.iter().map(|kind| kind.as_str()))
+        .collect();
     let fix = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean {near}? `kedge meta list` shows all"),
         None => "`kedge meta list` shows what is stored, with its type".to_owned(),

@@ -111,4 +111,7 @@ fn a_flag_that_would_change_nothing_is_refused() {
         empty.status == 2 && empty.stderr.contains("because: nothing was given, or an empty text"),
         "{empty:?}"
     );
+    let nowhere = ["token", "create", "--join-file", "/no/such/file", "--cloud", "10.0.0.5", "--dry-run"];
+    let nowhere = kedge(&nowhere);
+    assert!(nowhere.status == 1 && nowhere.stderr.contains("fix: mkdir -p /no/such"), "{nowhere:?}");
 }

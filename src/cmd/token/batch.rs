@@ -103,6 +103,16 @@ fn unquoted(text: &str) -> &str {
     text.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')).unwrap_or(text).trim()
 }
 
+/// A dry run promises nothing that the directory of the file stands against.
+fn has_directory(path: &Path) -> Result<(), Failure> {
+    match path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.is_dir()) {
+        Some(dir) => Err(Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
+            .because(format!("{} is no directory", dir.display()))
+            .fix(format!("mkdir -p {}", dir.display()))),
+        None => Ok(()),
+    }
+}
+
 /// Makes what was asked for.
 pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term) -> Result<(), Failure> {
     let paths = match &order.place {
@@ -110,6 +120,9 @@ pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term)
         Place::File(path) => vec![path.clone()],
         Place::Each { nodes, out } => nodes.iter().map(|line| file(out, line)).collect(),
     };
+    if let Place::File(path) = &order.place {
+        has_directory(path)?;
+    }
     let places = Places::look(paths.clone(), order.replace)?;
     let desk = order.api.desk().await?;
     let cloud = match order.place {

@@ -135,9 +135,12 @@ impl Floor {
         if adopt {
             let runtime = &self.shared.config.runtime;
             let sandboxes = runtime.list_pod_sandbox(Labels::new()).await.map_err(|error| {
-                Failure::new("KE-RUNTIME-008", "the container runtime does not answer")
-                    .because(error)
-                    .fix("check it with `systemctl status containerd`; pods are looked after again as soon as it answers")
+                Failure::new("KE-RUNTIME-008", "the container runtime does not answer").because(error).fix(
+                    format!(
+                        "check it with `{}`; pods are looked after again as soon as it answers",
+                        crate::host::remedy::look_at("containerd")
+                    ),
+                )
             })?;
             let wanted: HashSet<&str> = pods.iter().filter_map(|(_, pod)| uid(pod)).collect();
             for sandbox in sandboxes {
