@@ -217,7 +217,9 @@ fn secrets_are_never_shown() {
 fn a_login_in_a_url_is_never_shown() {
     let dir = Dir::new();
     let url = "tcp://usr:s3cret@127.0.0.1:1899";
-    let text = format!("kind: EdgeCore\nmodules:\n  eventBus:\n    mqttServerExternal: {url}\n");
+    let text = format!(
+        "kind: EdgeCore\nmodules:\n  edged: {{hostnameOverride: n1}}\n  eventBus:\n    mqttServerExternal: {url}\n"
+    );
     let path = dir.file("edgecore.yaml", &text);
     config("validate", &path, &[]).assert_status(0);
     let got = config("get", &path, &["modules.eventBus.mqttServerExternal"]);

@@ -287,10 +287,9 @@ fn shortened(text: &str) -> String {
 }
 
 fn bad_request(why: &str) -> Refusal {
-    let what = format!("the certificate signing request cannot be signed: {why}");
     Refusal::Failed(
-        Failure::new("KE-PKI-006", what)
-            .because("the node asks for what no node gets, or in another form than KubeEdge's")
+        Failure::new("KE-PKI-006", "the certificate signing request cannot be signed")
+            .because(why)
             .fix("join with a kedge or a keadm of this cloud's version"),
     )
 }
