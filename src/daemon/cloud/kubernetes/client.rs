@@ -2,7 +2,7 @@
 
 use super::origin;
 use super::resource::{Resource, segment};
-use crate::base::{Backoff, Failure};
+use crate::base::{Backoff, Failure, deepest};
 use crate::model::Status;
 use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode};
@@ -107,7 +107,7 @@ impl Kube {
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let sent = tokio::time::timeout(CALL_LIMIT, self.client.send(request)).await;
         let response = sent.map_err(|_| unreached("it did not answer in time"))?;
-        let response = response.map_err(|error| unreached(&error.to_string()))?;
+        let response = response.map_err(|error| unreached(&deepest(&error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
