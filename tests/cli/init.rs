@@ -263,6 +263,16 @@ fn what_was_set_stays(world: &World) {
     let moved = standing(world);
     assert!(moved.contains("192.0.2.9") && moved.contains("cloud.example"), "{moved}");
     assert!(!moved.contains("127.0.0.1") && moved.contains("nodeLimit: 77"), "{moved}");
+    // Their setting names them as well as their flag does, and leaves the names beside them.
+    let set = again(world, &["--set", "modules.cloudHub.advertiseAddress={192.0.2.8}"]);
+    set.assert_status(0);
+    assert!(set.stderr.contains("ok    addresses for nodes: 192.0.2.8, cloud.example\n"), "{set:?}");
+    assert!(set.stdout.contains("--cloudcore-ipport 192.0.2.8:"), "{set:?}");
+    let set = standing(world);
+    assert!(
+        set.contains("cloud.example") && set.contains("192.0.2.8") && !set.contains("192.0.2.9"),
+        "{set}"
+    );
     again(world, &["--advertise-address", "127.0.0.1"]).assert_status(0);
     let deployment = world.get(&["deployment", ACCOUNT, "-n", "kubeedge"]);
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
