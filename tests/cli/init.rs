@@ -265,6 +265,16 @@ fn what_was_set_stays(world: &World) {
     let moved = standing(world);
     assert!(moved.contains("192.0.2.9") && moved.contains("localhost"), "{moved}");
     assert!(!moved.contains("127.0.0.1") && moved.contains("nodeLimit: 77"), "{moved}");
+    // Their setting names them as well as their flag does, and leaves the names beside them.
+    let set = again(world, &["--set", "modules.cloudHub.advertiseAddress={192.0.2.8}"]);
+    set.assert_status(0);
+    assert!(set.stderr.contains("ok    addresses for nodes: 192.0.2.8, cloud.example\n"), "{set:?}");
+    assert!(set.stdout.contains("--cloudcore-ipport 192.0.2.8:"), "{set:?}");
+    let set = standing(world);
+    assert!(
+        set.contains("cloud.example") && set.contains("192.0.2.8") && !set.contains("192.0.2.9"),
+        "{set}"
+    );
     again(world, &["--advertise-address", "127.0.0.1"]).assert_status(0);
     let deployment = world.get(&["deployment", ACCOUNT, "-n", "kubeedge"]);
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
@@ -1150,6 +1160,27 @@ fn a_token_is_not_repeated_and_a_list_not_lost(world: &World) {
     refused(&world.kedge(&["token", "revoke", &clusters]), 1, &["KE-TOKEN-005", "cluster-wide"]);
     refused(&world.kedge(&["token", "create", "--ttl", "1ms"]), 2, &["from a second"]);
     refused(&world.kedge(&["token", "create", "--cloud", "0.0.0.0", "--join-file", "x"]), 2, &["--cloud"]);
+
+    // An API that is gone is told at once, and why it cannot be reached.
+    let [nobody] = free_ports();
+    let server = json!({"server": format!("https://127.0.0.1:{nobody}")});
+    let silent = kubeconfig(world, "gone", |config| config["clusters"][0]["cluster"] = server.clone());
+    let silent = silent.display().to_string();
+    let started = std::time::Instant::now();
+    for line in [
+        &["token", "create"][..],
+        &["token", "create", "--join-file", "x"],
+        &["token", "list"],
+        &["gettoken"],
+    ] {
+        let gone = kedge(&[line, &["--kube-config", &silent]].concat());
+        refused(&gone, 4, &["KE-TOKEN-012", "Connection refused", "the Kubernetes API runs"]);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let weak = self::token(world, "default", "default");
+    let weak = kubeconfig(world, "weak", |config| config["users"][0]["user"] = json!({"token": weak}));
+    let weak = kedge(&["token", "create", "--kube-config", &weak.display().to_string()]);
+    refused(&weak, 1, &["KE-TOKEN-012", "may read and write Secrets"]);
 
     // Who cannot read the list writes nothing over it; machines may still come with what stands there.
     let data = |text: &str| {

@@ -174,7 +174,7 @@ fn met(kind: &str) -> Vec<(String, String, String, String)> {
     let mut all = Vec::new();
     for path in files.map(|file| file.unwrap().path()) {
         let area = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        for (test, entries) in snapshot::read(&std::fs::read_to_string(&path).unwrap()) {
+        for (test, entries) in snapshot::met::read(&std::fs::read_to_string(&path).unwrap()) {
             all.extend(entries.into_iter().map(|(key, text)| (area.clone(), test.clone(), key, text)));
         }
     }

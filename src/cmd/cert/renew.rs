@@ -77,7 +77,11 @@ fn served_at(document: Option<&Value>) -> Option<String> {
 /// The fingerprint of the first certificate in a file.
 pub(in crate::cmd) fn fingerprint(path: &Path) -> Result<String, Failure> {
     let pem = read_limited(path, 256 << 10)?;
-    let certificates = pki::certificates_of(&String::from_utf8_lossy(&pem))?;
+    let certificates = pki::certificates_of(&String::from_utf8_lossy(&pem)).map_err(|failure| {
+        Failure::new(failure.code, format!("{} is not this node's certificate", path.display()))
+            .because(failure.why)
+            .fix("put it back from a copy, or join again with a token of `kedge token create`")
+    })?;
     Ok(certificates.first().map(|der| pki::fingerprint(der)).unwrap_or_default())
 }
 
@@ -100,6 +104,16 @@ async fn adopted(file: &Path, before: &str, limit: Duration) -> Result<(), Failu
 mod tests {
     use super::*;
     use crate::pki::Authority;
+
+    #[test]
+    fn a_certificate_that_is_none_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("server.crt");
+        std::fs::write(&file, "garbage").unwrap();
+        let failure = fingerprint(&file).unwrap_err();
+        assert_eq!(failure.code, "KE-PKI-003");
+        assert!(failure.what.contains("server.crt") && failure.fix.contains("join again"), "{failure}");
+    }
 
     #[tokio::test]
     async fn a_daemon_that_keeps_its_certificate_is_told_of_in_time() {

@@ -45,10 +45,14 @@ pub(super) struct Found {
 impl Found {
     fn add(&mut self, role: &'static str, name: &str, place: &str, der: Vec<u8>) {
         let Some(facts) = pki::facts_of(&der) else {
+            let fix = match name {
+                "authority" => "put it back from a copy: nodes trust this authority only",
+                _ => "put the certificate back, or remove it to have a new one issued",
+            };
             self.troubles.push(
                 Failure::new("KE-PKI-003", format!("{place} holds no certificate"))
                     .because("what stands there is no X.509 certificate")
-                    .fix("put the certificate back, or remove it to have a new one issued"),
+                    .fix(fix),
             );
             return;
         };
@@ -75,7 +79,9 @@ impl Found {
             return;
         }
         let place = path.display().to_string();
-        if self.certificates.iter().any(|known| known.place == place) {
+        // Two purposes may share a file.
+        let told = |trouble: &Failure| trouble.what == cannot_read(&place);
+        if self.certificates.iter().any(|known| known.place == place) || self.troubles.iter().any(told) {
             return;
         }
         let read = read_limited(path, FILE_LIMIT).and_then(|bytes| {
@@ -84,7 +90,7 @@ impl Found {
                     "" => "put the certificate back from a copy".to_owned(),
                     fix => fix.to_owned(),
                 };
-                Failure::new(failure.code, format!("cannot read {place}")).because(failure.why).fix(fix)
+                Failure::new(failure.code, cannot_read(&place)).because(failure.why).fix(fix)
             })
         });
         match read {
@@ -114,6 +120,10 @@ impl Found {
         self.file("cloud", "stream authority", &places.join("ca/streamCA.crt"), true);
         self.file("cloud", "stream", &places.join("certs/stream.crt"), false);
     }
+}
+
+fn cannot_read(place: &str) -> String {
+    format!("cannot read {place}")
 }
 
 fn subject(peer: &pki::Peer) -> String {

@@ -15,7 +15,7 @@ use crate::daemon::cloud::TokenDesk;
 use crate::daemon::cloud::setup::{self, Applied, Mode, Seen, SetupDesk, Wanted};
 use crate::host::check::{Finding, State};
 use crate::pki::{Authority, Grant};
-use order::{Order, addresses};
+use order::Order;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -237,7 +237,7 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
             neighbour.undo_command()
         ));
     }
-    let addresses = addresses(&args, &seen);
+    let addresses = order.addresses(&seen);
     if !args.wait.is_zero() {
         steps.begin("waiting for the cloud to serve");
         desk.serves(&wanted, addresses, &authority, args.wait).await?;

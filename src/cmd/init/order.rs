@@ -13,6 +13,8 @@ pub(super) struct Order {
     standing: Standing,
     /// What `--set` says, in cloudcore.yaml's words.
     settings: Value,
+    /// The addresses for nodes that are named now, by their flag or by their setting.
+    given: Vec<String>,
     replicas: u32,
     image: String,
 }
@@ -41,13 +43,14 @@ impl Order {
             (Place::Cluster, None) => Standing::default(),
         };
         let order = Order {
+            given: given(args, &standing, &settings),
             replicas: if args.mode == Place::Host { 1 } else { standing.replicas(args.ha) },
             image: standing.image(args.image.as_deref()),
             standing,
             settings,
         };
         // Wrong settings are told before anything is looked at.
-        let (_, config) = order.document(args, &args.advertise_address, None)?;
+        let (_, config) = order.document(args, &order.given, None)?;
         if config.api.embedded {
             return Err(Failure::new("KE-INIT-015", "kedge.embedded does not go with init")
                 .because("the cloud would serve an API of its own and know nothing of this cluster")
@@ -68,19 +71,19 @@ impl Order {
 
     /// Everything that can be known before anything is changed.
     pub(super) async fn look(&self, args: &Args, desk: &SetupDesk) -> Result<Seen, Failure> {
-        let (_, config) = self.document(args, &args.advertise_address, None)?;
+        let (_, config) = self.document(args, &self.given, None)?;
         let purpose = Purpose {
             mode: args.mode(),
             replicas: self.replicas,
             dynamic: config.dynamic,
             forwards: args.mode == Place::Cluster && config.stream.is_led_beside(),
             keep_off: args.keep_daemonsets_off_edge,
-            advertise: &args.advertise_address,
+            advertise: &self.given,
             standing: &self.standing,
         };
         let mut seen = desk.look(&purpose).await;
         if args.mode == Place::Host {
-            let (findings, advertise) = host::look(&config, &args.advertise_address);
+            let (findings, advertise) = host::look(&config, &self.given);
             seen.findings.extend(findings);
             seen.advertise = advertise;
         }
@@ -89,7 +92,7 @@ impl Order {
 
     /// What is to be there.
     pub(super) fn plan(&self, args: &Args, seen: &Seen) -> Result<Wanted, Failure> {
-        let (document, config) = self.document(args, addresses(args, seen), seen.api.as_deref())?;
+        let (document, config) = self.document(args, self.addresses(seen), seen.api.as_deref())?;
         Ok(Wanted {
             mode: args.mode(),
             image: self.image.clone(),
@@ -103,14 +106,16 @@ impl Order {
         })
     }
 
+    /// The addresses under which nodes reach the cloud: those named now, or those that were found.
+    pub(super) fn addresses<'a>(&'a self, seen: &'a Seen) -> &'a [String] {
+        if self.given.is_empty() { &seen.advertise } else { &self.given }
+    }
+
     /// What is as it is because it was so before, and nobody has said otherwise now.
     pub(super) fn kept(&self, args: &Args, seen: &Seen, wanted: &Wanted) -> Vec<String> {
-        let addresses = addresses(args, seen);
+        let addresses = self.addresses(seen);
         let mut kept = setup::kept(wanted, addresses, seen.api.as_deref(), &self.settings);
-        if args.advertise_address.is_empty()
-            && !addresses.is_empty()
-            && addresses == self.standing.addresses()
-        {
+        if self.given.is_empty() && !addresses.is_empty() && addresses == self.standing.addresses() {
             kept.push(format!(
                 "addresses for nodes: {} (--advertise-address names others)",
                 addresses.join(", ")
@@ -130,10 +135,19 @@ impl Order {
     }
 }
 
-/// The addresses under which nodes reach the cloud: those named now, or those that were found.
-pub(super) fn addresses<'a>(args: &'a Args, seen: &'a Seen) -> &'a [String] {
-    if args.advertise_address.is_empty() { &seen.advertise } else { &args.advertise_address }
+/// The addresses that are named now. A setting that names some changes what stands, and leaves names beside them.
+fn given(args: &Args, standing: &Standing, settings: &Value) -> Vec<String> {
+    let hub = settings.pointer("/modules/cloudHub");
+    let named = hub.is_some_and(|hub| ADDRESSES.iter().any(|key| hub.get(key).is_some()));
+    if !args.advertise_address.is_empty() || !named {
+        return args.advertise_address.clone();
+    }
+    let mut document = standing.document.clone();
+    lay_over(&mut document, settings);
+    Standing::of_file(document, "").addresses()
 }
+
+const ADDRESSES: [&str; 2] = ["advertiseAddress", "dnsNames"];
 
 /// Refuses flags that would say nothing to the form of cloud that is wanted.
 pub(super) fn fit(args: &Args) -> Result<(), Failure> {

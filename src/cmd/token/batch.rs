@@ -125,12 +125,13 @@ pub(super) async fn create(order: Order, dry: bool, output: Output, term: &Term)
     }
     let places = Places::look(paths.clone(), order.replace)?;
     let desk = order.api.desk().await?;
+    // An API that does not answer, or a list that cannot be added to, is told at once.
+    desk.list().await?;
     let cloud = match order.place {
         Place::Print => None,
         Place::File(_) | Place::Each { .. } => Some(cloud(&desk, &order).await?),
     };
     if dry {
-        desk.list().await?;
         // The one file that is named is known to whoever named it.
         let listed = if let Place::Each { .. } = &order.place { paths.as_slice() } else { &[] };
         show("file", listed.iter().map(|path| path.display().to_string()), output, term)?;

@@ -135,11 +135,16 @@ fn garbled(error: &serde_json::Error) -> Failure {
 }
 
 fn refused(status: &Status) -> Failure {
-    let exit = if status.code == 0 { Exit::Unreachable } else { Exit::Failed };
-    Failure::new("KE-TOKEN-012", "cannot reach the list of join tokens")
-        .because(status)
-        .fix("check that the cloud runs, and --kube-config")
-        .exit(exit)
+    let (fix, exit) = match status.code {
+        0 => ("check that the Kubernetes API runs, and --kube-config", Exit::Unreachable),
+        401 | 403 => (
+            "use a kubeconfig that may read and write Secrets of namespace kubeedge: --kube-config FILE",
+            Exit::Failed,
+        ),
+        404 => ("set the control plane up with `kedge init`, or check --kube-config", Exit::Failed),
+        _ => ("check that the cloud runs, and --kube-config", Exit::Failed),
+    };
+    Failure::new("KE-TOKEN-012", "cannot reach the list of join tokens").because(status).fix(fix).exit(exit)
 }
 
 fn no_authority() -> Failure {

@@ -3,10 +3,10 @@
 //! any order or alone, and commands need not be run once more to be heard.
 
 #[path = "met.rs"]
-mod met;
+pub mod met;
 
 use super::{Run, binary};
-pub use met::{read, updates};
+pub use met::updates;
 use regex::Regex;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use super::origin;
 use super::resource::{Resource, segment};
-use crate::base::{Backoff, Exit, Failure};
+use crate::base::{Backoff, Exit, Failure, deepest};
 use crate::config::api_url;
 use crate::config::login::without_login;
 use crate::model::Status;
@@ -133,7 +133,7 @@ impl Kube {
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let sent = tokio::time::timeout(CALL_LIMIT, self.client.send(request)).await;
         let response = sent.map_err(|_| unreached("it did not answer in time"))?;
-        let response = response.map_err(|error| unreached(&error.to_string()))?;
+        let response = response.map_err(|error| unreached(&deepest(&error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
