@@ -178,7 +178,7 @@ async fn look(args: &Args, order: &Order, desk: &SetupDesk) -> Result<Seen, Fail
             finding.state = State::Warning;
         }
     }
-    let told = addresses(args, &seen).to_vec();
+    let told = order.addresses(&seen).to_vec();
     reach::judge(&mut seen.findings, &told, desk.server()).await;
     Ok(seen)
 }
