@@ -1296,12 +1296,16 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__help)
-            opts="-q -h --quiet --plain --help"
+            opts="-q -h --lang --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --lang)
+                    COMPREPLY=($(compgen -W "en zh" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -1368,7 +1372,7 @@ _kedge() {
             return 0
             ;;
         kedge__subcmd__join)
-            opts="-e -t -i -s -p -l -y -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --bundle --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --quiet --plain --help"
+            opts="-e -t -i -s -p -l -y -o -q -h --cloudcore-ipport --token --edgenode-name --certport --join-file --bundle --remote-runtime-endpoint --cgroupdriver --labels --hub-protocol --set --takeover --timeout --dry-run --yes --output --quiet --plain --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1444,6 +1448,14 @@ _kedge() {
                     ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "text json yaml" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -375,9 +375,11 @@ complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l data-dir -d 'Wh
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -l plain -d 'No colour and no spinner, even on a terminal'
 complete -c kedge -n "__fish_kedge_using_subcommand gettoken" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand help" -l lang -d 'Language of the topics; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out' -r -f -a "en\t'English'
+zh\t'Chinese'"
 complete -c kedge -n "__fish_kedge_using_subcommand help" -s q -l quiet -d 'Print nothing but data and errors'
 complete -c kedge -n "__fish_kedge_using_subcommand help" -l plain -d 'No colour and no spinner, even on a terminal'
-complete -c kedge -n "__fish_kedge_using_subcommand help" -s h -l help -d 'Print help'
+complete -c kedge -n "__fish_kedge_using_subcommand help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, then ~/.kube/config]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l advertise-address -d 'Addresses or names under which nodes reach the cloud, separated by commas' -r
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l mode -d 'Where the cloud runs: as a Deployment in the cluster, or as a service of this machine' -r -f -a "cluster\t''
@@ -414,6 +416,9 @@ websocket\t''
 quic\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l set -d 'Set any key of edgecore.yaml; may be repeated' -r
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l timeout -d 'How long to wait until the node is Ready' -r
+complete -c kedge -n "__fish_kedge_using_subcommand join" -s o -l output -d 'Form of the data: with json and yaml each milestone is an event, and the outcome is the last one' -r -f -a "text\t''
+json\t''
+yaml\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l takeover -d 'Take the place of the edgecore on this machine, with its certificates, database and pods'
 complete -c kedge -n "__fish_kedge_using_subcommand join" -l dry-run -d 'Show what would be done, and change nothing'
 complete -c kedge -n "__fish_kedge_using_subcommand join" -s y -l yes -d 'Answer every question with yes'

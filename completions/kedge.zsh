@@ -626,11 +626,13 @@ _arguments "${_arguments_options[@]}" : \
 ;;
 (help)
 _arguments "${_arguments_options[@]}" : \
+'--lang=[Language of the topics; that of the environment (LC_ALL, LC_MESSAGES, LANG) when left out]:LANG:((en\:"English"
+zh\:"Chinese"))' \
 '-q[Print nothing but data and errors]' \
 '--quiet[Print nothing but data and errors]' \
 '--plain[No colour and no spinner, even on a terminal]' \
-'-h[Print help]' \
-'--help[Print help]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
 '*::words -- A topic, or the words of a command; the topics are listed when left out:_default' \
 && ret=0
 ;;
@@ -680,6 +682,8 @@ _arguments "${_arguments_options[@]}" : \
 '--hub-protocol=[How the hub is reached]:NAME:(auto websocket quic)' \
 '*--set=[Set any key of edgecore.yaml; may be repeated]:PATH=VALUE,…:_default' \
 '--timeout=[How long to wait until the node is Ready]:TIME:_default' \
+'-o+[Form of the data\: with json and yaml each milestone is an event, and the outcome is the last one]:OUTPUT:(text json yaml)' \
+'--output=[Form of the data\: with json and yaml each milestone is an event, and the outcome is the last one]:OUTPUT:(text json yaml)' \
 '--takeover[Take the place of the edgecore on this machine, with its certificates, database and pods]' \
 '--dry-run[Show what would be done, and change nothing]' \
 '-y[Answer every question with yes]' \

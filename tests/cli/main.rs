@@ -24,6 +24,7 @@ mod hostile;
 mod house;
 mod init;
 mod join;
+mod join_events;
 mod kubectl;
 mod lifecycle;
 mod manual;

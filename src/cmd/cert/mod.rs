@@ -8,6 +8,7 @@ mod renew;
 mod sources;
 
 pub(super) use life::Verdict;
+pub(in crate::cmd) use renew::fingerprint;
 
 use super::edge_place::EdgePlace;
 use crate::base::{Exit, Failure, Output, Term};

@@ -65,7 +65,8 @@ fn served_at(document: Option<&Value>) -> Option<String> {
     edge.pointer("/cloudAddresses/https")?.as_str().map(str::to_owned)
 }
 
-fn fingerprint(path: &Path) -> Result<String, Failure> {
+/// The fingerprint of the first certificate in a file.
+pub(in crate::cmd) fn fingerprint(path: &Path) -> Result<String, Failure> {
     let pem = read_limited(path, 256 << 10)?;
     let certificates = pki::certificates_of(&String::from_utf8_lossy(&pem)).map_err(|failure| {
         Failure::new(failure.code, format!("{} is not this node's certificate", path.display()))

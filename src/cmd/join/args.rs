@@ -2,7 +2,7 @@
 //! before anything is looked at. keadm's flags keep their names; those that have no meaning here are answered by `cmd::keadm`.
 
 use super::unpack;
-use crate::base::{Exit, Failure};
+use crate::base::{Exit, Failure, Output};
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
 use crate::config::{Hidden, go_duration};
 use crate::host::bundle::Bundle;
@@ -64,6 +64,9 @@ pub struct Args {
     /// Answer every question with yes
     #[arg(long, short = 'y')]
     pub(super) yes: bool,
+    /// Form of the data: with json and yaml each milestone is an event, and the outcome is the last one
+    #[arg(long, short, value_enum, default_value_t)]
+    pub(super) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -205,7 +208,8 @@ fn node_name(said: Option<String>) -> Result<NodeName, Failure> {
     })
 }
 
-fn endpoint(text: String) -> Result<String, Failure> {
+/// The endpoint of a container runtime with its scheme.
+pub(in crate::cmd) fn endpoint(text: String) -> Result<String, Failure> {
     let path = text.strip_prefix("unix://").unwrap_or(&text);
     if !path.starts_with('/') {
         return Err(usage("KE-JOIN-005", format!("the runtime's endpoint {text:?} cannot be used"))

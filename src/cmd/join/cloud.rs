@@ -1,11 +1,12 @@
 //! The cloud as a machine that joins it sees it: the first four milestones, all before anything is written. What fails
 //! on the way there is the network's, what fails from the hash on is a matter of identity.
 
+use super::account::Account;
 use super::args::{CloudAt, Wish};
 use super::clock;
 use super::milestones::Milestone;
 use super::plan::{Papers, authority};
-use crate::base::{Exit, Failure, Steps, now, read_limited};
+use crate::base::{Exit, Failure, now, read_limited};
 use crate::config::edge::EdgeConfig;
 use crate::daemon::edge::uplink::{Counter, Enrolment, Files, Shown, enrol};
 use crate::model::NodeName;
@@ -26,14 +27,14 @@ pub(super) fn token(wish: &Wish) -> Result<Option<Token>, Failure> {
 }
 
 /// The first host at which the cloud's certificate service and its hub listen.
-pub(super) async fn reach(cloud: &CloudAt, steps: &mut Steps) -> Result<String, Failure> {
-    steps.begin(Milestone::Tcp.name());
+pub(super) async fn reach(cloud: &CloudAt, account: &mut Account<'_>) -> Result<String, Failure> {
+    account.begin(Milestone::Tcp);
     let mut last = None;
     for host in &cloud.hosts {
         match both(cloud, host).await {
             Ok(()) => {
                 let ports = format!("{host}, ports {} and {}", cloud.ports.https, cloud.ports.websocket);
-                steps.reached(&format!("{}: {ports}", Milestone::Tcp.name()));
+                account.reached(Milestone::Tcp, &ports);
                 return Ok(host.clone());
             }
             Err(failure) => {
@@ -55,25 +56,22 @@ pub(super) async fn recognise(
     https: &str,
     node: &NodeName,
     token: Option<&Token>,
-    steps: &mut Steps,
+    account: &mut Account<'_>,
 ) -> Result<(Counter, Option<String>), Failure> {
     let network = |failure: Failure| failure.exit(Exit::Network);
     let counter = Counter::at(https).map_err(network)?;
-    steps.begin(Milestone::Tls.name());
+    account.begin(Milestone::Tls);
     counter.shake_hands().await.map_err(network)?;
-    steps.reached(Milestone::Tls.name());
-    steps.begin(Milestone::CaHash.name());
+    account.reached(Milestone::Tls, "");
+    account.begin(Milestone::CaHash);
     let Some(token) = token else {
-        steps.reached(&format!(
-            "{}: no token, the authority on this machine counts",
-            Milestone::CaHash.name()
-        ));
+        account.reached(Milestone::CaHash, "no token, the authority on this machine counts");
         return Ok((counter, None));
     };
     let shown = counter.look().await.map_err(network)?;
     let ca_pem = trusted(&counter, &shown, token, node).map_err(|failure| failure.exit(Exit::Identity))?;
     let short = token.ca_hash.get(..12).unwrap_or_default();
-    steps.reached(&format!("{}: {short}…", Milestone::CaHash.name()));
+    account.reached(Milestone::CaHash, &format!("{short}…"));
     Ok((counter, Some(ca_pem)))
 }
 
@@ -104,15 +102,15 @@ pub(super) async fn certify(
     counter: &Counter,
     node: &NodeName,
     (token, ca_pem): (&Token, String),
-    steps: &mut Steps,
+    account: &mut Account<'_>,
 ) -> Result<Papers, Failure> {
-    steps.begin(Milestone::Certificate.name());
+    account.begin(Milestone::Certificate);
     let issued = counter.certify(node, token, &ca_pem).await;
     let identity = issued.map_err(|failure| {
         let exit = if failure.exit == Exit::Unreachable { Exit::Network } else { Exit::Identity };
         failure.exit(exit)
     })?;
-    steps.reached(&format!("{}: issued for {node}", Milestone::Certificate.name()));
+    account.reached(Milestone::Certificate, &format!("issued for {node}"));
     Ok(Papers { ca_pem, identity })
 }
 

@@ -2,8 +2,9 @@
 //! written goes through the journal; what does not become Ready is taken back.
 //!
 //! args (wish) -> before (machine fit?) -> cloud (token, clock, hash, certificate) -> plan (changes) -> work (journal,
-//! service) -> slots (unpack, of a bundle) -> wait (milestones) -> finished, or rolled back
+//! service) -> slots (unpack, of a bundle) -> wait (milestones) -> finished, or rolled back; account tells all of it
 
+mod account;
 mod args;
 mod before;
 mod clock;
@@ -20,12 +21,14 @@ mod wait;
 mod work;
 
 pub use args::Args;
+pub(super) use args::endpoint;
 
-use crate::base::{Exit, Failure, Steps, Stop, Term};
+use crate::base::{Exit, Failure, Stop, Term};
 use crate::config::Problem;
 use crate::config::edge::EdgeConfig;
 use crate::host::cni::{self, Network, Owner};
 use crate::host::journal::Change;
+use account::{Account, Item, Outcome};
 use args::Wish;
 use before::Before;
 use milestones::Milestone;
@@ -37,6 +40,13 @@ use wait::{Missed, Watch};
 use work::{Former, Work};
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
+    let mut account = Account::new(args.output, args.dry_run, term);
+    let done = join(&args, term, &mut account);
+    account.close(&done)?;
+    done
+}
+
+fn join(args: &Args, term: &Term, account: &mut Account<'_>) -> Result<Exit, Failure> {
     let wish = args.wish()?;
     for notice in &wish.notices {
         term.say(&format!("note: {notice}"));
@@ -45,7 +55,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     super::block_on(async {
         let stop = Stop::new();
         super::stop_on_signals(&stop)?;
-        Join { wish, dry_run: args.dry_run, yes: args.yes, stop, term }.run().await
+        Join { wish, dry_run: args.dry_run, yes: args.yes, stop, term }.run(account).await
     })
 }
 
@@ -67,13 +77,14 @@ struct Draft {
 }
 
 impl Join<'_> {
-    async fn run(&self) -> Result<Exit, Failure> {
+    async fn run(&self, account: &mut Account<'_>) -> Result<Exit, Failure> {
         let before = before::look(&self.wish)?;
         let base = before.base(&self.wish);
         let runtime = before::runtime(&self.wish, base.as_ref()).await;
         let went_by_quic = plan::goes_by_quic(base.as_ref());
         let found = Found { runtime, present: base };
         let mut draft = self.draft(self.host_of(&before), found)?;
+        account.know(&draft.config);
         for warning in &draft.warnings {
             self.term.say(&format!("warning: edgecore.yaml: {warning}"));
         }
@@ -83,19 +94,20 @@ impl Join<'_> {
             );
         }
         if self.is_done(&before, &draft).await {
+            account.ended(Outcome::Unchanged);
             return Ok(Exit::Done);
         }
         let takeover = before.is_takeover(&self.wish);
         before::preflight(&draft.config, &self.wish, takeover, self.term).await?;
         self.tell_machine(&draft);
         let token = cloud::token(&self.wish)?;
-        let mut steps = self.term.steps(milestones::TOTAL);
         if let Some(cloud) = &self.wish.cloud {
-            let host = self.unless_stopped(cloud::reach(cloud, &mut steps)).await?;
+            let host = self.unless_stopped(cloud::reach(cloud, account)).await?;
             let found = Found { runtime: draft.runtime, present: before.base(&self.wish) };
             draft = self.draft(Some(host), found)?;
+            account.know(&draft.config);
         } else {
-            steps.reached("TCP: the cloud of the present configuration");
+            account.reached(Milestone::Tcp, "the cloud of the present configuration");
         }
         let node = &draft.config.node;
         let https = &draft.config.hub.http_server;
@@ -105,17 +117,17 @@ impl Join<'_> {
         }
         // A token that is not needed may have expired.
         let needed = token.as_ref().filter(|_| present.is_err());
-        let recognised = cloud::recognise(https, node, needed, &mut steps);
+        let recognised = cloud::recognise(https, node, needed, account);
         let (counter, ca_pem) = self.unless_stopped(recognised).await?;
         if self.dry_run {
-            self.show(&before, &draft, present.is_err());
+            self.show(&before, &draft, present.is_err(), account)?;
             return Ok(Exit::Done);
         }
         self.ask_for_takeover(&before, takeover)?;
         let work = Work::open(before.former)?;
         let papers = match (needed, ca_pem) {
             (Some(token), Some(ca_pem)) => {
-                let certified = cloud::certify(&counter, node, (token, ca_pem), &mut steps);
+                let certified = cloud::certify(&counter, node, (token, ca_pem), account);
                 match self.unless_stopped(certified).await {
                     Ok(papers) => Some(papers),
                     Err(failure) => {
@@ -125,11 +137,11 @@ impl Join<'_> {
                 }
             }
             _ => {
-                steps.reached(&format!("{}: the present one is valid", Milestone::Certificate.name()));
+                account.reached(Milestone::Certificate, "the present one is valid");
                 None
             }
         };
-        self.carry_out(work, &before, &draft, papers.as_ref(), &mut steps).await
+        self.carry_out(work, &before, &draft, papers.as_ref(), account).await
     }
 
     /// The host that the present configuration names, if it is one of those that were wished; else the first of them.
@@ -258,23 +270,32 @@ impl Join<'_> {
     }
 
     /// `--dry-run`: what would be written and started.
-    fn show(&self, before: &Before, draft: &Draft, certificate: bool) {
+    fn show(
+        &self,
+        before: &Before,
+        draft: &Draft,
+        certificate: bool,
+        account: &Account<'_>,
+    ) -> Result<(), Failure> {
         let (_, changes) = self.changes(before, draft, None);
-        let mut lines: Vec<String> = changes.iter().filter_map(would).collect();
+        let mut items: Vec<Item> = changes.iter().filter_map(would).collect();
         if certificate {
-            lines.push(format!("get a certificate for {}", draft.config.node));
+            items.push(Item::other("enrol", format!("get a certificate for {}", draft.config.node)));
         }
         if before.former == Former::None && before.is_takeover(&self.wish) {
-            lines.push("stop and disable edgecore".to_owned());
+            items.push(Item::other("halt", "stop and disable edgecore"));
         }
         match &self.wish.bundle {
-            Some(bundle) => lines.extend(unpack::told(bundle)),
-            None => lines.push(slots::told()),
+            Some(bundle) => {
+                items.extend(unpack::told(bundle).into_iter().map(|text| Item::other("unpack", text)));
+            }
+            None => items.push(Item::other("install", slots::told())),
         }
-        lines.push(format!("start {}", service::NAME));
-        self.term.data(&lines.join("\n"));
+        items.push(Item::other("start", format!("start {}", service::NAME)));
+        account.plan(&items)?;
         self.tell_former(before, draft);
         self.term.say("nothing was changed");
+        Ok(())
     }
 
     fn ask_for_takeover(&self, before: &Before, takeover: bool) -> Result<(), Failure> {
@@ -291,13 +312,14 @@ impl Join<'_> {
         before: &Before,
         draft: &Draft,
         papers: Option<&Papers>,
-        steps: &mut Steps,
+        account: &mut Account<'_>,
     ) -> Result<Exit, Failure> {
         let (note, changes) = self.changes(before, draft, papers);
-        let done = self.make(&mut work, before, draft, &changes, steps).await;
+        let done = self.make(&mut work, before, draft, &changes, account).await;
         let missed = match done {
             Ok(()) => {
                 work.finish()?;
+                account.ended(Outcome::Joined);
                 self.term.say(&format!("{} is joined and Ready", draft.config.node));
                 self.tell_former(before, draft);
                 return Ok(Exit::Done);
@@ -313,9 +335,8 @@ impl Join<'_> {
         if before.former == Former::Finished {
             leftovers.extend(service::restart().await.err());
         }
-        for leftover in &leftovers {
-            self.term.failure(leftover);
-        }
+        account.ended(Outcome::RolledBack);
+        leftovers.iter().for_each(|leftover| account.left(leftover));
         Err(missed)
     }
 
@@ -325,7 +346,7 @@ impl Join<'_> {
         before: &Before,
         draft: &Draft,
         changes: &[Change],
-        steps: &mut Steps,
+        account: &mut Account<'_>,
     ) -> Result<(), Failure> {
         let takeover = before.is_takeover(&self.wish);
         let back = |failure: Failure| failure.exit(Exit::RolledBack);
@@ -347,7 +368,7 @@ impl Join<'_> {
         let vigil = service::Vigil::default();
         let ended = || vigil.last_words();
         let watch = Watch { socket, limit: self.wish.timeout, stop: &self.stop, ended };
-        watch.until_ready(steps).await.map_err(|missed| self.told(missed))
+        watch.until_ready(account).await.map_err(|missed| self.told(missed))
     }
 
     /// Has a version in its slot, and with a bundle the images in the runtime; answers what was done.
@@ -401,17 +422,17 @@ fn interrupted() -> Failure {
 }
 
 /// What a change would do, for `--dry-run`; `None` when the machine is like that already.
-fn would(change: &Change) -> Option<String> {
-    let (verb, path) = match change {
-        Change::File { path, .. } => ("write", path),
+fn would(change: &Change) -> Option<Item> {
+    let (action, verb, path) = match change {
+        Change::File { path, .. } => ("write", "write", path),
         Change::Directory { path, .. } if path.is_dir() => return None,
-        Change::Directory { path, .. } => ("make the directory", path),
-        Change::Link { path, .. } => ("link", path),
-        Change::Remove { path } => ("remove", path),
-        Change::Mode { path, .. } => ("set the mode of", path),
+        Change::Directory { path, .. } => ("directory", "make the directory", path),
+        Change::Link { path, .. } => ("link", "link", path),
+        Change::Remove { path } => ("remove", "remove", path),
+        Change::Mode { path, .. } => ("mode", "set the mode of", path),
         Change::Setting { .. } if change.holds().unwrap_or(true) => return None,
-        Change::Setting { path, .. } => ("set", path),
+        Change::Setting { path, .. } => ("set", "set", path),
         Change::Halt { .. } | Change::Module { .. } | Change::Service(_) => return None,
     };
-    Some(format!("{verb} {}", path.display()))
+    Some(Item::at(action, verb, path))
 }

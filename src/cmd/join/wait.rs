@@ -1,8 +1,9 @@
 //! Waits until the daemon that was started is Ready, and tells each milestone as it is reached. It asks the daemon's
 //! status socket and looks after the daemon itself; it changes nothing.
 
+use super::account::Account;
 use super::milestones::{Milestone, OF_THE_DAEMON, Progress, progress};
-use crate::base::{Steps, Stop};
+use crate::base::Stop;
 use crate::daemon::status;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub(super) struct Watch<'a, F> {
 
 impl<F: Fn() -> Option<String>> Watch<'_, F> {
     /// Returns when the last milestone is reached.
-    pub(super) async fn until_ready(&self, steps: &mut Steps) -> Result<(), Missed> {
+    pub(super) async fn until_ready(&self, account: &mut Account<'_>) -> Result<(), Missed> {
         let deadline = Instant::now() + self.limit;
         let mut waiting = OF_THE_DAEMON.into_iter();
         let mut pending = waiting.next();
@@ -48,12 +49,11 @@ impl<F: Fn() -> Option<String>> Watch<'_, F> {
         let mut begun = None;
         while let Some(milestone) = pending {
             if begun != Some(milestone) {
-                steps.begin(milestone.name());
+                account.begin(milestone);
                 begun = Some(milestone);
             }
             if let Progress::Reached(detail) = progress(milestone, &document) {
-                let name = milestone.name();
-                steps.reached(&if detail.is_empty() { name.to_owned() } else { format!("{name}: {detail}") });
+                account.reached(milestone, &detail);
                 pending = waiting.next();
                 continue;
             }
@@ -99,8 +99,8 @@ fn late(pending: Milestone, document: &Value) -> Missed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Term;
     use crate::base::{Module, Ready};
+    use crate::base::{Output, Term};
     use crate::daemon::status::{Facts, StatusSocket};
     use serde_json::json;
     use std::sync::{Arc, Mutex};
@@ -109,8 +109,8 @@ mod tests {
         Watch { socket, limit: Duration::from_millis(300), stop, ended: || None }
     }
 
-    fn steps() -> Steps {
-        Term::new(true, true).steps(9)
+    fn account(term: &Term) -> Account<'_> {
+        Account::new(Output::Text, false, term)
     }
 
     #[tokio::test]
@@ -126,13 +126,14 @@ mod tests {
         let stop = Stop::new();
         let mut module = StatusSocket::new(socket.clone(), facts);
         let test = async {
-            let missed = watch(&socket, &stop).until_ready(&mut steps()).await.unwrap_err();
+            let missed =
+                watch(&socket, &stop).until_ready(&mut account(&Term::new(true, true))).await.unwrap_err();
             assert!(matches!(missed, Missed::TimedOut { pending: Milestone::Node, .. }), "{missed:?}");
             let ready = json!({"link": {"link": "up"}, "runtime": {"state": "ready"},
                 "node": {"name": "n", "registered": true, "ready": true, "confirmed": true}});
             assert!(is_ready(&ready, "n") && !is_ready(&ready, "other"));
             *document.lock().unwrap() = ready;
-            watch(&socket, &stop).until_ready(&mut steps()).await.unwrap();
+            watch(&socket, &stop).until_ready(&mut account(&Term::new(true, true))).await.unwrap();
             stop.raise();
         };
         let (ended, ()) = tokio::join!(module.run(stop.clone(), Ready::detached("status")), test);
@@ -143,13 +144,17 @@ mod tests {
     async fn a_daemon_that_ends_and_an_interruption_end_the_wait() {
         let stop = Stop::new();
         let nowhere = Path::new("/nonexistent/s");
-        let silent = watch(nowhere, &stop).until_ready(&mut steps()).await.unwrap_err();
+        let silent =
+            watch(nowhere, &stop).until_ready(&mut account(&Term::new(true, true))).await.unwrap_err();
         assert!(matches!(silent, Missed::TimedOut { pending: Milestone::Session, .. }), "{silent:?}");
         let ended = || Some("its last words".to_owned());
         let ended = Watch { socket: nowhere, limit: Duration::from_secs(9), stop: &stop, ended };
-        let words = ended.until_ready(&mut steps()).await.unwrap_err();
+        let words = ended.until_ready(&mut account(&Term::new(true, true))).await.unwrap_err();
         assert_eq!(words, Missed::Ended("its last words".to_owned()));
         stop.raise();
-        assert_eq!(watch(nowhere, &stop).until_ready(&mut steps()).await, Err(Missed::Interrupted));
+        assert_eq!(
+            watch(nowhere, &stop).until_ready(&mut account(&Term::new(true, true))).await,
+            Err(Missed::Interrupted)
+        );
     }
 }

@@ -23,7 +23,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a finished program left behind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     pub status: i32,
     pub stdout: String,
