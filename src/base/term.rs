@@ -3,6 +3,7 @@
 use super::failure::Failure;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How a reading command shows its data.
@@ -20,13 +21,15 @@ pub struct Term {
     quiet: bool,
     plain: bool,
     fancy: bool,
+    /// Why data was lost on its way out, if it was.
+    lost: Arc<OnceLock<String>>,
 }
 
 impl Term {
     /// `plain` switches colour and spinners off even on a terminal; `NO_COLOR` does the same.
     pub fn new(quiet: bool, plain: bool) -> Self {
         let fancy = !plain && std::env::var_os("NO_COLOR").is_none() && io::stderr().is_terminal();
-        Term { quiet, plain, fancy }
+        Term { quiet, plain, fancy, lost: Arc::default() }
     }
 
     /// Whether only ASCII is wanted.
@@ -34,10 +37,29 @@ impl Term {
         self.plain
     }
 
-    /// Prints data. A closed pipe is success: the reader has seen enough.
+    /// Prints data. A closed pipe is success: the reader has seen enough. Any other error is kept for [`Term::whole`].
     pub fn data(&self, text: &str) {
-        let mut out = io::stdout().lock();
-        drop(out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
+        self.put(&mut io::stdout().lock(), text);
+    }
+
+    fn put(&self, out: &mut impl Write, text: &str) {
+        let put =
+            out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+        if let Err(error) = put
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            self.lost.get_or_init(|| error.to_string());
+        }
+    }
+
+    /// Fails when data was lost on its way out, as on a full disk.
+    pub fn whole(&self) -> Result<(), Failure> {
+        match self.lost.get() {
+            None => Ok(()),
+            Some(why) => Err(Failure::new("KE-TERM-003", "the output could not be written whole")
+                .because(why)
+                .fix("make room where it goes to, or send it elsewhere, and run the command again")),
+        }
     }
 
     /// Prints a value as JSON or YAML; the caller prints its own text form.
@@ -177,6 +199,28 @@ impl Steps {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn data_that_is_lost_is_told_but_a_reader_may_go() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let term = Term::new(true, true);
+        term.put(&mut Vec::new(), "data");
+        term.put(&mut Broken(io::ErrorKind::BrokenPipe), "data");
+        assert_eq!(term.whole(), Ok(()));
+        // What is copied for a part of the work belongs to the same command.
+        term.clone().put(&mut Broken(io::ErrorKind::StorageFull), "data");
+        let failure = term.whole().unwrap_err();
+        assert_eq!((failure.code, failure.exit.code()), ("KE-TERM-003", 1));
+        assert!(failure.why.contains("no storage space") && failure.fix.contains("make room"), "{failure}");
+    }
 
     #[test]
     fn what_json_cannot_hold_is_not_printed_in_part() {

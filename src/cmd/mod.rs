@@ -129,7 +129,8 @@ pub fn main() -> u8 {
     for note in &line.notes {
         term.say(&format!("note: {note}"));
     }
-    match run(cli.command, &term) {
+    let done = run(cli.command, &term);
+    match done.and_then(|exit| term.whole().map(|()| exit)) {
         Ok(exit) => exit.code(),
         Err(failure) => {
             term.failure(&failure);
