@@ -22,6 +22,7 @@ mod help;
 mod init;
 mod join;
 mod keadm;
+mod lang;
 mod limits;
 mod logs;
 mod man;

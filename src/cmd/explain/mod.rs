@@ -4,6 +4,7 @@
 mod page;
 
 use super::edge_store::table;
+use super::lang::Lang;
 use crate::base::{Exit, Failure, Output, Term, nearest};
 use page::{Page, Text, read};
 use serde::Serialize;
@@ -22,24 +23,6 @@ pub struct Args {
     /// Form of the output
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-enum Lang {
-    /// English
-    En,
-    /// Chinese
-    Zh,
-}
-
-impl Lang {
-    /// The first of the usual variables that is set decides, as it does for other programs.
-    fn of_environment(read: impl Fn(&str) -> Option<String>) -> Lang {
-        let set =
-            ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().filter_map(read).find(|text| !text.is_empty());
-        if set.is_some_and(|text| text.to_lowercase().starts_with("zh")) { Lang::Zh } else { Lang::En }
-    }
 }
 
 impl Page {
@@ -62,7 +45,7 @@ struct Shown<'a> {
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
-    let lang = args.lang.unwrap_or_else(|| Lang::of_environment(|name| std::env::var(name).ok()));
+    let lang = Lang::chosen(args.lang);
     let pages = read(PAGES);
     match args.code {
         Some(code) => show(find(&pages, &code)?, lang, args.output, term)?,
@@ -307,15 +290,45 @@ mod tests {
         assert_eq!(unique.len(), codes.len(), "a code has two pages");
     }
 
+    /// What a person would type or look for: quoted words, flags, paths, codes and settings.
+    fn facts(text: &Text) -> Vec<String> {
+        let whole = [&text.title, &text.means, &text.how, &text.act].map(String::as_str).join(" ");
+        let fact =
+            r"`[^`]+`|--[a-z][a-z-]+|KE-[A-Z]+-[0-9]{3}|(?:^|[ (])/[a-z][\w./*-]+\w|\b[a-z]\w+(?:\.\w+)+";
+        let fact = regex::Regex::new(fact).unwrap();
+        fact.find_iter(&whole).map(|found| found.as_str().trim_matches([' ', '(']).to_owned()).collect()
+    }
+
     #[test]
-    fn the_environment_chooses_the_language() {
-        let lang = |set: &[(&str, &str)]| {
-            let set: Vec<(String, String)> =
-                set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            Lang::of_environment(|name| set.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone()))
-        };
-        assert_eq!(lang(&[]), Lang::En);
-        assert_eq!(lang(&[("LANG", "zh_CN.UTF-8")]), Lang::Zh);
-        assert_eq!(lang(&[("LC_ALL", "C.UTF-8"), ("LANG", "zh_CN.UTF-8")]), Lang::En);
+    fn a_chinese_page_says_what_the_english_one_says() {
+        let mut missing = Vec::new();
+        for page in read(PAGES) {
+            let (en, zh) = (&page.en, &page.zh);
+            let told = [&zh.title, &zh.means, &zh.how, &zh.act].map(String::as_str).join(" ");
+            missing.extend(
+                facts(en)
+                    .into_iter()
+                    .filter(|fact| !told.contains(fact))
+                    .map(|fact| format!("{}: {fact}", page.code)),
+            );
+            // A Chinese sentence has about a third of an English one's letters.
+            let pairs =
+                [(&en.title, &zh.title), (&en.means, &zh.means), (&en.how, &zh.how), (&en.act, &zh.act)];
+            for (en, zh) in pairs {
+                if zh.chars().count() * 8 < en.chars().count() {
+                    missing.push(format!("{}: {zh} is less than {en}", page.code));
+                }
+            }
+            let count = |text: &Text| {
+                [&text.means, &text.how, &text.act]
+                    .into_iter()
+                    .map(|text| text.chars().count())
+                    .sum::<usize>()
+            };
+            if count(zh) * 4 < count(en) {
+                missing.push(format!("{} is {} letters for {}", page.code, count(zh), count(en)));
+            }
+        }
+        assert!(missing.is_empty(), "Chinese pages that say less: {missing:#?}");
     }
 }
