@@ -18,7 +18,7 @@ pub(super) use local::Local;
 /// Show and set the properties of devices
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin set lab/thermometer target=23 --kube-config kubeconfig"
+    after_help = "Examples:\n  kedge twin get thermometer\n  kedge twin set lab/thermometer target=23 --kube-config kubeconfig\n\nExit status: 1 no such device or property, a value that was refused, or with --trace a broken hop; 2 what was\ntyped cannot be set, such as a ReadOnly property; 3 the kubeconfig is wrong; 4 there is no store here, or the API\ncannot be reached; 5 the daemon took the value and did not answer."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -374,6 +374,22 @@ mod tests {
                 && !is_read_only(&model, "none")
         );
         assert!(!is_read_only(&Value::Null, "temperature"));
+    }
+
+    #[test]
+    fn every_exit_status_is_in_the_help() {
+        use clap::CommandFactory;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            _args: Args,
+        }
+        let help = Line::command().render_long_help().to_string();
+        let told = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let told = told.split_once("Exit status:").unwrap().1;
+        for exit in [Exit::Failed, Exit::Usage, Exit::Configuration, Exit::Unreachable, Exit::TimedOut] {
+            assert!(told.contains(&format!(" {} ", exit.code())), "{exit:?}: {told}");
+        }
     }
 
     #[test]
