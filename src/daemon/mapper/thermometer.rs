@@ -1,4 +1,5 @@
-//! The thermometer itself: a temperature that moves towards what is wanted, and the messages of a device that has one.
+//! The thermometer itself: a temperature that moves towards what is wanted within the device's limits and is measured
+//! within a narrow band, and the messages of a device that has one.
 //! Pure: time and messages come in, messages go out.
 
 use crate::model::DeviceId;
@@ -6,13 +7,22 @@ use serde_json::{Value, json};
 
 /// The property by which a person sets what the temperature moves to.
 const TARGET: &str = "target";
-/// Where it starts, and moves to when nothing is wanted.
+/// Where it starts, and stays when nothing is wanted.
 const START: f64 = 21.0;
+/// The coldest and the warmest that it can be told to be, in degrees Celsius, as such devices have it.
+const LIMITS: (f64, f64) = (-40.0, 85.0);
+/// How far a measured value is from the temperature at most.
+const BAND: f64 = 0.5;
+/// What part of the way to the target is gone from one report to the next.
+const PACE: f64 = 0.25;
 
 pub(super) struct Thermometer {
     device: DeviceId,
     property: String,
+    /// What the room has: it goes to the target and never past it.
     temperature: f64,
+    /// What is measured: the temperature within its band.
+    measured: f64,
     target: f64,
     ticks: u32,
 }
@@ -28,7 +38,7 @@ pub(super) fn topics(device: &DeviceId) -> [String; 2] {
 
 impl Thermometer {
     pub(super) fn new(device: DeviceId, property: String) -> Self {
-        Thermometer { device, property, temperature: START, target: START, ticks: 0 }
+        Thermometer { device, property, temperature: START, measured: START, target: START, ticks: 0 }
     }
 
     /// The first messages: the device is there and asks what is wanted.
@@ -44,18 +54,18 @@ impl Thermometer {
     /// Measures once.
     pub(super) fn report(&mut self, now: i64) -> (String, Vec<u8>) {
         self.ticks = self.ticks.wrapping_add(1);
-        let breath = (f64::from(self.ticks) * 0.7).sin() * 0.3;
-        self.temperature += (self.target - self.temperature) * 0.25 + breath;
+        self.temperature += (self.target - self.temperature) * PACE;
+        self.measured = self.temperature + (f64::from(self.ticks) * 0.7).sin() * BAND;
         let property = self.property.clone();
         self.update(&property, &self.shown(), now)
     }
 
-    /// The temperature as it is reported.
+    /// What was measured last, as it is reported.
     pub(super) fn shown(&self) -> String {
-        format!("{:.1}", self.temperature)
+        format!("{:.1}", self.measured)
     }
 
-    /// Takes what is wanted; the answer confirms it.
+    /// Takes what is wanted; the answer confirms it, or says to which limit it was held.
     pub(super) fn hear(&mut self, heard: &str, payload: &[u8], now: i64) -> Option<(String, Vec<u8>)> {
         let message: Value = serde_json::from_slice(payload).ok()?;
         let wanted = |name: &str| {
@@ -71,9 +81,11 @@ impl Thermometer {
             (None, Some(value)) => (self.property.clone(), value),
             (None, None) => return None,
         };
-        let target: f64 = value.parse().ok().filter(|target: &f64| target.is_finite())?;
+        let wanted: f64 = value.parse().ok().filter(|wanted: &f64| wanted.is_finite())?;
+        let target = wanted.clamp(LIMITS.0, LIMITS.1);
         let news = (target - self.target).abs() > f64::EPSILON;
         self.target = target;
+        let value = if (target - wanted).abs() > f64::EPSILON { format!("{target}") } else { value };
         // A wanted temperature is reached in time; a target is confirmed as it is.
         (name == TARGET && (news || heard.ends_with("/delta"))).then(|| self.update(TARGET, &value, now))
     }
@@ -89,24 +101,57 @@ impl Thermometer {
 mod tests {
     use super::*;
 
+    const DELTA: &str = "$hw/events/device/default/t/twin/update/delta";
+
+    fn thermometer() -> Thermometer {
+        Thermometer::new(DeviceId::new("default", "t"), "temperature".to_owned())
+    }
+
+    fn told(thermometer: &mut Thermometer, property: &str, value: &str) -> Option<String> {
+        let delta = json!({"delta": {property: value}, "twin": {}}).to_string();
+        let (topic, answer) = thermometer.hear(DELTA, delta.as_bytes(), 1)?;
+        assert_eq!(topic, "$hw/events/device/default/t/twin/update");
+        Some(String::from_utf8(answer).unwrap())
+    }
+
     #[test]
-    fn it_moves_to_what_is_wanted() {
-        let mut thermometer = Thermometer::new(DeviceId::new("default", "t"), "temperature".to_owned());
-        let delta = br#"{"delta":{"target":"35"},"twin":{}}"#;
-        let (to, answer) =
-            thermometer.hear("$hw/events/device/default/t/twin/update/delta", delta, 1).unwrap();
-        assert_eq!(to, "$hw/events/device/default/t/twin/update");
-        assert!(String::from_utf8(answer).unwrap().contains(r#""target":{"actual":{"value":"35"}"#));
-        let before = thermometer.shown();
-        for _ in 0..20 {
-            thermometer.report(1);
+    fn it_moves_to_what_is_wanted_and_stays_there() {
+        let mut thermometer = thermometer();
+        for (target, lowest, highest) in [("35", 21.0, 35.0), ("13", 13.0, 35.0), ("-5.5", -5.5, 13.0)] {
+            let answer = told(&mut thermometer, TARGET, target).unwrap();
+            assert!(answer.contains(&format!(r#""target":{{"actual":{{"value":"{target}"}}"#)), "{answer}");
+            for tick in 0..500 {
+                thermometer.report(1);
+                let shown: f64 = thermometer.shown().parse().unwrap();
+                // Rounding to a tenth, and what was left of the way before.
+                assert!((lowest - 0.6..=highest + 0.6).contains(&shown), "{target}: {shown} at {tick}");
+                let there: f64 = target.parse().unwrap();
+                assert!(tick < 30 || (shown - there).abs() <= 0.56, "{target}: {shown} at {tick}");
+            }
         }
-        assert!((thermometer.temperature - 35.0).abs() < 2.0 && thermometer.shown() != before);
+    }
+
+    #[test]
+    fn what_is_wanted_is_held_to_the_limits_of_the_device() {
+        for (wanted, held) in [("1e300", "85"), ("-273.15", "-40"), ("85", "85")] {
+            let mut thermometer = thermometer();
+            let answer = told(&mut thermometer, TARGET, wanted).unwrap();
+            assert!(answer.contains(&format!(r#"{{"value":"{held}"}}"#)), "{wanted}: {answer}");
+            for _ in 0..200 {
+                thermometer.report(1);
+            }
+            let shown: f64 = thermometer.shown().parse().unwrap();
+            assert!((shown - held.parse::<f64>().unwrap()).abs() <= 0.56, "{wanted}: {shown}");
+        }
+        // A model may let the measured property itself be set.
+        let mut thermometer = thermometer();
+        assert_eq!(told(&mut thermometer, "temperature", "30"), None);
+        assert!((thermometer.target - 30.0).abs() < f64::EPSILON);
     }
 
     #[test]
     fn nonsense_is_passed_over() {
-        let mut thermometer = Thermometer::new(DeviceId::new("default", "t"), "temperature".to_owned());
+        let mut thermometer = thermometer();
         for payload in
             ["", "{", r#"{"delta":{"target":"warm"}}"#, r#"{"delta":{"target":"inf"}}"#, r#"{"delta":5}"#]
         {
