@@ -7,13 +7,28 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Writes a file with these permissions so that a reader sees the old or the new content, never a part.
+/// Whether a file may take this place: nothing is there, or a file is. A device or a pipe would be gone for good, for
+/// every program of the machine.
+pub fn replaceable(path: &Path) -> std::io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => Err(std::io::Error::other(if there.is_dir() {
+            "it is a directory"
+        } else {
+            "it is a device, a pipe or a socket, which a file would take the place of"
+        })),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file with these permissions so that a reader sees the old or the new content, never a part. Only a file is
+/// replaced.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     // Named after the whole file and by chance: writers of `a.crt` and `a.key`, or of the same file, do not meet.
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".tmp-{}", random_suffix(8)));
     let beside = std::path::PathBuf::from(beside);
     let written = (|| {
+        replaceable(path)?;
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(content)?;
         file.sync_all()?;
@@ -87,6 +102,27 @@ mod tests {
         let failure = write_atomic(Path::new("/nonexistent/a"), b"x", 0o600).unwrap_err();
         assert_eq!(failure.code, "KE-FILE-001");
         assert!(failure.what.contains("/nonexistent/a"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let _listener = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        std::os::unix::fs::symlink(at("socket"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("file"), at("dangling")).unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        for (name, why) in [("socket", "a socket"), ("link", "a socket"), ("dir", "a directory")] {
+            let failure = write_atomic(&at(name), b"x", 0o600).unwrap_err();
+            assert!(failure.code == "KE-FILE-001" && failure.why.contains(why), "{failure}");
+        }
+        assert!(replaceable(Path::new("/dev/null")).is_err());
+        write_atomic(&at("file"), b"old", 0o600).unwrap();
+        write_atomic(&at("file"), b"new", 0o600).unwrap();
+        assert_eq!(fs::read(at("file")).unwrap(), b"new");
+        // The parts of a write that failed are gone.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 5);
+        write_atomic(&at("dangling"), b"x", 0o600).unwrap();
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use crew::Crew;
 pub use diff::diff;
 pub use errands::{Errands, Runner, errands};
 pub use failure::{Exit, Failure, deepest};
-pub use files::{create_private_dir, is_there, no_access, read_limited, write_atomic};
+pub use files::{create_private_dir, is_there, no_access, read_limited, replaceable, write_atomic};
 pub use id::{random_bytes, random_suffix, uuid4};
 pub use lock::{LockError, PidLock};
 pub use log::{LogFormat, check_level, start_log};

@@ -1,5 +1,6 @@
 //! `kedge bundle`: one file for a machine without a network, made from this binary, a join file and image archives.
 
+use super::join::endpoint;
 use crate::base::{Exit, Failure, Output, Term};
 use crate::config::join_file::JoinFile;
 use crate::cri::Runtime;
@@ -50,7 +51,7 @@ pub struct Args {
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     if let Some(path) = &args.load {
-        return load(path, &args.runtime_endpoint, args.dry_run, term);
+        return load(path, &endpoint(args.runtime_endpoint)?, args.dry_run, term);
     }
     if let Some(path) = &args.check {
         let bundle = Bundle::open(path)?;
@@ -82,6 +83,10 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
 fn load(path: &Path, endpoint: &str, dry_run: bool, term: &Term) -> Result<Exit, Failure> {
     let bundle = Bundle::open(path)?;
     let images = bundle.parts().filter(|part| matches!(part.name, Name::Image(_))).count();
+    if images == 0 {
+        term.say("the bundle holds no images; nothing to load");
+        return Ok(Exit::Done);
+    }
     if dry_run {
         term.say(&format!("would load {images} archives into {endpoint}"));
         return Ok(Exit::Done);
@@ -113,7 +118,7 @@ fn show(path: &Path, parts: &[Part], form: Output, term: &Term) -> Result<(), Fa
                 json!({"name": part.name.to_string(), "origin": part.origin, "bytes": part.size, "sha256": part.sha256})
             })
             .collect();
-        let shown = json!({"apiVersion": "kedge.io/v1", "kind": "Bundle", "file": path, "parts": items});
+        let shown = json!({"apiVersion": "kedge.io/v1", "kind": "Bundle", "file": path.display().to_string(), "parts": items});
         return term.value(&shown, form);
     }
     let rows = parts.iter().map(|part| {

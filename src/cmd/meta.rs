@@ -140,7 +140,7 @@ fn export(args: &ExportArgs, term: &Term) -> Result<Exit, Failure> {
             "state": device.state, "lastOnline": device.last_online, "twins": twins}));
     }
     let document = json!({"apiVersion": "kedge.io/v1", "kind": "MetaExport",
-        "at": crate::base::rfc3339(crate::base::now()), "database": reader.path(), "items": objects,
+        "at": crate::base::rfc3339(crate::base::now()), "database": reader.path().display().to_string(), "items": objects,
         "apiObjects": of_api, "devices": devices, "reportsWaiting": reader.states("device-outbox")?.len()});
     term.value(&document, if args.output == Output::Text { Output::Yaml } else { args.output })?;
     Ok(Exit::Done)

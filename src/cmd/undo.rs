@@ -115,7 +115,7 @@ fn show(entries: &[&Entry], output: Output, term: &Term) -> Result<(), Failure> 
     if output != Output::Text {
         let items: Vec<Value> = entries
             .iter()
-            .map(|entry| json!({"id": entry.id, "deed": entry.deed, "at": entry.at, "path": entry.path()}))
+            .map(|entry| json!({"id": entry.id, "deed": entry.deed, "at": entry.at, "path": entry.path().map(|path| path.display().to_string())}))
             .collect();
         return term
             .value(&json!({"apiVersion": "kedge.io/v1", "kind": "ChangeList", "items": items}), output);

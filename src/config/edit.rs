@@ -186,6 +186,15 @@ fn flow(value: &Value) -> Option<String> {
     }
 }
 
+/// KubeEdge's YAML is that of version 1.1, in which `yes` is no text and `1_000` is a number.
+fn is_other_to_kubeedge(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let number = lower.replace('_', "");
+    matches!(lower.as_str(), "y" | "n" | "yes" | "no" | "on" | "off")
+        || number.parse::<f64>().is_ok() && number.starts_with(|first: char| "+-.0123456789".contains(first))
+        || ["0b", "0o", "0x"].iter().any(|prefix| number.trim_start_matches(['+', '-']).starts_with(prefix))
+}
+
 fn plain(text: &str) -> Option<String> {
     let reads_the_same =
         serde_yaml::from_str::<Value>(text).is_ok_and(|read| read == Value::String(text.to_owned()));
@@ -193,7 +202,7 @@ fn plain(text: &str) -> Option<String> {
         && !text.contains(['#', '\n', ':', '{', '[', ',', '&', '*', '!', '|', '>', '%', '@', '`', '"', '\'']);
     let address = text.split_once("://").is_none_or(|(_, rest)| !rest.contains(": "))
         && !text.contains([' ', '#', '\n', '{', '[', '"', '\'']);
-    if reads_the_same && (simple || address) {
+    if reads_the_same && (simple || address) && !is_other_to_kubeedge(text) {
         return Some(text.to_owned());
     }
     serde_json::to_string(text).ok()
@@ -203,6 +212,16 @@ fn plain(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_text_stays_one_for_every_reader() {
+        for text in ["yes", "No", "on", "OFF", "y", "1_000", "0b1", "0x1F", "-1_0.5", "true", "~", "12"] {
+            assert_eq!(plain(text), Some(format!("\"{text}\"")));
+        }
+        for text in ["edge-1", "north", "10.0.0.5:10000", "unix:///run/x.sock", "yesterday", "v1"] {
+            assert_eq!(plain(text).as_deref(), Some(text));
+        }
+    }
 
     fn path(text: &str) -> Vec<String> {
         text.split('.').map(str::to_owned).collect()

@@ -97,7 +97,13 @@ fn lay(base: &mut Value, file: &Value, path: &str, findings: &mut Findings) {
             }
         }
         (known, given) => {
-            if known.is_null() || type_name(known) == type_name(given) {
+            if is_whole(known) && given.is_f64() && !is_whole(given) {
+                findings.problems.push(Problem::new(
+                    path,
+                    given,
+                    "must be a whole number, and not a huge one",
+                ));
+            } else if known.is_null() || type_name(known) == type_name(given) {
                 *known = given.clone();
             } else {
                 let reason = format!("must be {}, not {}", type_name(known), type_name(given));
@@ -105,6 +111,12 @@ fn lay(base: &mut Value, file: &Value, path: &str, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// A number without a fraction that fits the settings, all of which are of at most 64 bits.
+fn is_whole(value: &Value) -> bool {
+    let small = |number: f64| number.fract() == 0.0 && number.abs() < 9e15;
+    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(small)
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -128,6 +140,12 @@ mod tests {
         let mut base = json!({"a": {"port": 1, "labels": {}, "free": null, "name": "x"}, "b": true});
         let file = json!({"a": {"prot": 2, "port": "two", "labels": {"any": "thing"}, "free": [1], "name": null}, "b": 1});
         let found = overlay(&mut base, &file);
+        for (given, fits) in
+            [(json!(1.5), false), (json!(1e20), false), (json!(2.0), true), (json!(-3), true)]
+        {
+            let found = overlay(&mut json!({"a": {"port": 1}}), &json!({"a": {"port": given}}));
+            assert_eq!(found.problems.is_empty(), fits, "{given}");
+        }
         assert_eq!(
             base,
             json!({"a": {"port": 1, "labels": {"any": "thing"}, "free": [1], "name": "x"}, "b": true})

@@ -84,8 +84,10 @@ pub(crate) fn read_document(path: &Path) -> Result<(Value, Option<Problem>), Fai
 /// Brackets within brackets that a file may have; what the parser takes for more grows with the square of their number.
 const NESTED: usize = 256;
 
-/// Reads YAML; a key that stands twice in one map is an error, as one of the two would be lost.
+/// Reads YAML; a key that stands twice in one map is an error, as one of the two would be lost. A mark of the byte order,
+/// as some editors put it before a text, is none of it.
 pub fn yaml(bytes: &[u8]) -> Result<Value, serde_yaml::Error> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut open = 0usize;
     for byte in bytes {
         match byte {

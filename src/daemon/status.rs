@@ -12,7 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
 const WRITE_LIMIT: Duration = Duration::from_secs(2);
-const DOCUMENT_LIMIT: u64 = 4 << 20;
+/// For the whole answer.
+const READ_LIMIT: Duration = Duration::from_secs(3);
+const DOCUMENT_LIMIT: usize = 4 << 20;
 
 /// Collects the document; asked once per connection.
 pub type Facts = Arc<dyn Fn() -> BoxFuture<'static, Value> + Send + Sync>;
@@ -85,10 +87,40 @@ pub fn ask(path: &Path) -> Result<Value, Failure> {
         std::io::ErrorKind::PermissionDenied => no_access(path, &error).exit(Exit::Unreachable),
         _ => not_running(error.to_string()),
     })?;
-    stream.set_read_timeout(Some(Duration::from_secs(3))).map_err(|e| not_running(e.to_string()))?;
-    let mut document = Vec::new();
-    stream.take(DOCUMENT_LIMIT).read_to_end(&mut document).map_err(|e| not_running(e.to_string()))?;
-    serde_json::from_slice(&document).map_err(|e| not_running(format!("its answer cannot be read ({e})")))
+    let document = answer(stream).map_err(|error| {
+        not_running(match error.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+                format!("whoever holds it has not answered within {} s", READ_LIMIT.as_secs())
+            }
+            _ => error.to_string(),
+        })
+    })?;
+    let document: Value = serde_json::from_slice(&document)
+        .map_err(|e| not_running(format!("its answer cannot be read ({e})")))?;
+    if !document.is_object() {
+        return Err(not_running("its answer is not that of a daemon of kedge's".to_owned()));
+    }
+    Ok(document)
+}
+
+/// All that is said until the other end closes, within the limits of time and size.
+fn answer(mut stream: std::os::unix::net::UnixStream) -> std::io::Result<Vec<u8>> {
+    let deadline = std::time::Instant::now() + READ_LIMIT;
+    let (mut document, mut part) = (Vec::new(), [0_u8; 16 << 10]);
+    while document.len() < DOCUMENT_LIMIT {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => document.extend_from_slice(part.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(document)
 }
 
 /// The process that serves the socket; `None` when nobody does.
@@ -131,6 +163,34 @@ mod tests {
         let (ended, document) = tokio::join!(socket.run(stop.clone(), Ready::detached("status")), client);
         assert_eq!(ended, Ok(()));
         assert_eq!(document, Some(serde_json::json!({"link": "up"})));
+    }
+
+    #[test]
+    fn whoever_answers_without_end_or_nonsense_is_told_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let says = |text: &'static [u8], again: bool| {
+            drop(std::fs::remove_file(&path));
+            let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let served = std::thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                // Until the asker goes.
+                while std::io::Write::write_all(&mut stream, text).is_ok() && again {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+            let began = std::time::Instant::now();
+            let failure = ask(&path).unwrap_err();
+            served.join().unwrap();
+            assert!(began.elapsed() < READ_LIMIT * 3, "{failure}");
+            assert_eq!(failure.code, "KE-STATUS-001");
+            failure.why
+        };
+        assert!(says(b" ", true).contains("has not answered within 3 s"));
+        for nonsense in [&b"[[1]]"[..], b"5", b"null"] {
+            assert!(says(nonsense, false).contains("not that of a daemon"));
+        }
+        assert!(says(b"{\"a\":", false).contains("cannot be read"));
     }
 
     #[tokio::test]

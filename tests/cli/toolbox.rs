@@ -7,4 +7,5 @@ mod config;
 mod exec;
 mod explain;
 mod logs;
+mod odd;
 mod status;

@@ -10,7 +10,7 @@ use super::edge_place::EdgePlace;
 use crate::base::{Exit, Failure, Output, Term, now, write_atomic};
 use scrub::Scrubber;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Larger parts keep their end, which is the newest of a log.
 pub(super) const PART_LIMIT: usize = 4 << 20;
@@ -92,12 +92,12 @@ fn archive(stem: &str, at: i64, parts: &[Part]) -> std::io::Result<Vec<u8>> {
     built.and_then(|()| builder.into_inner())
 }
 
-fn show(file: &PathBuf, parts: &[Part], dry_run: bool, output: Output, term: &Term) -> Result<(), Failure> {
+fn show(file: &Path, parts: &[Part], dry_run: bool, output: Output, term: &Term) -> Result<(), Failure> {
     if output != Output::Text {
         let list: Vec<_> =
             parts.iter().map(|part| json!({"name": part.name, "bytes": part.text.len()})).collect();
         let shown = json!({"apiVersion": "kedge.io/v1", "kind": "BugReport", "written": !dry_run,
-            "file": file, "parts": list});
+            "file": file.display().to_string(), "parts": list});
         return term.value(&shown, output);
     }
     for part in parts {

@@ -150,7 +150,7 @@ fn store(database: &Path) -> Result<String, String> {
     let devices = reader.devices().map_err(|failure| failure.to_string())?;
     let waiting = reader.states("device-outbox").map_or(0, |rows| rows.len());
     let summary = json!({
-        "path": database, "bytes": reader.size(), "keys": kinds,
+        "path": database.display().to_string(), "bytes": reader.size(), "keys": kinds,
         "kubernetesApiObjects": reader.meta_v2().map_or(0, |rows| rows.len()),
         "devices": devices.iter().map(|device| device.id.to_string()).collect::<Vec<_>>(),
         "reportsWaiting": waiting,

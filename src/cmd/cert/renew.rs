@@ -30,6 +30,11 @@ pub(super) fn run(
             .fix("name the cloud's certificate service with --cloud HOST:PORT")
             .exit(Exit::Usage));
     }
+    // An address that is none is told before anything is asked.
+    edge::uplink::Counter::at(&wanted.https)?;
+    if !config.hub.cert_file.exists() {
+        return Err(super::sources::no_certificate(&config));
+    }
     let before = fingerprint(&config.hub.cert_file)?;
     let report = |after: Option<&str>| {
         if output == Output::Text {

@@ -144,8 +144,12 @@ impl Place {
         let mut found = Found::default();
         let node = self.edge.find();
         let is_node = !matches!(node, Ok(None));
+        let mut missing = None;
         match node {
-            Ok(Some(config)) => found.edge(&config),
+            Ok(Some(config)) => {
+                found.edge(&config);
+                missing = Some(no_certificate(&config));
+            }
             Ok(None) => {}
             Err(failure) => found.troubles.push(failure),
         }
@@ -161,9 +165,10 @@ impl Place {
             found.data_dir(&self.edge.data_dir.data_dir);
         }
         if found.certificates.is_empty() {
-            return Err(match found.troubles.into_iter().next() {
-                Some(failure) => failure,
-                None => Failure::new("KE-CERT-010", "there are no certificates here")
+            return Err(match (found.troubles.into_iter().next(), missing) {
+                (Some(failure), _) => failure,
+                (None, Some(missing)) => missing,
+                (None, None) => Failure::new("KE-CERT-010", "there are no certificates here")
                     .because("neither an edge node nor a kubeconfig of a cloud was found")
                     .fix("name an edgecore.yaml with --config, a data directory with --data-dir, or the cluster with --kube-config")
                     .exit(crate::base::Exit::Unreachable),
@@ -171,6 +176,14 @@ impl Place {
         }
         Ok(found)
     }
+}
+
+/// What is said of a node that has not joined.
+pub(super) fn no_certificate(config: &EdgeConfig) -> Failure {
+    Failure::new("KE-CERT-008", format!("{} has no certificate yet", config.node))
+        .because(format!("{} does not exist", config.hub.cert_file.display()))
+        .fix("make a token with `kedge token create` on the cloud side, then `kedge join` here")
+        .exit(crate::base::Exit::Unreachable)
 }
 
 fn in_cluster(kubeconfig: PathBuf) -> Result<Vec<cloud::KeptCertificate>, Failure> {

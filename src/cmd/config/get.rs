@@ -21,7 +21,7 @@ pub(super) fn run(file: &FileFlags, key: Option<&str>, output: Output, term: &Te
         (Output::Text, Value::Object(_) | Value::Array(_)) => term.value(&value, Output::Yaml)?,
         (Output::Text, other) => term.data(&other.to_string()),
         (form, _) => {
-            let shown = json!({"apiVersion": "kedge.io/v1", "kind": "Setting", "file": source.path,
+            let shown = json!({"apiVersion": "kedge.io/v1", "kind": "Setting", "file": source.path.display().to_string(),
                 "role": source.role, "key": path.join("."), "value": value, "from": from});
             term.value(&shown, form)?;
         }

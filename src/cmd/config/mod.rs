@@ -132,7 +132,9 @@ impl FileFlags {
 
     fn open(&self, path: &Path) -> Result<Source, Failure> {
         let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.exit(Exit::Configuration))?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let text = String::from_utf8_lossy(&bytes);
+        // A mark of the byte order is none of the text.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
         let said = || serde_yaml::from_str::<Value>(&text).ok().as_ref().and_then(Role::of);
         let named = || {
             let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();

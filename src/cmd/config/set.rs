@@ -5,7 +5,8 @@
 use super::{FileFlags, Source, masked};
 use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
 use crate::config::set::assignments;
-use crate::config::{edit, refuse, yaml};
+use crate::config::survey::unended;
+use crate::config::{Problem, edit, refuse, yaml};
 use crate::host::journal::{self, Change, Deed, Journal};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
@@ -23,6 +24,11 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let source = file.one()?;
     let before: Value = crate::config::read_yaml(&source.path)?;
+    if !before.is_object() && !before.is_null() {
+        // Nothing of it could stay.
+        let wrong = Problem::new("(whole file)", "", "must be a map of settings");
+        return Err(refuse(&source.path.display().to_string(), &[wrong]));
+    }
     let known = source.role.survey(&before)?.problems;
     let (text, comments_lost) = edited(&source, changes)?;
     let after: Value = yaml(text.as_bytes()).unwrap_or_default();
@@ -39,15 +45,20 @@ pub(super) fn run(
         term.say("nothing to change");
         return Ok(Exit::Done);
     }
-    show(&source, &shown, dry_run, output, term)?;
     if comments_lost {
         term.say("warning: the file is written anew, its comments are lost: a setting stands in a form that cannot be edited");
     }
+    if let Some(warning) = unended(source.text.as_bytes()) {
+        term.say(&format!("warning: {}: {warning}", source.path.display()));
+    }
     if dry_run {
+        show(&source, &shown, dry_run, output, term)?;
         term.say("nothing was changed");
         return Ok(Exit::Done);
     }
+    // A program takes the difference for what was done.
     let kept = write(&source.path, &text)?;
+    show(&source, &shown, dry_run, output, term)?;
     term.say(&format!("{} is changed; {kept}; restart the daemon to use it", source.path.display()));
     Ok(Exit::Done)
 }
@@ -62,7 +73,7 @@ fn show(source: &Source, lines: &str, dry_run: bool, output: Output, term: &Term
         }
         form => {
             let lines: Vec<&str> = lines.lines().collect();
-            let document = json!({"apiVersion": "kedge.io/v1", "kind": "ConfigChange", "file": source.path,
+            let document = json!({"apiVersion": "kedge.io/v1", "kind": "ConfigChange", "file": source.path.display().to_string(),
                 "role": source.role, "dryRun": dry_run, "difference": lines});
             term.value(&document, form)
         }
@@ -158,7 +169,14 @@ fn mentions_secret(line: &str) -> bool {
 fn write(path: &Path, text: &str) -> Result<String, Failure> {
     let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    if absolute.starts_with(OF_THE_MACHINE) {
+    let of_the_machine = absolute.starts_with(OF_THE_MACHINE);
+    // What a link leads to is changed, and the link stays.
+    let (absolute, path) = match std::fs::canonicalize(path) {
+        Ok(real) if path.is_symlink() => (real.clone(), real),
+        _ => (absolute, path.to_owned()),
+    };
+    let path = path.as_path();
+    if of_the_machine {
         let mut journal = Journal::open(Path::new(journal::DIR), Deed::Configure)?;
         journal.apply(&Change::File { path: absolute, content: text.as_bytes().to_vec(), mode })?;
         journal.finish()?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// What was found in one file.
 #[derive(Serialize)]
 struct Report {
-    file: PathBuf,
+    file: String,
     role: Role,
     fit: bool,
     #[serde(flatten)]
@@ -54,11 +54,11 @@ fn report(source: &Source, strict: bool) -> Result<Report, Failure> {
         survey.warnings.extend(unended(source.text.as_bytes()));
     }
     let fit = survey.problems.is_empty() && (!strict || survey.warnings.is_empty());
-    Ok(Report { file: source.path.clone(), role: source.role, fit, survey })
+    Ok(Report { file: source.path.display().to_string(), role: source.role, fit, survey })
 }
 
 fn told(report: &Report, term: &Term) {
-    let file = report.file.display();
+    let file = &report.file;
     let Survey { problems, warnings } = &report.survey;
     let mut lines: Vec<String> = Vec::new();
     lines.extend(problems.iter().map(|problem| format!("{file}: error: {problem}")));

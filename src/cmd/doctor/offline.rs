@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, term: &Term) -> Result<Exit, Failure> {
         Output::Text if pods.is_empty() => term.say("no pods are assigned to this node"),
         Output::Text => term.data(&told(&pods, runtime.is_some())),
         form => {
-            let document = json!({"apiVersion": API_VERSION, "kind": "OfflineReport", "database": reader.path(),
+            let document = json!({"apiVersion": API_VERSION, "kind": "OfflineReport", "database": reader.path().display().to_string(),
                 "runtime": runtime, "pods": pods});
             term.value(&document, form)?;
         }

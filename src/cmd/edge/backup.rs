@@ -61,7 +61,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     match args.output {
         Output::Text => term.data(&dir.join(&made.name).display().to_string()),
         form => {
-            let path = dir.join(&made.name);
+            let path = dir.join(&made.name).display().to_string();
             term.value(
                 &json!({"apiVersion": "kedge.io/v1", "kind": "Backup", "path": path, "backup": made}),
                 form,

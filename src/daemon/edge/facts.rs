@@ -77,7 +77,7 @@ fn link(uplink: &Uplink) -> Value {
 }
 
 fn store(store: &Store) -> Value {
-    let mut shown = json!({"path": store.path(), "bytes": store.size()});
+    let mut shown = json!({"path": store.path().display().to_string(), "bytes": store.size()});
     if let Some(failure) = store.trouble() {
         shown["code"] = json!(failure.code);
         shown["error"] = json!(failure.to_string());

@@ -401,6 +401,17 @@ mod tests {
             assert!(!to.exists());
         }
         assert!(pack(&good, None).is_ok() && !to.exists());
+        // Neither a part nor what is no file gives way to it.
+        for part in [&good.join_file, &good.binary] {
+            let before = std::fs::read(part).unwrap();
+            let failure = pack(&good, Some(part)).unwrap_err();
+            assert_eq!((failure.code, std::fs::read(part).unwrap()), ("KE-BUNDLE-003", before));
+            assert!(failure.why.contains("its own part"), "{failure}");
+        }
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let failure = pack(&good, Some(&socket)).unwrap_err();
+        assert!(failure.why.contains("a device, a pipe or a socket"), "{failure}");
         assert_eq!(pack(&good, Some(Path::new("/nonexistent/x"))).unwrap_err().code, "KE-BUNDLE-003");
     }
 }

@@ -1,10 +1,10 @@
 //! Packs a bundle: every source is digested, then written; a source that changes in between is noticed.
 
 use super::{API_VERSION, IMAGES, KIND, Listed, MANIFEST, Manifest, Name, Part, architecture, copy_digested};
-use crate::base::{Exit, Failure, random_suffix};
+use crate::base::{Exit, Failure, random_suffix, replaceable};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Entries of an image archive that are looked at for the mark of one.
@@ -72,7 +72,9 @@ pub fn pack(sources: &Sources, to: Option<&Path>) -> Result<Vec<Part>, Failure> 
 }
 
 fn unusable(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::new("KE-BUNDLE-002", format!("{} cannot be part of a bundle", path.display())).because(why)
+    Failure::new("KE-BUNDLE-002", format!("{} cannot be part of a bundle", path.display()))
+        .because(why)
+        .fix("name a file that can be read whole")
 }
 
 fn open(name: Name, path: &Path) -> Result<Source, Failure> {
@@ -140,15 +142,33 @@ fn changed(path: &Path) -> Failure {
 }
 
 fn write(manifest: &Manifest, sources: &mut [Source], to: &Path) -> Result<(), Failure> {
+    replaceable(to).map_err(|error| unwritable(to, &error).fix("name a file"))?;
+    keeps_sources(sources, to)?;
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".tmp-{}", random_suffix(8)));
     let beside = PathBuf::from(beside);
-    let written = write_beside(manifest, sources, &beside)
+    let written = write_beside(manifest, sources, to, &beside)
         .and_then(|()| std::fs::rename(&beside, to).map_err(|error| unwritable(to, &error)));
     if written.is_err() {
         drop(std::fs::remove_file(&beside));
     }
     written
+}
+
+/// A bundle that takes the place of one of its parts would be the end of it.
+fn keeps_sources(sources: &[Source], to: &Path) -> Result<(), Failure> {
+    let Ok(there) = std::fs::metadata(to) else { return Ok(()) };
+    let same = |source: &&Source| {
+        source.file.metadata().is_ok_and(|part| (part.dev(), part.ino()) == (there.dev(), there.ino()))
+    };
+    match sources.iter().find(same) {
+        Some(source) => {
+            Err(Failure::new("KE-BUNDLE-003", format!("cannot write the bundle {}", to.display()))
+                .because(format!("it would take the place of its own part {}", source.path.display()))
+                .fix("name another file with -o"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn unwritable(to: &Path, error: &io::Error) -> Failure {
@@ -157,8 +177,13 @@ fn unwritable(to: &Path, error: &io::Error) -> Failure {
         .fix("check that the directory exists, is writable and has free space")
 }
 
-fn write_beside(manifest: &Manifest, sources: &mut [Source], beside: &Path) -> Result<(), Failure> {
-    let failure = |error: io::Error| unwritable(beside, &error);
+fn write_beside(
+    manifest: &Manifest,
+    sources: &mut [Source],
+    to: &Path,
+    beside: &Path,
+) -> Result<(), Failure> {
+    let failure = |error: io::Error| unwritable(to, &error);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failure)?;
     let mut builder = tar::Builder::new(io::BufWriter::with_capacity(256 << 10, file));
     let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
