@@ -21,8 +21,8 @@ pub struct Term {
     quiet: bool,
     plain: bool,
     fancy: bool,
-    /// Why data was lost on its way out, if it was.
-    lost: Arc<OnceLock<String>>,
+    /// Set once data does not come through any more: why it was lost, or nothing where its reader has gone.
+    lost: Arc<OnceLock<Option<String>>>,
 }
 
 impl Term {
@@ -42,21 +42,36 @@ impl Term {
         self.put(&mut io::stdout().lock(), text);
     }
 
+    /// Passes data on as it is; false once it does not come through any more.
+    pub fn pass(&self, bytes: &[u8]) -> bool {
+        let mut out = io::stdout().lock();
+        self.note(out.write_all(bytes).and_then(|()| out.flush()));
+        self.is_heard()
+    }
+
+    /// Whether data still comes through; a command that would go on for ever ends when it does not.
+    pub fn is_heard(&self) -> bool {
+        self.lost.get().is_none()
+    }
+
     fn put(&self, out: &mut impl Write, text: &str) {
-        let put =
-            out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
-        if let Err(error) = put
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            self.lost.get_or_init(|| error.to_string());
+        self.note(
+            out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()),
+        );
+    }
+
+    fn note(&self, written: io::Result<()>) {
+        if let Err(error) = written {
+            let gone = error.kind() == io::ErrorKind::BrokenPipe;
+            self.lost.get_or_init(|| (!gone).then(|| error.to_string()));
         }
     }
 
     /// Fails when data was lost on its way out, as on a full disk.
     pub fn whole(&self) -> Result<(), Failure> {
         match self.lost.get() {
-            None => Ok(()),
-            Some(why) => Err(Failure::new("KE-TERM-003", "the output could not be written whole")
+            None | Some(None) => Ok(()),
+            Some(Some(why)) => Err(Failure::new("KE-TERM-003", "the output could not be written whole")
                 .because(why)
                 .fix("make room where it goes to, or send it elsewhere, and run the command again")),
         }
@@ -213,8 +228,10 @@ mod tests {
         }
         let term = Term::new(true, true);
         term.put(&mut Vec::new(), "data");
+        assert!(term.is_heard());
         term.put(&mut Broken(io::ErrorKind::BrokenPipe), "data");
-        assert_eq!(term.whole(), Ok(()));
+        assert_eq!((term.whole(), term.is_heard()), (Ok(()), false));
+        let term = Term::new(true, true);
         // What is copied for a part of the work belongs to the same command.
         term.clone().put(&mut Broken(io::ErrorKind::StorageFull), "data");
         let failure = term.whole().unwrap_err();

@@ -9,7 +9,6 @@ use crate::cri::messages::{ContainerFilter, ContainerState};
 use crate::daemon::edge::pod::{LogOptions, read_log};
 use futures_util::StreamExt;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -64,7 +63,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         super::stop_on_signals(&stop)?;
         let log = find(&args, term).await?;
         // Ending a follower is how it ends well.
-        stop.or(show(&args, log)).await.unwrap_or(Ok(Exit::Done))
+        stop.or(show(&args, log, term)).await.unwrap_or(Ok(Exit::Done))
     })
 }
 
@@ -124,7 +123,7 @@ fn on_disk(roots: &[&Path], whose: &Whose<'_>, previous: bool) -> Result<Option<
     Ok(files.into_iter().rev().nth(usize::from(previous)).map(|(_, path)| path))
 }
 
-async fn show(args: &Args, log: Log) -> Result<Exit, Failure> {
+async fn show(args: &Args, log: Log, term: &Term) -> Result<Exit, Failure> {
     let options = LogOptions {
         follow: args.follow,
         timestamps: args.timestamps,
@@ -142,8 +141,7 @@ async fn show(args: &Args, log: Log) -> Result<Exit, Failure> {
     let told = async {
         let mut pieces = pin!(pieces);
         while let Some(piece) = pieces.next().await {
-            let mut out = std::io::stdout().lock();
-            if out.write_all(&piece.map_err(unread)?).and_then(|()| out.flush()).is_err() {
+            if !term.pass(&piece.map_err(unread)?) {
                 // A reader that has gone away has seen enough.
                 break;
             }

@@ -236,6 +236,11 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
     if let Some(id) = device {
         find(&source.devices().await?, id)?;
     }
+    // The way out of following, once nobody reads.
+    let unheard = || match term.is_heard() {
+        true => Ok(()),
+        false => Err(Failure::new("KE-TERM-003", "the output is read by nobody any more")),
+    };
     let told = |property: &Property| -> Result<(), Failure> {
         if form.output == Output::Text {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
@@ -244,9 +249,10 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
                 "{}  {}  desired {desired}  reported {reported}",
                 property.device, property.property
             ));
-            return Ok(());
+            return unheard();
         }
-        term.line(property)
+        term.line(property)?;
+        unheard()
     };
     let follow = async {
         match source {
@@ -255,7 +261,7 @@ async fn watch(source: &Source, device: Option<&DeviceId>, form: Form, term: &Te
         }
     };
     tokio::select! {
-        ended = follow => ended,
+        ended = follow => if term.is_heard() { ended } else { Ok(()) },
         _ = tokio::signal::ctrl_c() => Ok(()),
     }
 }

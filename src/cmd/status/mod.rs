@@ -58,6 +58,9 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
                 Err(failure) if failure.exit == Exit::Unreachable => term.failure(&failure),
                 other => drop(other?),
             }
+            if !term.is_heard() {
+                return Ok(Exit::Done);
+            }
         }
     })
 }

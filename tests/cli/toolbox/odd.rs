@@ -80,6 +80,27 @@ fn data_that_does_not_fit_is_told_and_a_reader_that_goes_is_fine() {
 }
 
 #[test]
+fn who_follows_ends_when_nobody_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::io::Write::write_all(&mut stream.unwrap(), br#"{"role":"edge","version":"0.1.0"}"#).unwrap();
+        }
+    });
+    for (out, status) in [("gone", 0), ("full", 1)] {
+        let stdout: Stdio = match out {
+            "gone" => std::io::pipe().unwrap().1.into(),
+            _ => File::options().write(true).open("/dev/full").unwrap().into(),
+        };
+        let args = ["20", binary(), "status", "--watch", "--socket", socket.to_str().unwrap()];
+        let ended: Run = Command::new("timeout").args(args).stdout(stdout).output().unwrap().into();
+        assert_eq!(ended.status, status, "{out}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_setting_that_cannot_be_written_is_not_shown_as_changed() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("e.yaml");
