@@ -12,7 +12,6 @@ pub(in crate::cmd) use renew::fingerprint;
 
 use super::edge_place::EdgePlace;
 use crate::base::{Exit, Failure, Output, Term};
-use crate::link::Endpoint;
 use std::path::PathBuf;
 
 /// Show certificates, renew the node's, print the authority
@@ -44,7 +43,7 @@ enum Deed {
         #[command(flatten)]
         edge: EdgePlace,
         /// The cloud's certificate service; that of the configuration or the running daemon when left out
-        #[arg(long, value_name = "HOST:PORT", value_parser = place)]
+        #[arg(long, value_name = "HOST:PORT")]
         cloud: Option<String>,
         /// Check, and change nothing
         #[arg(long)]
@@ -75,12 +74,6 @@ struct Place {
     /// The cluster's kubeconfig, for the cloud's certificates [default: the one in the data directory; where no node is, also $KUBECONFIG, ~/.kube/config and that of this machine's cloud]
     #[arg(long = "kube-config", visible_alias = "kubeconfig", value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-}
-
-fn place(text: &str) -> Result<String, String> {
-    let fits = Endpoint::parse(text, 10002).is_some_and(|at| at.port != 0);
-    fits.then(|| text.to_owned())
-        .ok_or_else(|| "an address or a name with a port is expected, such as cloud.example:10002".to_owned())
 }
 
 pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {

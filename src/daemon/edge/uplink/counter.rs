@@ -38,7 +38,7 @@ pub struct Shown {
 impl Counter {
     /// The service at `https://host:port`; port 10002 where none is given.
     pub fn at(address: &str) -> Result<Counter, Failure> {
-        let endpoint = Endpoint::parse(address, 10002).ok_or_else(|| {
+        let endpoint = Endpoint::parse(address, 10002).filter(|at| at.port != 0).ok_or_else(|| {
             Failure::new("KE-LINK-001", format!("the cloud's address {address:?} cannot be used"))
                 .because("it is not host:port")
                 .fix("write it as cloud.example:10002")
