@@ -98,7 +98,12 @@ mod tests {
                 "the usage is",
                 "kedge edge upgrade --help",
             ),
-            ("kedge edge upgrade --to", "a value is required", "it cannot be", "kedge edge upgrade --help"),
+            (
+                "kedge edge upgrade --to",
+                "a value is required",
+                "nothing was given",
+                "kedge edge upgrade --help",
+            ),
             (
                 "kedge join --bundle a --join-file b",
                 "cannot be used with",
