@@ -1,7 +1,7 @@
 //! The journal's file: one JSON line per change, per undo and per ended deed, each synced. A last line that power cut
 //! short is not there; any other line that cannot be read is an error, never skipped. Only the journal opens it.
 
-use super::change::{Before, Told};
+use super::record::{Before, Told};
 use crate::base::{Failure, is_there, now, read_limited, rfc3339};
 use serde::{Deserialize, Serialize};
 use std::fmt;

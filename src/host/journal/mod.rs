@@ -4,7 +4,10 @@
 //! and what was there before is kept in files that only root can read.
 
 mod change;
+mod files;
 mod ledger;
+mod record;
+mod restore;
 mod running;
 mod tests;
 
@@ -13,8 +16,8 @@ pub use ledger::{Deed, Entry, Role};
 
 use crate::base::{Failure, LockError, PidLock, create_private_dir, is_there, remove_unfinished};
 use crate::host::service::{EDGE, Manager};
-use change::Before;
 use ledger::Ledger;
+use record::Before;
 use std::fs;
 use std::path::{Path, PathBuf};
 

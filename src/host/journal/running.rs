@@ -1,7 +1,7 @@
 //! What a change sets in the running kernel: the value of a setting, a module that is loaded. A module is taken out again
 //! only where the kernel counts who needs it, and nobody does. Only changes of the journal come here.
 
-use super::change::unmade;
+use super::files::unmade;
 use crate::base::Failure;
 use crate::host::service::call::must;
 use std::fs;

@@ -9,6 +9,8 @@ mod leftovers;
 mod machine;
 mod mqtt;
 mod network;
+mod networks;
+mod pod_network;
 mod ports;
 mod programs;
 mod runtime;

@@ -1,0 +1,132 @@
+//! The journal's hand on files: written whole beside their place and moved there, kept before they are replaced, put back
+//! with owner and mode. Each step is synced and can be repeated.
+
+use super::change::Directory;
+use crate::base::{Failure, remove_all_unfinished};
+use ring::digest::{SHA256, digest};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The largest file that is kept before it is replaced.
+pub(super) const KEPT_LIMIT: u64 = 256 << 20;
+
+pub(super) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode)).and_then(|()| sync_parent(path))
+}
+
+/// What stands at a path, links not followed.
+pub(super) fn look(path: &Path) -> Result<Option<Metadata>, Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(unmade(path, &error)),
+    }
+}
+
+/// The name that a file has until it is whole; an undo after a crash removes it.
+pub(super) fn beside(path: &Path, id: u64) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".kedge-{id}"));
+    PathBuf::from(name)
+}
+
+/// Makes something beside its place and moves it there in one step.
+pub(super) fn swap(path: &Path, id: u64, make: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let beside = beside(path, id);
+    absent(fs::remove_file(&beside))?;
+    let swapped = make(&beside).and_then(|()| fs::rename(&beside, path)).and_then(|()| sync_parent(path));
+    if swapped.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    swapped
+}
+
+pub(super) fn write_synced(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+/// Copies a file, or a link's target, into the journal.
+pub(super) fn keep(path: &Path, now: &Metadata, kept: &Path) -> io::Result<()> {
+    absent(fs::remove_file(kept))?;
+    if now.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(path)?, kept)?;
+        return sync_parent(kept);
+    }
+    if now.len() > KEPT_LIMIT {
+        return Err(io::Error::other(format!("it is larger than {KEPT_LIMIT} bytes")));
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(kept)?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    copy.sync_all()?;
+    sync_parent(kept)
+}
+
+pub(super) fn put_back(path: &Path, id: u64, kept: &Path, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+    let link = fs::symlink_metadata(kept)?.is_symlink();
+    swap(path, id, |beside| {
+        if link {
+            return std::os::unix::fs::symlink(fs::read_link(kept)?, beside);
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+        io::copy(&mut File::open(kept)?, &mut file)?;
+        std::os::unix::fs::fchown(&file, Some(owner.0), Some(owner.1))?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    })
+}
+
+pub(super) fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
+    match kind {
+        Directory::Owned => {
+            if let Some(mount) = mount_below(path) {
+                return Err(io::Error::other(format!("{} is mounted", mount.display())));
+            }
+            absent(fs::remove_dir_all(path))
+        }
+        Directory::Shared => match drop_unfinished(path).and_then(|()| fs::remove_dir(path)) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => absent(other),
+        },
+    }
+}
+
+/// What killed writers of kedge's have left in a directory that kedge made.
+fn drop_unfinished(dir: &Path) -> io::Result<()> {
+    absent(remove_all_unfinished(dir))
+}
+
+/// The first mount at or below a path: removing a tree must never reach into another file system.
+fn mount_below(path: &Path) -> Option<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let points = table
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|point| PathBuf::from(point.replace("\\040", " ")));
+    points.into_iter().find(|point| point.starts_with(path))
+}
+
+pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+pub(super) fn unmade(path: &Path, error: &io::Error) -> Failure {
+    Failure::new("KE-JOURNAL-006", format!("cannot change {}", path.display()))
+        .because(error)
+        .fix("run as root, and check that the file system is writable and has free space")
+}
+
+pub(super) fn sha256(content: &[u8]) -> String {
+    digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
