@@ -118,7 +118,7 @@ impl Failure {
 
     /// The same of one that is looked at in passing.
     #[track_caller]
-    pub(crate) fn as_committed(self) -> Self {
+    pub(crate) fn committed(self) -> Self {
         self.is_as_committed();
         self
     }

@@ -295,6 +295,6 @@ mod tests {
         let path = dir.path().join("f");
         write_atomic(&path, b"12345", 0o600).unwrap();
         assert_eq!(read_limited(&path, 5).unwrap(), b"12345");
-        assert_eq!(read_limited(&path, 4).unwrap_err().as_committed().code, "KE-FILE-002");
+        assert_eq!(read_limited(&path, 4).unwrap_err().committed().code, "KE-FILE-002");
     }
 }

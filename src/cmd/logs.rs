@@ -196,7 +196,7 @@ mod tests {
         let found = |container, previous| on_disk(&[dir.path()], &whose(container), previous);
         assert_eq!(found(None, false).unwrap(), Some(newest));
         assert!(found(None, true).unwrap().unwrap().ends_with("d_p_u/c/9.log"));
-        assert_eq!(found(Some("other"), false).unwrap_err().as_committed().code, "KE-POD-004");
+        assert_eq!(found(Some("other"), false).unwrap_err().committed().code, "KE-POD-004");
         let nobody = Whose { namespace: "d", pod: "x", container: None };
         assert_eq!(on_disk(&[dir.path()], &nobody, false).unwrap(), None);
     }

@@ -676,7 +676,7 @@ mod tests {
         let both = json!({"quic": quic, "websocket": {"enable": true, "server": "d.lan:7"}});
         assert_eq!(hub(both).unwrap(), "d.lan:7");
         assert_eq!(
-            hub(json!({"websocket": {"enable": false}})).unwrap_err().as_committed().code,
+            hub(json!({"websocket": {"enable": false}})).unwrap_err().committed().code,
             "KE-CONFIG-002"
         );
     }
@@ -713,9 +713,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edgecore.yaml");
         std::fs::write(&path, "a: [1\n").unwrap();
-        assert_eq!(EdgeConfig::load(&path).unwrap_err().as_committed().code, "KE-CONFIG-001");
+        assert_eq!(EdgeConfig::load(&path).unwrap_err().committed().code, "KE-CONFIG-001");
         std::fs::write(&path, "- 1").unwrap();
-        assert_eq!(EdgeConfig::load(&path).unwrap_err().as_committed().code, "KE-CONFIG-002");
+        assert_eq!(EdgeConfig::load(&path).unwrap_err().committed().code, "KE-CONFIG-002");
     }
 
     #[test]

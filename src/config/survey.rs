@@ -238,7 +238,7 @@ mod tests {
         assert!(read > 20, "{read}");
         // What no longer is YAML is told as what it is.
         std::fs::write(&path, "modules:\n  edgeHub: {token: \"x").unwrap();
-        assert_eq!(edge::EdgeConfig::load(&path).unwrap_err().as_committed().code, "KE-CONFIG-005");
+        assert_eq!(edge::EdgeConfig::load(&path).unwrap_err().committed().code, "KE-CONFIG-005");
     }
 
     #[test]

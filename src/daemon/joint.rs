@@ -574,7 +574,7 @@ async fn a_counter_tells_the_clock_of_the_cloud() {
     let clock = counter.look().await.unwrap().clock.unwrap();
     assert!((clock.as_second() - crate::base::now().as_second()).abs() <= 2, "{clock}");
     let nobody = uplink::Counter::at("127.0.0.1:1").unwrap();
-    assert_eq!(nobody.reach().await.unwrap_err().as_committed().code, "KE-LINK-002");
+    assert_eq!(nobody.reach().await.unwrap_err().committed().code, "KE-LINK-002");
 }
 
 #[tokio::test]

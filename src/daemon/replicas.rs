@@ -215,7 +215,7 @@ async fn replicas_together_admit_no_more_machines_than_a_token_allows() {
         std::fs::remove_file(&files.key).unwrap();
         enrol(number, (number + 1) % 2).await.unwrap();
     }
-    assert_eq!(enrol(9, 0).await.unwrap_err().as_committed().code, "KE-TOKEN-003");
+    assert_eq!(enrol(9, 0).await.unwrap_err().committed().code, "KE-TOKEN-003");
     let entry = desk.list().await.unwrap().into_values().next().unwrap();
     assert_eq!((entry.uses, entry.holders.len()), (Some(0), 3));
 }

@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(facts.not_after - facts.not_before, 365 * DAY + BACKDATE);
         assert!(request.fulfil(&cert).is_ok());
         let other = Request::new("system:node:n1", &["system:nodes"]).unwrap();
-        assert_eq!(other.fulfil(&cert).unwrap_err().as_committed().code, "KE-PKI-005");
+        assert_eq!(other.fulfil(&cert).unwrap_err().committed().code, "KE-PKI-005");
     }
 
     /// An operator's authority with an RSA key, as openssl writes it.
@@ -494,11 +494,11 @@ mod tests {
         let last = csr.len() - 3;
         csr[last] ^= 1;
         assert_eq!(
-            authority.sign_csr(&csr, days(1), Usages::CLIENT).unwrap_err().as_committed().code,
+            authority.sign_csr(&csr, days(1), Usages::CLIENT).unwrap_err().committed().code,
             "KE-PKI-006"
         );
         assert_eq!(
-            authority.sign_csr(b"nonsense", days(1), Usages::CLIENT).unwrap_err().as_committed().code,
+            authority.sign_csr(b"nonsense", days(1), Usages::CLIENT).unwrap_err().committed().code,
             "KE-PKI-006"
         );
     }

@@ -136,7 +136,7 @@ mod tests {
         back_up(&live, &copy).unwrap();
         store.put_state("room", "k", &json!("new")).await.unwrap();
         assert_eq!(
-            put_in_place(Some(&copy), &live).unwrap_err().as_committed().code,
+            put_in_place(Some(&copy), &live).unwrap_err().committed().code,
             "KE-STORE-002",
             "it is in use"
         );
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(copied.len(), 50);
         assert!(!dir.path().join("copy.db-wal").exists());
         assert_eq!(
-            back_up(&from, &to).unwrap_err().as_committed().code,
+            back_up(&from, &to).unwrap_err().committed().code,
             "KE-FILE-001",
             "a backup is never written over"
         );

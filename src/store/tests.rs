@@ -104,7 +104,7 @@ async fn a_page_overwritten_in_the_middle_is_found() {
     let middle = content.len() / 2 / 4096 * 4096;
     content[middle..middle + 4096].fill(0xAA);
     std::fs::write(&path, &content).unwrap();
-    assert_eq!(Store::open(&path).err().unwrap().as_committed().code, "KE-STORE-001");
+    assert_eq!(Store::open(&path).err().unwrap().committed().code, "KE-STORE-001");
     assert_eq!(std::fs::read(&path).unwrap(), content);
 }
 
@@ -144,7 +144,7 @@ async fn a_failing_job_does_not_take_its_neighbours_along() {
         }),
         store.put_object(&key, &object)
     );
-    assert_eq!(wrong.unwrap_err().as_committed().code, "KE-STORE-004");
+    assert_eq!(wrong.unwrap_err().committed().code, "KE-STORE-004");
     assert!(right.unwrap());
     let halves: i64 = store
         .read(|db| db.query_row("SELECT count(*) FROM target_urls", [], |row| row.get(0)))

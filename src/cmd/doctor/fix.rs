@@ -337,7 +337,7 @@ mod tests {
         let by_hand = chosen(&findings, "KE-TEST-003").unwrap_err();
         assert_eq!((by_hand.code, by_hand.fix.as_str()), ("KE-DOCTOR-003", "by hand"));
         by_hand.is_as_committed();
-        assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().as_committed().code, "KE-DOCTOR-002");
+        assert_eq!(chosen(&findings, "KE-TEST-009").unwrap_err().committed().code, "KE-DOCTOR-002");
     }
 
     #[test]

@@ -107,6 +107,6 @@ mod tests {
         child.wait().unwrap();
         assert!(Running::of(child.id()).is_none());
         let nowhere = Line { program: "/nonexistent/x".into(), args: Vec::new() };
-        assert_eq!(restart(&nowhere).unwrap_err().as_committed().code, "KE-RESET-006");
+        assert_eq!(restart(&nowhere).unwrap_err().committed().code, "KE-RESET-006");
     }
 }

@@ -293,10 +293,7 @@ mod tests {
         assert_eq!((failure.code, failure.exit), ("KE-CONFIG-002", Exit::Configuration));
         failure.is_as_committed();
         let unknown = typed("-e c -t x -i n --set modules.edgHub.heartbeat=3").unwrap();
-        assert_eq!(
-            document(&unknown, Some("c"), &running()).unwrap_err().as_committed().code,
-            "KE-CONFIG-003"
-        );
+        assert_eq!(document(&unknown, Some("c"), &running()).unwrap_err().committed().code, "KE-CONFIG-003");
     }
 
     #[test]

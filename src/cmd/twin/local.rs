@@ -191,6 +191,6 @@ mod tests {
         local.set(&id, "target", "24").await.unwrap();
         let devices = local.devices().unwrap();
         assert_eq!(devices[0].properties[0].desired.as_deref(), Some("24"));
-        assert_eq!(local.set(&id, "target", "a b").await.unwrap_err().as_committed().code, "KE-TWIN-004");
+        assert_eq!(local.set(&id, "target", "a b").await.unwrap_err().committed().code, "KE-TWIN-004");
     }
 }

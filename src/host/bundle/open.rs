@@ -296,7 +296,7 @@ mod tests {
         }
         for length in [0, 100, 512, 1500, whole.len() / 2, whole.len() - 2048] {
             std::fs::write(&path, &whole[..length]).unwrap();
-            assert_eq!(Bundle::open(&path).unwrap_err().as_committed().code, "KE-BUNDLE-001", "{length}");
+            assert_eq!(Bundle::open(&path).unwrap_err().committed().code, "KE-BUNDLE-001", "{length}");
         }
     }
 
@@ -400,7 +400,7 @@ mod tests {
             Sources { join_file: put("large", &vec![b'x'; (1 << 20) + 1]), ..good.clone() },
         ];
         for sources in cases {
-            assert_eq!(pack(&sources, Some(&to)).unwrap_err().as_committed().code, "KE-BUNDLE-002");
+            assert_eq!(pack(&sources, Some(&to)).unwrap_err().committed().code, "KE-BUNDLE-002");
             assert!(!to.exists());
         }
         assert!(pack(&good, None).is_ok() && !to.exists());
@@ -416,7 +416,7 @@ mod tests {
         let failure = pack(&good, Some(&socket)).unwrap_err();
         assert!(failure.why.contains("a device, a pipe or a socket"), "{failure}");
         assert_eq!(
-            pack(&good, Some(Path::new("/nonexistent/x"))).unwrap_err().as_committed().code,
+            pack(&good, Some(Path::new("/nonexistent/x"))).unwrap_err().committed().code,
             "KE-BUNDLE-003"
         );
     }

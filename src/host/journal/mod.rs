@@ -212,7 +212,8 @@ fn judge_whole(dir: &Path, note: &Path, service: &Path) -> Result<(), Failure> {
     let lost = |path: &Path| path.exists() && !entries.iter().any(|entry| entry.path() == Some(path));
     // A service alone may be of somebody's own hand; not where the journal is there and empty, as an undo takes that away.
     let empty = dir.exists() && entries.iter().all(|entry| entry.deed == Deed::Journal);
-    if !lost(note) && !(empty && lost(service)) {
+    let damaged = lost(note) || empty && lost(service);
+    if !damaged {
         return Ok(());
     }
     let found: Vec<String> = [note, service]

@@ -238,7 +238,7 @@ fn a_second_process_learns_who_works_and_a_damaged_journal_is_named() {
     Journal::is_free(&place).unwrap();
 
     fs::write(place.join("journal.jsonl"), "nonsense\n").unwrap();
-    assert_eq!(Journal::read(&place).unwrap_err().as_committed().code, "KE-JOURNAL-003");
+    assert_eq!(Journal::read(&place).unwrap_err().committed().code, "KE-JOURNAL-003");
     let Err(failure) = Journal::open(Path::new("/proc/kedge"), Deed::Join) else { panic!("opened in /proc") };
     assert_eq!(failure.code, "KE-FILE-003");
     failure.is_as_committed();
@@ -275,7 +275,7 @@ fn what_cannot_be_changed_or_put_back_is_named_and_the_rest_goes_on() {
     let mut journal = Journal::open(&place, Deed::Join).unwrap();
     fs::create_dir(root.join("dir")).unwrap();
     let over = Change::File { path: root.join("dir"), content: Vec::new(), mode: 0o600 };
-    assert_eq!(journal.apply(&over).unwrap_err().as_committed().code, "KE-JOURNAL-006");
+    assert_eq!(journal.apply(&over).unwrap_err().committed().code, "KE-JOURNAL-006");
 
     journal.apply(&Change::Remove { path: root.join("old") }).unwrap();
     journal.apply(&Change::Link { path: root.join("link"), target: "/b".into() }).unwrap();

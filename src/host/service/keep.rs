@@ -221,12 +221,9 @@ mod tests {
         assert!(failure.why.contains("/nonexistent/kedge"), "{failure}");
         let other = prepared(&dir.path().join("other"), "/bin/true", &[]);
         fs::write(dir.path().join("other/run"), "a file where a directory should be").unwrap();
-        assert_eq!(keep(&other, Stop::new(), || ()).await.unwrap_err().as_committed().code, "KE-SERVICE-004");
+        assert_eq!(keep(&other, Stop::new(), || ()).await.unwrap_err().committed().code, "KE-SERVICE-004");
         fs::write(&places.definition, "{").unwrap();
-        assert_eq!(
-            keep(&places, Stop::new(), || ()).await.unwrap_err().as_committed().code,
-            "KE-SERVICE-005"
-        );
+        assert_eq!(keep(&places, Stop::new(), || ()).await.unwrap_err().committed().code, "KE-SERVICE-005");
     }
 
     #[test]

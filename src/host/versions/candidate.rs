@@ -289,10 +289,10 @@ mod tests {
     #[test]
     fn without_a_key_nothing_is_trusted() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().as_committed().code, "KE-UPGRADE-003");
+        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().committed().code, "KE-UPGRADE-003");
         std::fs::write(dir.path().join("a.pub"), "nonsense").unwrap();
-        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().as_committed().code, "KE-UPGRADE-020");
+        assert_eq!(trusted_keys(dir.path(), None).unwrap_err().committed().code, "KE-UPGRADE-020");
         let named = dir.path().join("absent");
-        assert_eq!(trusted_keys(dir.path(), Some(&named)).unwrap_err().as_committed().code, "KE-FILE-002");
+        assert_eq!(trusted_keys(dir.path(), Some(&named)).unwrap_err().committed().code, "KE-FILE-002");
     }
 }

@@ -605,6 +605,6 @@ mod tests {
         left.sort();
         assert_eq!(left, ["lock", "state.json.mine", "turn"]);
         fs::write(dir.path().join(STATE), "{").unwrap();
-        assert_eq!(versions.read().unwrap_err().as_committed().code, "KE-UPGRADE-017");
+        assert_eq!(versions.read().unwrap_err().committed().code, "KE-UPGRADE-017");
     }
 }

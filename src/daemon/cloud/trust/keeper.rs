@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(is_ours(event(CA_SECRET, NAMESPACE)), Ok(true));
         assert_eq!(is_ours(event(CA_SECRET, "default")), Ok(false));
         assert_eq!(is_ours(event("other", NAMESPACE)), Ok(false));
-        assert_eq!(is_ours(None).unwrap_err().as_committed().code, "KE-CLOUD-026");
+        assert_eq!(is_ours(None).unwrap_err().committed().code, "KE-CLOUD-026");
     }
 }

@@ -182,7 +182,7 @@ async fn reports_of_an_offline_node_outlive_its_restart() {
         let id = DeviceId::new("hw", "t1");
         set_offline(&store, &id, "target", "24").await.unwrap();
         assert_eq!(
-            set_offline(&store, &id, "target", "a b").await.unwrap_err().as_committed().code,
+            set_offline(&store, &id, "target", "a b").await.unwrap_err().committed().code,
             "KE-TWIN-004"
         );
     }

@@ -327,7 +327,7 @@ mod tests {
     async fn useless_certificates_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let wanted = wanted(dir.path());
-        assert_eq!(enrol(&wanted).await.unwrap_err().as_committed().code, "KE-CERT-008");
+        assert_eq!(enrol(&wanted).await.unwrap_err().committed().code, "KE-CERT-008");
         let authority = Authority::generate("KubeEdge").unwrap();
         let at = now().as_second();
         put(&wanted, &authority, "system:node:n1", at - 1000, at - 86_400 + 86_300).await;
@@ -336,9 +336,9 @@ mod tests {
         failure.is_as_committed();
         assert!(failure.why.contains("was valid until 20"), "{}", failure.why);
         put(&wanted, &authority, "system:node:n1", at + 1000, at + 2000).await;
-        assert_eq!(enrol(&wanted).await.unwrap_err().as_committed().code, "KE-CERT-002");
+        assert_eq!(enrol(&wanted).await.unwrap_err().committed().code, "KE-CERT-002");
         put(&wanted, &authority, "system:node:other", 0, at + 2000).await;
-        assert_eq!(enrol(&wanted).await.unwrap_err().as_committed().code, "KE-CERT-009");
+        assert_eq!(enrol(&wanted).await.unwrap_err().committed().code, "KE-CERT-009");
     }
 
     #[tokio::test]
