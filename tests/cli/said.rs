@@ -107,7 +107,7 @@ const FULL: &[(&str, &str)] = &[
     ),
     ("pods", "pods\npods -o json"),
     ("logs", "logs web-0"),
-    ("meta", "meta get default/configmap/nope\nmeta list --type nonsense"),
+    ("meta", "meta get default/configmap/nope\nmeta list --type configmap\nmeta list --type nonsense"),
     ("device", "device list\ndevice list -o json\ndevice describe nope"),
     ("twin", "twin list\ntwin get nope\ntwin set nope a=b"),
     ("bugreport", "bugreport --dry-run\nbugreport -F /tmp/report.tar"),

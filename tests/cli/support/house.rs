@@ -70,6 +70,8 @@ cd /
 mount --make-rshared /
 hostname "$NAME"
 ip link set lo up
+# A new network has what the machine below has; what commands say of it shall not differ from machine to machine.
+echo 1 > /proc/sys/net/ipv4/ip_forward
 echo ready
 eval "$INIT"
 "#;

@@ -37,11 +37,14 @@ const VOLATILE: &[(&str, &str)] = &[
     (r"\bkedge-upgrade-[a-z0-9]+(-\d+)", "kedge-upgrade-ID$1"),
     (r"\bkedge-[0-9a-f]{8}\b", "kedge-SUFFIX"),
     (r"\b[bcdfghjklmnpqrstvwxz2-9]{10}\b", "ID"),
+    (r"\bID-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "ID-ID"),
     (r"\b172\.3[01]\.\d+\.\d+\b", "ADDRESS"),
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\b(pid|process|kill) \d+", "$1 N"),
     (r"(?m)^(kedge-(?:edge|cloud) .*?) \d+ ", "$1 N "),
     (r"\bcontainerd v?\d+\.\d+\.[^\s,;)]+", "containerd VERSION"),
+    (r"\bcontainerd://\d[^\s,;)]*", "containerd://VERSION"),
+    (r"\bcgroup driver (cgroupfs|systemd)\b", "cgroup driver DRIVER"),
     (r"\b(x86_64|amd64|aarch64|arm64)\b", "ARCH"),
     (r"\b\d+(\.\d+)? ?(µs|us|ms|s|min|h|d|days?)\b", "SPAN"),
     (r"\bSPAN( SPAN)+\b", "SPAN"),
@@ -54,6 +57,8 @@ const VOLATILE: &[(&str, &str)] = &[
     (r"\b\d{6,}\b", "N"),
     // Ports that were free; those of KubeEdge begin with 10.
     (r"\b(1[1-9]|[2-9]\d)\d{3}\b", "PORT"),
+    // What SQLite finds depends on where its pages happen to lie.
+    (r"\*\*\* in database main \*\*\*(\n\S[^\n]*)*", "DAMAGE"),
     // Columns are as wide as what was in them.
     (r"(\S) {2,}", "$1  "),
     (r"(?m) +$", ""),
