@@ -36,8 +36,9 @@ const VOLATILE: &[(&str, &str)] = &[
     (r"\bkedge-[0-9a-f]{9,16}\b", "TESTS"),
     (r"\bkedge-upgrade-[a-z0-9]+(-\d+)", "kedge-upgrade-ID$1"),
     (r"\bkedge-[0-9a-f]{8}\b", "kedge-SUFFIX"),
+    // A pod of a Deployment; the first part has eight letters at least.
+    (r"-[bcdfghjklmnpqrstvwxz2-9]{8,10}-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "-ID-ID"),
     (r"\b[bcdfghjklmnpqrstvwxz2-9]{10}\b", "ID"),
-    (r"\bID-[bcdfghjklmnpqrstvwxz2-9]{5}\b", "ID-ID"),
     (r"\b172\.3[01]\.\d+\.\d+\b", "ADDRESS"),
     (r"\b127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"\b(pid|process|kill) \d+", "$1 N"),
