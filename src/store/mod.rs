@@ -159,6 +159,22 @@ impl Store {
             .await
     }
 
+    /// Stores an answer to a question and gives what is stored then: an answer that was overtaken by the cloud's word
+    /// about the same object, a newer revision of the same uid, changes nothing.
+    pub async fn put_answer(&self, key: &ObjectKey, object: Value) -> Result<Value, Failure> {
+        let row = objects::PreparedObject::new(key, &object);
+        let key = key.clone();
+        self.write(move |db| {
+            if let Some(stored) = objects::get(db, &key)?
+                && objects::overtakes(&stored, &object)
+            {
+                return Ok((stored, None));
+            }
+            Ok(if objects::put(db, &row)? { (object, Some(key)) } else { (object, None) })
+        })
+        .await
+    }
+
     /// Removes an object. With a uid, only when the stored object has that uid; `false` when nothing was removed.
     /// A pod takes its stored status patch with it.
     pub async fn delete_object(&self, key: &ObjectKey, uid: Option<&str>) -> Result<bool, Failure> {

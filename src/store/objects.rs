@@ -2,7 +2,7 @@
 //! Pure SQL over a connection; the door and the reader call it.
 
 use crate::model::digest::{ContentHash, Holding};
-use crate::model::{Kind, ObjectKey};
+use crate::model::{Kind, ObjectKey, Revision};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
@@ -77,6 +77,13 @@ fn plural(kind: &str) -> String {
     } else {
         word + "s"
     }
+}
+
+/// Whether one object is a newer revision of the other.
+pub(super) fn overtakes(stored: &Value, other: &Value) -> bool {
+    let uid = |object: &Value| object.pointer("/metadata/uid").and_then(Value::as_str).map(str::to_owned);
+    let revision = |object: &Value| Revision::parse(object.pointer("/metadata/resourceVersion")?.as_str()?);
+    uid(stored) == uid(other) && revision(other).is_some_and(|other| revision(stored) > Some(other))
 }
 
 /// `false` when the row has this value already.

@@ -34,6 +34,31 @@ async fn objects_survive_a_restart_and_changes_are_told() {
 }
 
 #[tokio::test]
+async fn an_answer_that_was_overtaken_changes_nothing() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).unwrap();
+    let at = |uid: &str, revision: &str| {
+        let (key, mut object) = pod("a", uid);
+        object["metadata"]["resourceVersion"] = json!(revision);
+        (key, object)
+    };
+    let (key, pushed) = at("u1", "10");
+    store.put_object(&key, &pushed).await.unwrap();
+    let mut changes = store.changes();
+    assert_eq!(store.put_answer(&key, at("u1", "9").1).await.unwrap(), pushed, "as numbers, not as text");
+    assert_eq!(store.put_answer(&key, pushed.clone()).await.unwrap(), pushed);
+    assert!(changes.try_recv().is_err());
+    for newer in [at("u1", "11").1, at("u2", "3").1, json!({"data": {}}), at("u1", "1").1] {
+        assert_eq!(store.put_answer(&key, newer.clone()).await.unwrap(), newer);
+        assert_eq!(store.object(&key).await.unwrap(), Some(newer));
+        assert_eq!(changes.recv().await.unwrap(), key);
+    }
+    // What the cloud pushes holds in any case: its records may have been restored from a backup.
+    let (_, restored) = at("u1", "0");
+    assert!(store.put_object(&key, &restored).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_pod_of_another_uid_is_not_deleted() {
     let (_dir, path) = place();
     let store = Store::open(&path).unwrap();

@@ -72,8 +72,7 @@ impl Questions {
         let question = async move {
             let object = ask(&uplink, query(&key), &key.to_string(), limit).await?;
             check_size(&key, &object)?;
-            store.put_object(&key, &object).await?;
-            Ok(object)
+            Ok(store.put_answer(&key, object).await?)
         };
         self.shared(name, question).await
     }

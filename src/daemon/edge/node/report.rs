@@ -280,7 +280,7 @@ impl Room {
             fields.insert("apiVersion".to_owned(), "v1".into());
             fields.insert("kind".to_owned(), "Node".into());
         }
-        self.store.put_object(&self.key(), &node).await?;
+        self.store.put_answer(&self.key(), node).await?;
         Ok(())
     }
 
