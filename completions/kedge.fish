@@ -577,7 +577,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand token; and not __fish_seen_s
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l kube-config -l kubeconfig -d 'The cluster\'s kubeconfig [default: $KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine\'s cloud]' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l data-dir -d 'Where `kedge up` keeps everything' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l ttl -d 'How long it is valid, such as 30m or 24h' -r
-complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many nodes may join with it [default: any number]' -r
+complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l uses -d 'How many machines may join with it; one that has joined may do so again [default: any number]' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l node -d 'The only node that may join with it' -r
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l join-file -d 'Write all that a machine needs to join to this file, for its owner only, instead of printing the token' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand token; and __fish_seen_subcommand_from create" -l nodes -d 'Make one join file for each line `name[,label=value;label=value]` of this file' -r -F

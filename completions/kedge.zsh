@@ -1015,7 +1015,7 @@ _arguments "${_arguments_options[@]}" : \
 '--kubeconfig=[The cluster'\''s kubeconfig \[default\: \$KUBECONFIG, that in the data directory, ~/.kube/config, that of this machine'\''s cloud\]]:FILE:_files' \
 '--data-dir=[Where \`kedge up\` keeps everything]:DIR:_files' \
 '--ttl=[How long it is valid, such as 30m or 24h]:TIME:_default' \
-'--uses=[How many nodes may join with it \[default\: any number\]]:N:_default' \
+'--uses=[How many machines may join with it; one that has joined may do so again \[default\: any number\]]:N:_default' \
 '--node=[The only node that may join with it]:NAME:_default' \
 '--join-file=[Write all that a machine needs to join to this file, for its owner only, instead of printing the token]:FILE:_files' \
 '(--node --join-file)--nodes=[Make one join file for each line \`name\[,label=value;label=value\]\` of this file]:FILE:_files' \

@@ -18,9 +18,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Whether a file may take this place: nothing is there, or a file is. A device or a pipe would be gone for good, for
 /// every program of the machine.
-pub fn replaceable(path: &Path) -> std::io::Result<()> {
+fn replaceable(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(there) if !there.is_file() => Err(std::io::Error::other(if there.is_dir() {
+        Ok(there) if !there.is_file() => Err(io::Error::other(if there.is_dir() {
             "it is a directory"
         } else {
             "it is a device, a pipe or a socket, which a file would take the place of"
@@ -32,26 +32,39 @@ pub fn replaceable(path: &Path) -> std::io::Result<()> {
 /// Writes a file with these permissions so that a reader sees the old or the new content, never a part. Only a file is
 /// replaced.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
+    write_whole(
+        path,
+        mode,
+        |error| unwritable(path, error),
+        |file| file.write_all(content).map_err(|error| unwritable(path, error)),
+    )
+}
+
+/// The same for what is not held in memory: `fill` writes it, `failed` says in the caller's words what went wrong beside
+/// that. Whatever fails leaves the place as it was.
+pub fn write_whole<E>(
+    path: &Path,
+    mode: u32,
+    failed: impl Fn(io::Error) -> E,
+    fill: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
     let beside = unfinished(path);
-    let written = (|| {
-        replaceable(path)?;
-        let mut file = open_beside(&beside, mode)?;
-        let done = (|| {
-            file.write_all(content)?;
-            file.sync_all()?;
-            fs::rename(&beside, path)
-        })();
-        if done.is_err() {
-            drop(fs::remove_file(&beside));
-        }
-        done?;
-        File::open(directory_of(path))?.sync_all()
-    })();
-    written.map_err(|error: io::Error| {
-        Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
-            .because(error)
-            .fix("check that the directory exists, is writable and has free space")
-    })
+    replaceable(path).map_err(&failed)?;
+    let mut file = open_beside(&beside, mode).map_err(&failed)?;
+    let done = fill(&mut file)
+        .and_then(|()| file.sync_all().and_then(|()| fs::rename(&beside, path)).map_err(&failed));
+    if done.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    done?;
+    File::open(directory_of(path)).and_then(|dir| dir.sync_all()).map_err(failed)
+}
+
+/// The failure for a file that cannot be written for this reason.
+pub fn unwritable(path: &Path, error: io::Error) -> Failure {
+    Failure::new("KE-FILE-001", format!("cannot write {}", path.display()))
+        .because(error)
+        .fix("check that the directory exists, is writable and has free space")
 }
 
 /// The name that a file has until it is whole: `.NAME.kedge-new` in the same directory.

@@ -30,7 +30,9 @@ pub use crew::Crew;
 pub use diff::diff;
 pub use errands::{Errands, Runner, errands};
 pub use failure::{Exit, Failure, deepest};
-pub use files::{UNFINISHED, remove_all_unfinished, remove_unfinished, replaceable, write_atomic};
+pub use files::{
+    UNFINISHED, remove_all_unfinished, remove_unfinished, unwritable, write_atomic, write_whole,
+};
 pub use files::{create_private_dir, is_there, no_access, read_limited};
 pub use id::{random_bytes, random_suffix, uuid4};
 pub use lock::{LockError, PidLock};

@@ -68,12 +68,6 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         term.say(&format!("warning: {}: {warning}", join_file.display()));
     }
     freshness(loaded.config.token.reveal(), term)?;
-    // A device as well: a file in its place would be the end of it for the whole machine.
-    if !args.dry_run && output.symlink_metadata().is_ok() {
-        return Err(Failure::new("KE-BUNDLE-005", format!("{} is there already", output.display()))
-            .because("a bundle is written anew only, so that nothing is lost")
-            .fix("name another file with -o, or remove that one first"));
-    }
     let own = || std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
     let sources = Sources { binary: args.binary.unwrap_or_else(own), join_file, images: args.images };
     let parts = pack(&sources, (!args.dry_run).then_some(output.as_path()))?;

@@ -47,7 +47,7 @@ enum Deed {
         /// How long it is valid, such as 30m or 24h
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
         ttl: Duration,
-        /// How many nodes may join with it [default: any number]
+        /// How many machines may join with it; one that has joined may do so again [default: any number]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         uses: Option<u32>,
         /// The only node that may join with it

@@ -6,6 +6,7 @@
 mod check;
 pub mod cloud;
 pub mod edge;
+mod edge_check;
 mod edge_raw;
 pub mod edit;
 pub mod join_file;

@@ -1,10 +1,9 @@
 //! Packs a bundle: every source is digested, then written; a source that changes in between is noticed.
 
 use super::{API_VERSION, IMAGES, KIND, Listed, MANIFEST, Manifest, Name, Part, architecture, copy_digested};
-use crate::base::{Exit, Failure, random_suffix, replaceable};
-use std::fs::{File, OpenOptions};
+use crate::base::{Exit, Failure, write_whole};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Entries of an image archive that are looked at for the mark of one.
@@ -27,8 +26,15 @@ struct Source {
     sha256: String,
 }
 
-/// Checks all sources and, unless `to` is `None`, writes the bundle whole or not at all, for its owner only.
+/// Checks all sources and, unless `to` is `None`, writes the bundle whole or not at all, for its owner only. Whatever has
+/// that name keeps it.
 pub fn pack(sources: &Sources, to: Option<&Path>) -> Result<Vec<Part>, Failure> {
+    // A device as well: a file in its place would be the end of it for the whole machine.
+    if let Some(to) = to.filter(|to| to.symlink_metadata().is_ok()) {
+        return Err(Failure::new("KE-BUNDLE-005", format!("{} is there already", to.display()))
+            .because("a bundle is written anew only, so that nothing is lost")
+            .fix("name another file with -o, or remove that one first"));
+    }
     if sources.images.len() > IMAGES {
         return Err(Failure::new("KE-BUNDLE-002", format!("a bundle holds at most {IMAGES} images"))
             .because(format!("{} were named", sources.images.len()))
@@ -60,7 +66,8 @@ pub fn pack(sources: &Sources, to: Option<&Path>) -> Result<Vec<Part>, Failure> 
         parts: opened.iter().map(listed).collect(),
     };
     if let Some(to) = to {
-        write(&manifest, &mut opened, to)?;
+        let failed = |error| unwritable(to, &error);
+        write_whole(to, 0o600, failed, |file| write(&manifest, &mut opened, to, file))?;
     }
     let part = |(source, listed): (&Source, Listed)| Part {
         name: source.name,
@@ -142,50 +149,14 @@ fn changed(path: &Path) -> Failure {
     unusable(path, "it changed while it was read").fix("try again once nobody writes it")
 }
 
-fn write(manifest: &Manifest, sources: &mut [Source], to: &Path) -> Result<(), Failure> {
-    replaceable(to).map_err(|error| unwritable(to, &error).fix("name a file"))?;
-    keeps_sources(sources, to)?;
-    let mut beside = to.as_os_str().to_owned();
-    beside.push(format!(".tmp-{}", random_suffix(8)));
-    let beside = PathBuf::from(beside);
-    let written = write_beside(manifest, sources, to, &beside)
-        .and_then(|()| std::fs::rename(&beside, to).map_err(|error| unwritable(to, &error)));
-    if written.is_err() {
-        drop(std::fs::remove_file(&beside));
-    }
-    written
-}
-
-/// A bundle that takes the place of one of its parts would be the end of it.
-fn keeps_sources(sources: &[Source], to: &Path) -> Result<(), Failure> {
-    let Ok(there) = std::fs::metadata(to) else { return Ok(()) };
-    let same = |source: &&Source| {
-        source.file.metadata().is_ok_and(|part| (part.dev(), part.ino()) == (there.dev(), there.ino()))
-    };
-    match sources.iter().find(same) {
-        Some(source) => {
-            Err(Failure::new("KE-BUNDLE-003", format!("cannot write the bundle {}", to.display()))
-                .because(format!("it would take the place of its own part {}", source.path.display()))
-                .fix("name another file with -o"))
-        }
-        None => Ok(()),
-    }
-}
-
 fn unwritable(to: &Path, error: &io::Error) -> Failure {
     Failure::new("KE-BUNDLE-003", format!("cannot write the bundle {}", to.display()))
         .because(error)
         .fix("check that the directory exists, is writable and has free space")
 }
 
-fn write_beside(
-    manifest: &Manifest,
-    sources: &mut [Source],
-    to: &Path,
-    beside: &Path,
-) -> Result<(), Failure> {
+fn write(manifest: &Manifest, sources: &mut [Source], to: &Path, file: &mut File) -> Result<(), Failure> {
     let failure = |error: io::Error| unwritable(to, &error);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside).map_err(failure)?;
     let mut builder = tar::Builder::new(io::BufWriter::with_capacity(256 << 10, file));
     let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     let mut header = header(text.len() as u64, 0o600);
@@ -200,7 +171,7 @@ fn write_beside(
         }
     }
     let mut out = builder.into_inner().map_err(failure)?;
-    out.flush().and_then(|()| out.get_ref().sync_all()).map_err(failure)
+    out.flush().map_err(failure)
 }
 
 fn header(size: u64, mode: u32) -> tar::Header {
