@@ -386,6 +386,31 @@ fn a_join_that_does_not_get_ready_leaves_the_machine_as_it_was() {
     cloud.is_ready("edge-7");
     let again = machine.join(&cloud, &token, &[]);
     assert_eq!(again.status, 0, "{again:?}");
+
+    // One that is killed on a joined node takes nothing from it: neither the next that fails, nor one that gets through.
+    machine.house.kedge(&["config", "set", "modules.edgeHub.heartbeat=21"]).assert_status(0);
+    let set = machine.house.read(CONFIG);
+    let cut = || {
+        let more = ["-l", "zone=b"];
+        let mut join = machine.house.start("cut", &[&args[..], &more].concat());
+        eventually("the configuration is written", SOON, || {
+            let config = machine.house.read(CONFIG);
+            if config.contains("zone: b") { Ok(()) } else { Err(config) }
+        });
+        signal(join.pid(), "KILL");
+        join.wait_end(SOON);
+    };
+    cut();
+    let spoilt = machine.join(&cloud, &token, &["--set", &nowhere, "--timeout", "1s"]);
+    assert_eq!(spoilt.status, 14, "{spoilt:?}");
+    assert_eq!(machine.house.read(CONFIG), set, "as before the one that was killed: {spoilt:?}");
+    assert!(machine.house.has("/var/lib/kubeedge/edgecore.db"), "{spoilt:?}");
+    cloud.is_ready("edge-7");
+    cut();
+    let again = machine.join(&cloud, &token, &["-l", "zone=b"]);
+    assert_eq!(again.status, 0, "{again:?}");
+    let config = machine.house.read(CONFIG);
+    assert!(config.contains("heartbeat: 21") && config.contains("zone: b"), "{config}");
     let reset = machine.reset();
     machine.is_as_before(&reset);
 }

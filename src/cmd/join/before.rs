@@ -60,7 +60,8 @@ pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
 }
 
 impl Before {
-    /// The configuration that a new one is laid over: one that was taken over, or that of a join that ended well.
+    /// The configuration that a new one is laid over: one that was taken over, or that of a node. Nobody has set anything in
+    /// what a first join has left that was cut short.
     pub(super) fn base(&self, wish: &Wish) -> Option<Value> {
         let keeps = self.former != Former::Unfinished || self.is_takeover(wish);
         self.present.clone().filter(|_| keeps)

@@ -131,7 +131,10 @@ impl Join<'_> {
                 match self.unless_stopped(certified).await {
                     Ok(papers) => Some(papers),
                     Err(failure) => {
-                        drop(work.roll_back(None).await);
+                        // A node stays as it was found, also half-way into what a later join was cut short in.
+                        if !before.former.is_joined() {
+                            drop(work.roll_back(None).await);
+                        }
                         return Err(failure);
                     }
                 }
@@ -329,11 +332,10 @@ impl Join<'_> {
         self.term.say("the join failed and is rolled back");
         let mut leftovers: Vec<Failure> = service::stop().await.err().into_iter().collect();
         leftovers.extend(work.roll_back(Some(&note)).await);
-        if before.former != Former::Finished {
-            leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
-        }
-        if before.former == Former::Finished {
+        if before.former.is_joined() {
             leftovers.extend(service::restart().await.err());
+        } else {
+            leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
         }
         account.ended(Outcome::RolledBack);
         leftovers.iter().for_each(|leftover| account.left(leftover));
@@ -357,7 +359,8 @@ impl Join<'_> {
             running.end().await;
         }
         changed += work.carry_out(rest).map_err(back)?;
-        if changed > 0 {
+        // What was cut short may have changed something that the daemon has not read yet.
+        if changed > 0 || matches!(before.former, Former::Reopened { .. }) {
             service::stop().await.map_err(back)?;
         }
         self.term.say(&self.install(before, draft).await?);

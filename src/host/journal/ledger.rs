@@ -164,12 +164,15 @@ impl Ledger {
         self.write(Line::Finished(deed))
     }
 
+    /// The newest change when this kind of deed ended last; 0 where none has.
+    pub fn ended(&self, deed: Deed) -> u64 {
+        self.finished.iter().rfind(|(of, _)| *of == deed).map_or(0, |(_, last)| *last)
+    }
+
     /// Deeds with changes that are newer than their last end.
     pub fn unfinished(&self) -> Vec<Deed> {
-        let ended =
-            |deed: Deed| self.finished.iter().rfind(|(of, _)| *of == deed).map_or(0, |(_, last)| *last);
         let open =
-            self.live.iter().filter(|entry| entry.deed != Deed::Journal && entry.id > ended(entry.deed));
+            self.live.iter().filter(|entry| entry.deed != Deed::Journal && entry.id > self.ended(entry.deed));
         let mut deeds: Vec<Deed> = open.map(|entry| entry.deed).collect();
         deeds.sort_unstable();
         deeds.dedup();

@@ -96,6 +96,11 @@ impl Journal {
         Ok(Ledger::read(dir)?.unfinished())
     }
 
+    /// The newest change when this kind of deed ended last: what is newer of it was cut short. 0 where none has ended.
+    pub fn ended(dir: &Path, deed: Deed) -> Result<u64, Failure> {
+        Ok(Ledger::read(dir)?.ended(deed))
+    }
+
     /// What the deed that was done last has changed, oldest first; empty where nothing is left of any.
     pub fn newest(dir: &Path) -> Result<Vec<Entry>, Failure> {
         if !is_there(dir)? {
