@@ -182,16 +182,8 @@ fn undo(
         leftovers.extend(undone.leftovers);
         leftovers.is_empty()
     };
-    let papers = papers(note);
-    let within = |entry: &Entry| {
-        entry.path().is_some_and(|path| note.owns(path) || papers.iter().any(|paper| paper == path))
-    };
-    let of_edge = |entry: &Entry| {
-        // A setting or a repair of what goes with the node goes with it.
-        let own = within(entry) || entry.path() == Some(note.config.as_path());
-        let changed = own && matches!(entry.deed, Deed::Configure | Deed::Fix);
-        of_join(entry) || changed || entry.deed == Deed::Upgrade
-    };
+    let extent = Extent::of(note);
+    let (of_edge, within) = (|entry: &Entry| extent.takes(entry), |entry: &Entry| extent.holds(entry));
     let open = || Journal::open(Path::new(journal::DIR), Deed::Join);
     take(journal.undo(Manner::Thorough, |entry| of_edge(entry) && within(entry)));
     let manner = if force { Manner::Thorough } else { Manner::Careful };
@@ -200,6 +192,30 @@ fn undo(
         take(open()?.undo(Manner::Thorough, of_edge));
     }
     Ok(())
+}
+
+/// How far a reset reaches in the journal; read from the configuration while that is there.
+struct Extent<'a> {
+    note: &'a Note,
+    papers: Vec<PathBuf>,
+}
+
+impl Extent<'_> {
+    fn of(note: &Note) -> Extent<'_> {
+        Extent { note, papers: papers(note) }
+    }
+
+    /// Whether it is about what is kedge's own, however it has changed.
+    fn holds(&self, entry: &Entry) -> bool {
+        entry.path().is_some_and(|path| self.note.owns(path) || self.papers.iter().any(|paper| paper == path))
+    }
+
+    /// Whether it is undone. A setting or a repair of what goes with the node goes with it.
+    fn takes(&self, entry: &Entry) -> bool {
+        let own = self.holds(entry) || entry.path() == Some(self.note.config.as_path());
+        let changed = own && matches!(entry.deed, Deed::Configure | Deed::Fix);
+        of_join(entry) || changed || entry.deed == Deed::Upgrade
+    }
 }
 
 /// The node's certificate, key and authority: the daemon renews them in their places, so that they are kedge's own
@@ -257,9 +273,14 @@ fn only_journal(term: &Term) -> Result<Exit, Failure> {
 
 async fn show(entries: &[Entry], note: &Note, account: &mut Account<'_>) {
     account.note(format!("stop {}", service::NAME));
-    traces::list(note).await.into_iter().for_each(|trace| account.note(format!("remove {trace}")));
-    let of_join = entries.iter().rev().filter(|entry| of_join(entry));
-    of_join.for_each(|entry| account.note(format!("undo: {entry}")));
+    let found = traces::list(note, traces::Pods::of(note)).await;
+    found.into_iter().for_each(|trace| account.note(format!("remove {trace}")));
+    let extent = Extent::of(note);
+    let taken = entries.iter().rev().filter(|entry| extent.takes(entry));
+    taken.for_each(|entry| account.note(format!("undo: {entry}")));
+    if let Some(line) = &note.edgecore {
+        account.note(format!("start {} again", line.program.display()));
+    }
 }
 
 fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failure> {
@@ -283,4 +304,63 @@ fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failu
     Err(Failure::new("KE-RESET-002", format!("{count} things could not be undone"))
         .because("they are listed above, each with its cause")
         .fix("mend the causes and run `kedge reset edge` again; --force puts back what others have changed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::journal::Change;
+
+    /// A journal of these deeds, each with a file of this name.
+    fn journal(dir: &Path, deeds: &[(Deed, &str)]) -> Vec<Entry> {
+        let place = dir.join("journal");
+        for (deed, name) in deeds {
+            let mut journal = Journal::open(&place, *deed).unwrap();
+            let content = name.as_bytes().to_vec();
+            journal.apply(&Change::File { path: dir.join(name), content, mode: 0o600 }).unwrap();
+            journal.finish().unwrap();
+        }
+        Journal::read(&place).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_lists_all_that_is_undone_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let entries = journal(
+            dir.path(),
+            &[
+                (Deed::Join, "join.json"),
+                (Deed::Configure, "edgecore.yaml"),
+                (Deed::Fix, "sysctl.conf"),
+                (Deed::Upgrade, "kedge"),
+            ],
+        );
+        let line = edgecore::Line { program: "/usr/bin/edgecore".into(), args: Vec::new() };
+        let note = Note {
+            node: "n".to_owned(),
+            config: at("edgecore.yaml"),
+            takeover: true,
+            edgecore: Some(line),
+            made: vec![dir.path().to_owned()],
+            runtime_dir: dir.path().to_owned(),
+            cni_conf_dir: at("cni"),
+            ..Note::default()
+        };
+        let term = Term::new(true, true);
+        let mut account = Account::new(Output::Json, true, &term);
+        show(&entries, &note, &mut account).await;
+        let told = account.done;
+        let place = |name: &str| at(name).display().to_string();
+        for (line, ends) in told.iter().zip([
+            service::NAME.to_owned(),
+            place("kedge"),
+            place("edgecore.yaml"),
+            place("join.json"),
+            "start /usr/bin/edgecore again".to_owned(),
+        ]) {
+            assert!(line.ends_with(&ends), "{ends}: {told:?}");
+        }
+        assert_eq!(told.len(), 5, "{told:?}");
+    }
 }

@@ -54,10 +54,8 @@ pub(in crate::cmd) async fn remove(note: &Note, pods: Pods) -> Cleared {
         unmount_below(&note.runtime_dir, &mut cleared);
         remove_network(note, &mut cleared);
     }
-    for path in &note.made {
-        // Pods that run on need the runtime that keeps them.
-        let needed = pods == Pods::Keep && *path == note.runtime_dir;
-        if !needed && let Some(done) = remove_path(path).transpose() {
+    for path in made(note, pods) {
+        if let Some(done) = remove_path(path).transpose() {
             cleared.note(done);
         }
     }
@@ -65,16 +63,23 @@ pub(in crate::cmd) async fn remove(note: &Note, pods: Pods) -> Cleared {
 }
 
 /// What [`remove`] would remove, for people.
-pub(in crate::cmd) async fn list(note: &Note) -> Vec<String> {
-    let mut found: Vec<String> = match &runtime_of(note) {
-        Some(runtime) => sandboxes(runtime, note).await.unwrap_or_default().iter().map(told).collect(),
-        None => Vec::new(),
-    };
-    if let Some(network) = network_of(note) {
-        found.push(format!("the bridge {} and its rule for {}", network.bridge, network.subnet));
+pub(in crate::cmd) async fn list(note: &Note, pods: Pods) -> Vec<String> {
+    let mut found = Vec::new();
+    if pods == Pods::Remove {
+        if let Some(runtime) = &runtime_of(note) {
+            found.extend(sandboxes(runtime, note).await.unwrap_or_default().iter().map(told));
+        }
+        if let Some(network) = network_of(note) {
+            found.push(format!("the bridge {} and its rule for {}", network.bridge, network.subnet));
+        }
     }
-    found.extend(note.made.iter().filter(|path| path.exists()).map(|path| path.display().to_string()));
+    found.extend(made(note, pods).filter(|path| path.exists()).map(|path| path.display().to_string()));
     found
+}
+
+/// The paths that go. Pods that run on need the runtime that keeps them.
+fn made(note: &Note, pods: Pods) -> impl Iterator<Item = &PathBuf> {
+    note.made.iter().filter(move |path| pods == Pods::Remove || **path != note.runtime_dir)
 }
 
 /// How many pods of this node the runtime holds; `None` when it does not answer.
@@ -233,7 +238,10 @@ mod tests {
             root: at("kubelet"),
             ..Note::default()
         };
-        assert_eq!(list(&note).await.len(), 3);
+        assert_eq!(list(&note, Pods::Remove).await.len(), 3);
+        let taken_over = Note { takeover: true, ..note.clone() };
+        let stays = list(&taken_over, Pods::of(&taken_over)).await;
+        assert_eq!(stays, [at("edgecore.db"), at("edgecore.db-wal")].map(|path| path.display().to_string()));
         let kept = remove(&note, Pods::Keep).await;
         assert!(kept.leftovers.is_empty() && at("runtime").exists() && !at("edgecore.db").exists());
         let cleared = remove(&note, Pods::Remove).await;
