@@ -2,7 +2,7 @@
 //! to the oldest; what the daemon left beside it goes too. It carries on past errors and reports what is left.
 //! `kedge reset cloud` is `kedge cloud reset`, as the tables of commands pair them.
 
-use super::join::{edgecore, note::Note, service, slots, traces};
+use super::join::{edgecore, lost::Guess, note::Note, service, slots, traces};
 use crate::base::{Exit, Failure, Output, Term};
 use crate::config::edge::{DEFAULT_PATH, EdgeConfig};
 use crate::daemon;
@@ -94,7 +94,11 @@ fn of_join(entry: &Entry) -> bool {
 async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     Journal::is_free(Path::new(journal::DIR))?;
     let entries = Journal::read(Path::new(journal::DIR))?;
-    let note = Note::read()?;
+    let note = match Note::read() {
+        // One that is damaged is as good as none.
+        Err(failure) if failure.code == "KE-JOIN-006" => None,
+        read => read?,
+    };
     let lost = Journal::is_whole(Path::new(journal::DIR)).err();
     if !entries.iter().any(of_join) && note.is_none() {
         return match lost {
@@ -102,42 +106,54 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
             None => nothing(&entries, term),
         };
     }
-    // Without its note a join was cut short before it had begun to write.
-    let note = note.unwrap_or_default();
+    // Without its note a join was cut short before it had begun to write, or somebody has removed it since.
+    let guess = note.is_none().then(|| Guess::of(&entries, Path::new(DEFAULT_PATH)));
+    let note = note.or_else(|| guess.as_ref().map(|guess| guess.note.clone())).unwrap_or_default();
+    let doubt = || guess.as_ref().and_then(Guess::doubt);
     let mut account = Account::new(args.output, args.dry_run, term);
     if args.dry_run {
         show(&entries, &note, &mut account).await;
         account.close(&[])?;
         term.say("nothing was changed");
-        return lost.map_or(Ok(Exit::Done), |damage| Err(named(damage, &note)));
+        return lost.map(|damage| named(damage, &note)).or_else(doubt).map_or(Ok(Exit::Done), Err);
     }
-    if !args.force && !args.yes {
-        let pods = match traces::count_pods(&note).await {
-            Some(0) | None => String::new(),
-            Some(_) if note.takeover => String::new(),
-            Some(count) => format!(" and its {count} pods"),
-        };
-        let question = format!("Take the node {}{pods} off this machine?", note.node);
-        if !super::ask::confirm(&question, false)? {
-            term.say("nothing was changed");
-            return Ok(Exit::Done);
-        }
+    if !agreed(args, &note).await? {
+        term.say("nothing was changed");
+        return Ok(Exit::Done);
     }
     let journal = Journal::open(Path::new(journal::DIR), Deed::Join)?;
     let mut leftovers = Vec::new();
     leftovers.extend(service::stop().await.err());
+    leftovers.extend(guess.as_ref().and_then(|guess| guess.keep().err()));
     if !note.node.is_empty() {
         let cleared = traces::remove(&note, traces::Pods::of(&note)).await;
         cleared.done.into_iter().for_each(|done| account.note(done));
         leftovers.extend(cleared.leftovers);
     }
     undo(journal, &note, args.force, &mut leftovers, &mut account)?;
-    leftovers.extend(lost.map(|damage| named(damage, &note)));
+    leftovers.extend(lost.map(|damage| named(damage, &note)).or_else(doubt));
     leftovers.extend(note.edgecore.as_ref().and_then(|line| edgecore::restart(line).err()));
     let mut told = BTreeSet::new();
     leftovers.retain(|failure| told.insert((failure.code, failure.what.clone())));
     account.close(&leftovers)?;
     report(&leftovers, &note, term)
+}
+
+/// Asks a person, unless a flag has answered.
+async fn agreed(args: &EdgeArgs, note: &Note) -> Result<bool, Failure> {
+    if args.force || args.yes {
+        return Ok(true);
+    }
+    let pods = match traces::count_pods(note).await {
+        Some(0) | None => String::new(),
+        Some(_) if note.takeover => String::new(),
+        Some(count) => format!(" and its {count} pods"),
+    };
+    let node = match note.node.as_str() {
+        "" => "what a join has left".to_owned(),
+        node => format!("the node {node}"),
+    };
+    super::ask::confirm(&format!("Take {node}{pods} off this machine?"), false)
 }
 
 /// The damage of a journal that has lost the lines of the join, with what is kedge's beyond doubt and stays.
@@ -294,10 +310,11 @@ fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failu
         if !Journal::read(Path::new(journal::DIR))?.is_empty() {
             term.say("kept: what `kedge doctor --fix` or `kedge config set` has changed beside it: kedge undo --list");
         }
-        let node = &note.node;
-        term.say(&format!(
-            "this machine is as it was before the join; in the cloud: kubectl delete node {node}"
-        ));
+        let cloud = match note.node.as_str() {
+            "" => String::new(),
+            node => format!("; in the cloud: kubectl delete node {node}"),
+        };
+        term.say(&format!("this machine is as it was before the join{cloud}"));
         return Ok(Exit::Done);
     }
     let count = leftovers.len();

@@ -189,6 +189,29 @@ fn a_journal_that_has_lost_the_join_is_damage() {
     let reset = machine.reset();
     assert!(reset.stderr.contains("nothing to undo"), "{reset:?}");
     assert!(!house.has(CONFIG) && !house.has("/var/lib/kedge/join.json"), "{reset:?}");
+
+    // Where the journal is whole and the note is gone, or damaged, the configuration stands for it.
+    let token = cloud.token(&[]);
+    machine.join(&cloud, &token, &[]).assert_status(0);
+    run_pod(&cloud);
+    house.run("rm", &["/var/lib/kedge/join.json"]).assert_status(0);
+    let again = machine.join(&cloud, &token, &["-l", "zone=b"]);
+    assert!(again.status == 10 && again.stderr.contains("KE-JOIN-006"), "{again:?}");
+    assert!(again.stderr.contains("kedge reset edge"), "{again:?}");
+    snapshot::failed(&again);
+    house.write("/var/lib/kedge/join.json", "{");
+    let again = machine.join(&cloud, &token, &[]);
+    assert!(again.status == 10 && again.stderr.contains("KE-JOIN-006"), "{again:?}");
+    let listed = house.kedge(&["reset", "edge", "--dry-run"]);
+    assert!(listed.status == 0 && listed.stdout.contains("the pod default/x"), "{listed:?}");
+    house.run("rm", &["/var/lib/kedge/join.json"]).assert_status(0);
+    let reset = machine.reset();
+    assert!(reset.stderr.contains("kubectl delete node edge-7"), "{reset:?}");
+    let left = house.run("ctr", &["-n", "k8s.io", "tasks", "list", "-q"]);
+    assert_eq!(left.stdout.trim(), "", "{left:?}");
+    for gone in [CONFIG, "/var/lib/kedge/join.json", "/var/lib/kedge/journal"] {
+        assert!(!house.has(gone), "{gone}: {reset:?}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::args::Wish;
 use super::clock;
+use super::lost;
 use super::note::Note;
 use super::plan::Runtime;
 use super::work::{Former, former};
@@ -42,6 +43,10 @@ pub(super) fn look(wish: &Wish) -> Result<Before, Failure> {
     let former = former().map_err(|failure| failure.exit(Exit::Preflight))?;
     if former == Former::None {
         Journal::is_whole(Path::new(journal::DIR)).map_err(|failure| failure.exit(Exit::Preflight))?;
+    }
+    let entries = Journal::read(Path::new(journal::DIR))?;
+    if note.is_none() && lost::is_due(&entries, &Note::path(), &place) {
+        return Err(lost::gone().exit(Exit::Preflight));
     }
     // Without a note it is not of a join, even if one was cut short before it had written anything.
     if present.is_some() && (former == Former::None || note.is_none()) && !wish.takeover {

@@ -10,6 +10,7 @@ mod before;
 mod clock;
 mod cloud;
 pub(super) mod edgecore;
+pub(super) mod lost;
 mod milestones;
 pub(super) mod note;
 mod plan;

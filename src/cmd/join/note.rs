@@ -43,7 +43,7 @@ impl Note {
         PathBuf::from(PATH)
     }
 
-    /// The note of the join that this machine has; `None` where there is none.
+    /// The note of the join that this machine has; `None` where there is none. KE-JOIN-006 is one that is damaged.
     pub fn read() -> Result<Option<Note>, Failure> {
         if !is_there(Path::new(PATH))? {
             return Ok(None);
@@ -52,7 +52,7 @@ impl Note {
         serde_json::from_slice(&content).map(Some).map_err(|error| {
             Failure::new("KE-JOIN-006", format!("the note of the join, {PATH}, cannot be read"))
                 .because(error)
-                .fix(format!("remove {PATH} and run `kedge join` or `kedge reset edge` again"))
+                .fix("run `kedge reset edge`, which does without the note; then join again")
         })
     }
 

@@ -75,6 +75,11 @@ impl Entry {
         self.told.path()
     }
 
+    /// Whether a file or a link stood in its place before.
+    pub fn replaced(&self) -> bool {
+        matches!(self.before, Before::Kept { .. })
+    }
+
     /// The name of the service of kedge's own that was installed, if it was one.
     pub fn service(&self) -> Option<&str> {
         self.told.service()
