@@ -23,6 +23,7 @@ pub enum Exit {
     Runtime,
     /// A join waited too long for Ready and undid what it had done.
     RolledBack,
+    /// By a signal, or by a person who answered a question with no.
     Interrupted,
     /// The status of a command that was run for the person.
     Passed(u8),

@@ -1,6 +1,6 @@
 //! Asking a person before something is changed: once, on a terminal only; `--yes` answers. Every question of every command
 //! goes through here, an answer that cannot be read changes nothing, and whoever answers with Ctrl-C finds the terminal as it
-//! was.
+//! was. A command that was told no ends with `Exit::Interrupted`, so that a script does not take it for done.
 
 use crate::base::{Exit, Failure};
 use dialoguer::console::Term;

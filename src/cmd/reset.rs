@@ -119,7 +119,7 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     }
     if !agreed(args, &note).await? {
         term.say("nothing was changed");
-        return Ok(Exit::Done);
+        return Ok(Exit::Interrupted);
     }
     let journal = Journal::open(Path::new(journal::DIR), Deed::Join)?;
     let mut leftovers = Vec::new();

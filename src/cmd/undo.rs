@@ -80,7 +80,7 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
     shown.iter().for_each(|entry| term.say(&format!("undo: {entry}")));
     if !confirm("Take these changes back?", args.yes)? {
         term.say("nothing was changed");
-        return Ok(Exit::Done);
+        return Ok(Exit::Interrupted);
     }
     let manner = if args.force { Manner::Thorough } else { Manner::Careful };
     let deed = chosen.first().map_or(Deed::Fix, |entry| entry.deed);

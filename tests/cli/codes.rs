@@ -184,6 +184,11 @@ fn what_a_join_has_left_and_cannot_be_read_or_removed_is_told() {
     assert!(said.fix.contains("--yes") && said.why.contains("Bad file descriptor"), "{said:?}");
     snapshot::failed(&asked);
     assert!(house.has(note), "nothing was changed");
+    // One that was answered with no is not done.
+    let no = "printf n | script -qec '/usr/local/bin/kedge reset edge' /dev/null";
+    let asked = house.run("sh", &["-c", no]);
+    assert!(asked.status == 130 && asked.stdout.contains("nothing was changed"), "{asked:?}");
+    assert!(house.has(note), "{asked:?}");
 
     // Root in name only: what is mounted stays, and what it is mounted on.
     house.run("mkdir", &["-p", &format!("{runtime}/m")]).assert_status(0);

@@ -128,7 +128,7 @@ fn a_fleet_is_upgraded_only_when_somebody_says_so() {
         asked.shows("Upgrade n1 to v9.9.9?");
         asked.types(keys);
         let (status, screen) = asked.end();
-        assert!(status == 0 && screen.contains("nothing was changed"), "{screen}");
+        assert!(status == 130 && screen.contains("nothing was changed"), "{status}: {screen}");
         sane(&screen);
     }
     assert_eq!(world.kubectl_ok(&["get", "nodeupgradejobs", "-o", "name"]), "");

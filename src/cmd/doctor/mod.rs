@@ -286,7 +286,8 @@ fn mend(args: &Args, place: &Arc<Place>, report: &Report, code: &str, term: &Ter
     term.say(&fix::show(&repairs));
     if !crate::cmd::block_on(fix::make(&repairs, args.yes, term))? {
         term.say("nothing was changed");
-        return print(report, args, term);
+        print(report, args, term)?;
+        return Ok(Exit::Interrupted);
     }
     term.say("`kedge undo` takes it back");
     let codes: Vec<String> = repairs.iter().map(|repair| repair.code.clone()).collect();

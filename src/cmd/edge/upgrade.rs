@@ -174,7 +174,8 @@ pub(super) fn change(
     }
     let question = format!("Let kedge {} take the place of {}?", change.to.bare(), change.from.bare());
     if !crate::cmd::ask::offer(&question, manner.yes)? {
-        return change.show("declined", "is not wanted; nothing was changed");
+        change.show("declined", "is not wanted; nothing was changed")?;
+        return Ok(Exit::Interrupted);
     }
     let running = work.is_running();
     if let Err(failure) = work.back_up().and_then(|_| work.switch(checked, manner.deadline)) {

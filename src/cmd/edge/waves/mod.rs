@@ -204,7 +204,7 @@ impl Rollout<'_> {
         };
         if !crate::cmd::ask::offer(&question, self.manner.yes)? {
             self.term.say("nothing was changed");
-            return Ok(Exit::Done);
+            return Ok(Exit::Interrupted);
         }
         let bar = self.term.bar(nodes.len());
         if let Some(job) = last.filter(|job| !job.over) {
