@@ -693,6 +693,9 @@ fn an_edgecore_gives_its_place_and_gets_it_back() {
         house.processes()
     );
 
+    let listed = house.kedge(&["reset", "edge", "--dry-run"]);
+    assert!(listed.stdout.contains("start /usr/local/bin/edgecore again"), "{listed:?}");
+    assert!(!listed.stdout.contains("remove the "), "its pods and their network stay: {listed:?}");
     let reset = house.kedge(&["reset", "edge", "--yes"]);
     assert_eq!(reset.status, 0, "{reset:?}");
     assert_eq!(house.read("/etc/kubeedge/certs/server.crt"), cert);
