@@ -159,16 +159,22 @@ impl Store {
             .await
     }
 
-    /// Stores an answer to a question and gives what is stored then: an answer that was overtaken by the cloud's word
-    /// about the same object, a newer revision of the same uid, changes nothing.
-    pub async fn put_answer(&self, key: &ObjectKey, object: Value) -> Result<Value, Failure> {
+    /// Stores an answer to a question and gives what is stored then. An answer that the cloud's later word has overtaken
+    /// changes nothing: what is stored is given, or the answer where nothing is. That is so when a newer revision of the
+    /// same uid is stored, and when `overtaken`, which is asked at the moment of the write, says so: a deletion, and an
+    /// object that was made anew, are told by no revision.
+    pub async fn put_answer(
+        &self,
+        key: &ObjectKey,
+        object: Value,
+        overtaken: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Value, Failure> {
         let row = objects::PreparedObject::new(key, &object);
         let key = key.clone();
         self.write(move |db| {
-            if let Some(stored) = objects::get(db, &key)?
-                && objects::overtakes(&stored, &object)
-            {
-                return Ok((stored, None));
+            let stored = objects::get(db, &key)?;
+            if overtaken() || stored.as_ref().is_some_and(|stored| objects::overtakes(stored, &object)) {
+                return Ok((stored.unwrap_or(object), None));
             }
             Ok(if objects::put(db, &row)? { (object, Some(key)) } else { (object, None) })
         })

@@ -43,13 +43,21 @@ async fn an_answer_that_was_overtaken_changes_nothing() {
         (key, object)
     };
     let (key, pushed) = at("u1", "10");
+    let (in_time, overtaken) = (|| false, || true);
+    assert_eq!(store.put_answer(&key, pushed.clone(), overtaken).await.unwrap(), pushed);
+    assert_eq!(store.object(&key).await.unwrap(), None, "it is given, and not kept");
     store.put_object(&key, &pushed).await.unwrap();
     let mut changes = store.changes();
-    assert_eq!(store.put_answer(&key, at("u1", "9").1).await.unwrap(), pushed, "as numbers, not as text");
-    assert_eq!(store.put_answer(&key, pushed.clone()).await.unwrap(), pushed);
+    assert_eq!(store.put_answer(&key, at("u2", "11").1, overtaken).await.unwrap(), pushed);
+    assert_eq!(
+        store.put_answer(&key, at("u1", "9").1, in_time).await.unwrap(),
+        pushed,
+        "as numbers, not as text"
+    );
+    assert_eq!(store.put_answer(&key, pushed.clone(), in_time).await.unwrap(), pushed);
     assert!(changes.try_recv().is_err());
     for newer in [at("u1", "11").1, at("u2", "3").1, json!({"data": {}}), at("u1", "1").1] {
-        assert_eq!(store.put_answer(&key, newer.clone()).await.unwrap(), newer);
+        assert_eq!(store.put_answer(&key, newer.clone(), in_time).await.unwrap(), newer);
         assert_eq!(store.object(&key).await.unwrap(), Some(newer));
         assert_eq!(changes.recv().await.unwrap(), key);
     }

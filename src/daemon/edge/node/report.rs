@@ -280,7 +280,8 @@ impl Room {
             fields.insert("apiVersion".to_owned(), "v1".into());
             fields.insert("kind".to_owned(), "Node".into());
         }
-        self.store.put_answer(&self.key(), node).await?;
+        // The revision tells what a newer push of the Node is; a deleted one is found out by the next report.
+        self.store.put_answer(&self.key(), node, || false).await?;
         Ok(())
     }
 
