@@ -7,7 +7,7 @@ use super::bell::{Bell, Note, Registry};
 use super::field::Place;
 use super::paths::Paths;
 use super::probe::Verdict;
-use super::seen::{Memory, Seen};
+use super::seen::{LONGEST_DELAY, Memory, Seen};
 use super::sources::Sources;
 use super::starting::Pulled;
 use super::state::{self, Action};
@@ -226,7 +226,9 @@ impl Worker {
 
     /// Waits for a reason to think again. Every arm is cancel-safe.
     async fn wait(&mut self, again_at: Option<Timestamp>) {
-        let pause = again_at.map(|at| Duration::try_from(at.duration_since(now())).unwrap_or_default());
+        // The clock may be set while it waits, so it looks again before a long wait is over.
+        let pause = again_at
+            .map(|at| Duration::try_from(at.duration_since(now())).unwrap_or_default().min(LONGEST_DELAY));
         let alarm = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
