@@ -225,12 +225,6 @@ impl Store {
         self.read(move |db| objects::token_between(db, &before, &after)).await
     }
 
-    /// Forgets a token.
-    pub async fn delete_token(&self, key: &str) -> Result<(), Failure> {
-        let key = key.to_owned();
-        self.write(move |db| Ok((objects::delete_raw(db, &key).map(drop)?, None))).await
-    }
-
     /// Keeps a small value for a module.
     pub async fn put_state(&self, room: &str, key: &str, value: &Value) -> Result<(), Failure> {
         let (room, key, text) = (room.to_owned(), key.to_owned(), value.to_string());
@@ -283,34 +277,10 @@ impl Store {
         self.read(move |db| devices::get(db, &id)).await
     }
 
-    /// Inserts or replaces a device row; its twins stay.
-    pub async fn put_device(&self, row: &DeviceRow) -> Result<(), Failure> {
-        let row = row.clone();
-        self.write(move |db| Ok((devices::put(db, &row)?, None))).await
-    }
-
-    /// Removes a device with its attributes and twins.
-    pub async fn delete_device(&self, id: &DeviceId) -> Result<(), Failure> {
-        let id = id.clone();
-        self.write(move |db| Ok((devices::delete(db, &id)?, None))).await
-    }
-
     /// The properties of a device, ordered by name.
     pub async fn twins(&self, id: &DeviceId) -> Result<Vec<TwinRow>, Failure> {
         let id = id.clone();
         self.read(move |db| devices::twins(db, &id)).await
-    }
-
-    /// Inserts or replaces properties of a device, all or none.
-    pub async fn put_twins(&self, id: &DeviceId, rows: &[TwinRow]) -> Result<(), Failure> {
-        let (id, rows) = (id.clone(), rows.to_vec());
-        self.write(move |db| Ok((devices::put_twins(db, &id, &rows)?, None))).await
-    }
-
-    /// Removes one property of a device.
-    pub async fn delete_twin(&self, id: &DeviceId, property: &str) -> Result<(), Failure> {
-        let (id, property) = (id.clone(), property.to_owned());
-        self.write(move |db| Ok((devices::delete_twin(db, &id, &property)?, None))).await
     }
 
     /// Stores what a device event changes, all or none.
