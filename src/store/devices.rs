@@ -122,7 +122,7 @@ pub(super) fn change(db: &Connection, change: &DeviceChange) -> rusqlite::Result
         put(db, row)?;
     }
     for (id, row) in &change.twins {
-        put_twins(db, id, std::slice::from_ref(row))?;
+        put_twin(db, id, row)?;
     }
     for (id, property) in &change.twins_gone {
         delete_twin(db, id, property)?;
@@ -168,7 +168,7 @@ fn device_row(row: &Row<'_>) -> rusqlite::Result<Option<DeviceRow>> {
     Ok(Some(DeviceRow { id, name: text(1)?, description: text(2)?, state: text(3)?, last_online: text(4)? }))
 }
 
-pub(super) fn put(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
+fn put(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
     db.prepare_cached(&format!(
         "INSERT OR REPLACE INTO device ({DEVICE_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)"
     ))?
@@ -176,7 +176,7 @@ pub(super) fn put(db: &Connection, row: &DeviceRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-pub(super) fn delete(db: &Connection, id: &DeviceId) -> rusqlite::Result<()> {
+fn delete(db: &Connection, id: &DeviceId) -> rusqlite::Result<()> {
     let id = id.to_string();
     db.prepare_cached("DELETE FROM device WHERE id = ?1")?.execute([&id])?;
     db.prepare_cached("DELETE FROM device_attr WHERE deviceid = ?1")?.execute([&id])?;
@@ -207,42 +207,40 @@ pub(super) fn twins(db: &Connection, id: &DeviceId) -> rusqlite::Result<Vec<Twin
     rows.collect()
 }
 
-pub(super) fn put_twins(db: &Connection, id: &DeviceId, rows: &[TwinRow]) -> rusqlite::Result<()> {
+fn put_twin(db: &Connection, id: &DeviceId, row: &TwinRow) -> rusqlite::Result<()> {
     let id = id.to_string();
+    let values = params![
+        id,
+        row.name,
+        row.description,
+        row.expected,
+        row.actual,
+        row.expected_meta,
+        row.actual_meta,
+        row.expected_version,
+        row.actual_version,
+        row.optional,
+        row.attr_type,
+        row.metadata
+    ];
     // KubeEdge's table has no unique key on device and name, so an upsert is an update or else an insert.
     let mut update = db.prepare_cached(
         "UPDATE device_twin SET description=?3, expected=?4, actual=?5, expected_meta=?6, actual_meta=?7, \
          expected_version=?8, actual_version=?9, optional=?10, attr_type=?11, metadata=?12 \
          WHERE deviceid=?1 AND name=?2",
     )?;
-    let mut insert = db.prepare_cached(
-        "INSERT INTO device_twin (deviceid, name, description, expected, actual, expected_meta, actual_meta, \
-         expected_version, actual_version, optional, attr_type, metadata) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?;
-    for row in rows {
-        let values = params![
-            id,
-            row.name,
-            row.description,
-            row.expected,
-            row.actual,
-            row.expected_meta,
-            row.actual_meta,
-            row.expected_version,
-            row.actual_version,
-            row.optional,
-            row.attr_type,
-            row.metadata
-        ];
-        if update.execute(values)? == 0 {
-            insert.execute(values)?;
-        }
+    if update.execute(values)? == 0 {
+        db.prepare_cached(
+            "INSERT INTO device_twin (deviceid, name, description, expected, actual, expected_meta, actual_meta, \
+             expected_version, actual_version, optional, attr_type, metadata) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(values)?;
     }
     Ok(())
 }
 
-pub(super) fn delete_twin(db: &Connection, id: &DeviceId, property: &str) -> rusqlite::Result<()> {
+fn delete_twin(db: &Connection, id: &DeviceId, property: &str) -> rusqlite::Result<()> {
     db.prepare_cached("DELETE FROM device_twin WHERE deviceid = ?1 AND name = ?2")?
         .execute(params![id.to_string(), property])?;
     Ok(())

@@ -159,16 +159,22 @@ impl Store {
             .await
     }
 
-    /// Stores an answer to a question and gives what is stored then: an answer that was overtaken by the cloud's word
-    /// about the same object, a newer revision of the same uid, changes nothing.
-    pub async fn put_answer(&self, key: &ObjectKey, object: Value) -> Result<Value, Failure> {
+    /// Stores an answer to a question and gives what is stored then. An answer that the cloud's later word has overtaken
+    /// changes nothing: what is stored is given, or the answer where nothing is. That is so when a newer revision of the
+    /// same uid is stored, and when `overtaken`, which is asked at the moment of the write, says so: a deletion, and an
+    /// object that was made anew, are told by no revision.
+    pub async fn put_answer(
+        &self,
+        key: &ObjectKey,
+        object: Value,
+        overtaken: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Value, Failure> {
         let row = objects::PreparedObject::new(key, &object);
         let key = key.clone();
         self.write(move |db| {
-            if let Some(stored) = objects::get(db, &key)?
-                && objects::overtakes(&stored, &object)
-            {
-                return Ok((stored, None));
+            let stored = objects::get(db, &key)?;
+            if overtaken() || stored.as_ref().is_some_and(|stored| objects::overtakes(stored, &object)) {
+                return Ok((stored.unwrap_or(object), None));
             }
             Ok(if objects::put(db, &row)? { (object, Some(key)) } else { (object, None) })
         })
@@ -217,12 +223,6 @@ impl Store {
     pub async fn token_between(&self, before: &str, after: &str) -> Result<Option<Value>, Failure> {
         let (before, after) = (before.to_owned(), after.to_owned());
         self.read(move |db| objects::token_between(db, &before, &after)).await
-    }
-
-    /// Forgets a token.
-    pub async fn delete_token(&self, key: &str) -> Result<(), Failure> {
-        let key = key.to_owned();
-        self.write(move |db| Ok((objects::delete_raw(db, &key).map(drop)?, None))).await
     }
 
     /// Keeps a small value for a module.
@@ -277,34 +277,10 @@ impl Store {
         self.read(move |db| devices::get(db, &id)).await
     }
 
-    /// Inserts or replaces a device row; its twins stay.
-    pub async fn put_device(&self, row: &DeviceRow) -> Result<(), Failure> {
-        let row = row.clone();
-        self.write(move |db| Ok((devices::put(db, &row)?, None))).await
-    }
-
-    /// Removes a device with its attributes and twins.
-    pub async fn delete_device(&self, id: &DeviceId) -> Result<(), Failure> {
-        let id = id.clone();
-        self.write(move |db| Ok((devices::delete(db, &id)?, None))).await
-    }
-
     /// The properties of a device, ordered by name.
     pub async fn twins(&self, id: &DeviceId) -> Result<Vec<TwinRow>, Failure> {
         let id = id.clone();
         self.read(move |db| devices::twins(db, &id)).await
-    }
-
-    /// Inserts or replaces properties of a device, all or none.
-    pub async fn put_twins(&self, id: &DeviceId, rows: &[TwinRow]) -> Result<(), Failure> {
-        let (id, rows) = (id.clone(), rows.to_vec());
-        self.write(move |db| Ok((devices::put_twins(db, &id, &rows)?, None))).await
-    }
-
-    /// Removes one property of a device.
-    pub async fn delete_twin(&self, id: &DeviceId, property: &str) -> Result<(), Failure> {
-        let (id, property) = (id.clone(), property.to_owned());
-        self.write(move |db| Ok((devices::delete_twin(db, &id, &property)?, None))).await
     }
 
     /// Stores what a device event changes, all or none.

@@ -138,7 +138,7 @@ pub(super) fn delete(db: &Connection, key: &ObjectKey, uid: Option<&str>) -> rus
     Ok(removed)
 }
 
-pub(super) fn delete_raw(db: &Connection, key: &str) -> rusqlite::Result<bool> {
+fn delete_raw(db: &Connection, key: &str) -> rusqlite::Result<bool> {
     Ok(db.prepare_cached("DELETE FROM meta WHERE key = ?1")?.execute([key])? > 0)
 }
 

@@ -43,13 +43,21 @@ async fn an_answer_that_was_overtaken_changes_nothing() {
         (key, object)
     };
     let (key, pushed) = at("u1", "10");
+    let (in_time, overtaken) = (|| false, || true);
+    assert_eq!(store.put_answer(&key, pushed.clone(), overtaken).await.unwrap(), pushed);
+    assert_eq!(store.object(&key).await.unwrap(), None, "it is given, and not kept");
     store.put_object(&key, &pushed).await.unwrap();
     let mut changes = store.changes();
-    assert_eq!(store.put_answer(&key, at("u1", "9").1).await.unwrap(), pushed, "as numbers, not as text");
-    assert_eq!(store.put_answer(&key, pushed.clone()).await.unwrap(), pushed);
+    assert_eq!(store.put_answer(&key, at("u2", "11").1, overtaken).await.unwrap(), pushed);
+    assert_eq!(
+        store.put_answer(&key, at("u1", "9").1, in_time).await.unwrap(),
+        pushed,
+        "as numbers, not as text"
+    );
+    assert_eq!(store.put_answer(&key, pushed.clone(), in_time).await.unwrap(), pushed);
     assert!(changes.try_recv().is_err());
     for newer in [at("u1", "11").1, at("u2", "3").1, json!({"data": {}}), at("u1", "1").1] {
-        assert_eq!(store.put_answer(&key, newer.clone()).await.unwrap(), newer);
+        assert_eq!(store.put_answer(&key, newer.clone(), in_time).await.unwrap(), newer);
         assert_eq!(store.object(&key).await.unwrap(), Some(newer));
         assert_eq!(changes.recv().await.unwrap(), key);
     }
@@ -184,20 +192,24 @@ async fn devices_and_twins_keep_their_rows() {
     let store = Store::open(&path).unwrap();
     let id = DeviceId::new("lab", "t1");
     let mut device = DeviceRow::new(id.clone());
-    store.put_device(&device).await.unwrap();
     let row = TwinRow::from_property("temperature", &TwinProperty::default());
-    store.put_twins(&id, std::slice::from_ref(&row)).await.unwrap();
+    let put = |device: &DeviceRow, row: &TwinRow| DeviceChange {
+        devices: vec![device.clone()],
+        twins: vec![(device.id.clone(), row.clone())],
+        ..DeviceChange::default()
+    };
+    store.change_devices(put(&device, &row)).await.unwrap();
     let changed = TwinRow { actual: Some("21".into()), ..row };
-    store.put_twins(&id, std::slice::from_ref(&changed)).await.unwrap();
     device.state = "online".into();
-    store.put_device(&device).await.unwrap();
+    store.change_devices(put(&device, &changed)).await.unwrap();
     assert_eq!(store.twins(&id).await.unwrap(), vec![changed]);
     assert_eq!(store.devices().await.unwrap(), vec![device.clone()]);
     let reader = Reader::open(&path).unwrap();
     assert_eq!(reader.device(&id).unwrap(), Some(device));
-    store.delete_twin(&id, "temperature").await.unwrap();
+    let twins_gone = vec![(id.clone(), "temperature".to_owned())];
+    store.change_devices(DeviceChange { twins_gone, ..DeviceChange::default() }).await.unwrap();
     assert!(reader.twins(&id).unwrap().is_empty());
-    store.delete_device(&id).await.unwrap();
+    store.change_devices(DeviceChange { devices_gone: vec![id], ..DeviceChange::default() }).await.unwrap();
     assert!(reader.devices().unwrap().is_empty());
 }
 

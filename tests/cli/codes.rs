@@ -9,7 +9,7 @@ use crate::support::{Run, eventually, kedge, run};
 use kedge::daemon::edge::device;
 use kedge::model::DeviceId;
 use kedge::pki::Authority;
-use kedge::store::{DeviceRow, Store};
+use kedge::store::{DeviceChange, DeviceRow, Store};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -270,7 +270,8 @@ fn a_device_whose_daemon_is_silent_is_told() {
     let id = DeviceId::new("default", "t1");
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
-        store.put_device(&DeviceRow::new(id.clone())).await.unwrap();
+        let devices = vec![DeviceRow::new(id.clone())];
+        store.change_devices(DeviceChange { devices, ..DeviceChange::default() }).await.unwrap();
         device::set_offline(&store, &id, "target", "20").await.unwrap();
         store.put_state(room, key, &json!([broker])).await.unwrap();
     });

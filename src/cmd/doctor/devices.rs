@@ -280,7 +280,7 @@ fn update_topic(device: &str) -> String {
 mod tests {
     use super::*;
     use crate::host::check::State;
-    use crate::store::{DeviceRow, Store};
+    use crate::store::{DeviceChange, DeviceRow, Store};
     use serde_json::json;
 
     const NOW: i64 = 10_000_000;
@@ -339,7 +339,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edgecore.db");
         let store = Store::open(&path).unwrap();
-        store.put_device(&DeviceRow::new(DeviceId::new("d", "t"))).await.unwrap();
+        let devices = vec![DeviceRow::new(DeviceId::new("d", "t"))];
+        store.change_devices(DeviceChange { devices, ..DeviceChange::default() }).await.unwrap();
         let object = json!({"spec": {"protocol": {"protocolName": "modbus"},
             "properties": [{"name": "a"}, {"name": "b", "reportCycle": 5000}, {"name": "c", "reportCycle": 9000}]}});
         store.put_object(&ObjectKey::namespaced(Kind::Device, "d", "t"), &object).await.unwrap();

@@ -164,6 +164,7 @@ fn changed(topic: &str, payload: &[u8]) -> Vec<Property> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{DeviceChange, DeviceRow};
 
     #[test]
     fn documents_are_read_as_changes() {
@@ -184,7 +185,8 @@ mod tests {
         let id = DeviceId::new("lab", "t");
         {
             let store = Store::open(&path).unwrap();
-            store.put_device(&crate::store::DeviceRow::new(id.clone())).await.unwrap();
+            let devices = vec![DeviceRow::new(id.clone())];
+            store.change_devices(DeviceChange { devices, ..DeviceChange::default() }).await.unwrap();
             device::set_offline(&store, &id, "target", "1").await.unwrap();
         }
         let local = Local::open(dir.path()).unwrap();

@@ -108,6 +108,7 @@ impl Meta {
         if let Err(error) = question::check_size(key, object) {
             return Ok(Applied::Refused(error.into()));
         }
+        self.questions.overtake(key);
         self.store.put_object(key, object).await?;
         Ok(Applied::Stored)
     }
@@ -115,6 +116,7 @@ impl Meta {
     /// Removes an object that the cloud no longer has; one of another uid stays.
     pub async fn remove(&self, key: &ObjectKey, last: &Value) -> Result<(), Failure> {
         let uid = last.pointer("/metadata/uid").and_then(Value::as_str);
+        self.questions.overtake(key);
         self.store.delete_object(key, uid).await.map(drop)
     }
 
@@ -204,6 +206,61 @@ mod tests {
         assert_eq!(cloud.meta.config_map("d", "c").await.unwrap(), object);
         let error = cloud.meta.secret("d", "s").await.unwrap_err();
         assert!(matches!(error, MetaError::Offline { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_brings_back_nothing_that_the_cloud_has_replaced_or_deleted_since() {
+        let mut cloud = cloud();
+        let key = ObjectKey::namespaced(Kind::ConfigMap, "d", "c");
+        let object = |uid: &str, revision: &str| {
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"of": uid},
+                "metadata": {"name": "c", "namespace": "d", "uid": uid, "resourceVersion": revision}})
+        };
+        let (old, new) = (object("A", "5"), object("B", "9"));
+        for anew in [None, Some(&new)] {
+            let meta = cloud.meta.clone();
+            let (outcome, ()) = tokio::join!(meta.config_map("d", "c"), async {
+                let Some(Outgoing::Ask { answer, .. }) = cloud.asked.recv().await else {
+                    panic!("no question")
+                };
+                meta.remove(&key, &old).await.unwrap();
+                if let Some(new) = anew {
+                    assert_eq!(meta.apply(&key, new).await, Ok(Applied::Stored));
+                }
+                answer.send(Answer::Object(old.clone())).unwrap();
+            });
+            assert_eq!(&outcome.unwrap(), anew.unwrap_or(&old));
+            assert_eq!(meta.store.object(&key).await.unwrap().as_ref(), anew);
+        }
+        // A word that is spoken when nothing is asked makes no later answer stale.
+        cloud.meta.remove(&key, &new).await.unwrap();
+        let (outcome, _) = tokio::join!(
+            cloud.meta.config_map("d", "c"),
+            answer(&mut cloud.asked, Answer::Object(old.clone()))
+        );
+        assert_eq!(outcome.unwrap(), old);
+        assert_eq!(cloud.meta.store.object(&key).await.unwrap(), Some(old));
+    }
+
+    #[tokio::test]
+    async fn a_question_that_was_overtaken_is_not_joined() {
+        let mut cloud = cloud();
+        let key = ObjectKey::namespaced(Kind::ConfigMap, "d", "c");
+        let meta = cloud.meta.clone();
+        let old = json!({"kind": "ConfigMap", "metadata": {"uid": "A"}});
+        let (first, second) = tokio::join!(meta.config_map("d", "c"), async {
+            let Some(Outgoing::Ask { answer: late, .. }) = cloud.asked.recv().await else {
+                panic!("no question")
+            };
+            meta.remove(&key, &old).await.unwrap();
+            let missing = Answer::Failed(Status::not_found("configmaps", "c"));
+            let (second, _) = tokio::join!(meta.config_map("d", "c"), answer(&mut cloud.asked, missing));
+            late.send(Answer::Object(old.clone())).unwrap();
+            second
+        });
+        assert_eq!(first.unwrap(), old);
+        assert!(matches!(second, Err(MetaError::NotFound { .. })), "{second:?}");
+        assert_eq!(meta.store.object(&key).await.unwrap(), None);
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
 //! Questions to the cloud for objects and tokens. Equal questions share one future; what comes back is stored, then
-//! given. Only `Meta` uses it.
+//! given, unless the cloud has said something else of the object meanwhile. Only `Meta` uses it.
 
 use super::{query, token};
 use crate::base::{Exit, Failure};
@@ -11,7 +11,8 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Why an object cannot be given.
@@ -53,12 +54,20 @@ impl From<MetaError> for Failure {
 
 type Outcome = Result<Value, MetaError>;
 
+/// A question that may still be answered.
+struct UnderWay {
+    answer: WeakShared<BoxFuture<'static, Outcome>>,
+    /// The cloud has spoken of the object since. Its word and the answer take different ways to the store, so the answer
+    /// may come last although it is the older of the two.
+    overtaken: Arc<AtomicBool>,
+}
+
 /// Questions under way by what they ask.
 pub(super) struct Questions {
     store: Store,
     uplink: Uplink,
     limit: Duration,
-    under_way: Mutex<HashMap<String, WeakShared<BoxFuture<'static, Outcome>>>>,
+    under_way: Mutex<HashMap<String, UnderWay>>,
 }
 
 impl Questions {
@@ -69,12 +78,23 @@ impl Questions {
     pub(super) async fn object(&self, key: &ObjectKey) -> Outcome {
         let (store, uplink, limit, key) = (self.store.clone(), self.uplink.clone(), self.limit, key.clone());
         let name = key.to_string();
+        let overtaken = Arc::new(AtomicBool::new(false));
+        let mark = overtaken.clone();
         let question = async move {
             let object = ask(&uplink, query(&key), &key.to_string(), limit).await?;
             check_size(&key, &object)?;
-            Ok(store.put_answer(&key, object).await?)
+            Ok(store.put_answer(&key, object, move || mark.load(Ordering::Acquire)).await?)
         };
-        self.shared(name, question).await
+        self.shared(name, overtaken, question).await
+    }
+
+    /// The cloud speaks of this object by itself: an answer that is under way is not stored any more. To be called before
+    /// what it says is written.
+    pub(super) fn overtake(&self, key: &ObjectKey) {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(question) = under_way.get(&key.to_string()) {
+            question.overtaken.store(true, Ordering::Release);
+        }
     }
 
     pub(super) async fn token(&self, key: &str, namespace: &str, account: &str, request: &Value) -> Outcome {
@@ -94,25 +114,29 @@ impl Questions {
             store.put_token(&stored_at, &answer).await?;
             Ok(answer)
         };
-        self.shared(key.to_owned(), question).await
+        self.shared(key.to_owned(), Arc::default(), question).await
     }
 
-    /// Joins the same question when somebody waits for it already.
+    /// Joins the same question when somebody waits for it already and its answer will be the last word.
     fn shared(
         &self,
         name: String,
+        overtaken: Arc<AtomicBool>,
         question: impl Future<Output = Outcome> + Send + 'static,
     ) -> Shared<BoxFuture<'static, Outcome>> {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = under_way.get(&name).and_then(WeakShared::upgrade)
+        if let Some(present) = under_way.get(&name)
+            && let Some(shared) = present.answer.upgrade()
             && shared.peek().is_none()
+            && !present.overtaken.load(Ordering::Acquire)
         {
             return shared;
         }
-        under_way.retain(|_, weak| weak.upgrade().is_some());
+        // One that nobody waits for has no answer to store, or it is in the writer's queue, before all that is still to come.
+        under_way.retain(|_, question| question.answer.upgrade().is_some());
         let shared = question.boxed().shared();
-        if let Some(weak) = shared.downgrade() {
-            under_way.insert(name, weak);
+        if let Some(answer) = shared.downgrade() {
+            under_way.insert(name, UnderWay { answer, overtaken });
         }
         shared
     }

@@ -169,16 +169,20 @@ impl Room {
             self.register(progress).await?;
             progress.registered = true;
         }
-        if progress.status_due(self.status_report) {
-            self.report(progress).await?;
-        }
+        let due = progress.status_due(self.status_report);
+        let reported = if due { self.report(progress).await } else { Ok(()) };
         // Whoever waits for the node need not wait for its lease.
         self.tell(progress);
-        if Instant::now() >= progress.lease_at {
-            self.renew(progress).await?;
-            progress.lease_at = Instant::now() + self.lease_duration / 4;
+        // Nor does the lease wait for the status: the node lives also where that is refused, by an admission webhook say.
+        // But a Node that was deleted is made anew first.
+        if progress.registered && Instant::now() >= progress.lease_at {
+            let renewed = self.renew(progress).await;
+            if renewed.is_ok() {
+                progress.lease_at = Instant::now() + self.lease_duration / 4;
+            }
+            return reported.and(renewed);
         }
-        Ok(())
+        reported
     }
 
     /// A stored Node with our labels was registered before; the status report finds out whether it still is.
@@ -280,7 +284,8 @@ impl Room {
             fields.insert("apiVersion".to_owned(), "v1".into());
             fields.insert("kind".to_owned(), "Node".into());
         }
-        self.store.put_answer(&self.key(), node).await?;
+        // The revision tells what a newer push of the Node is; a deleted one is found out by the next report.
+        self.store.put_answer(&self.key(), node, || false).await?;
         Ok(())
     }
 
@@ -407,6 +412,40 @@ mod tests {
             Outgoing::Ask { up, answer } => (up, answer),
             Outgoing::Report { .. } => panic!("a report was not expected"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_refused_does_not_stop_the_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("edgecore.db")).unwrap();
+        let (uplink, mut served, link) = Uplink::channel(8);
+        let meta = Meta::new(store.clone(), uplink.clone(), "edge-1", Duration::from_secs(5));
+        let (handle, mut module) = node::new(config(), store, meta, uplink);
+        let stop = Stop::new();
+        let refuses = || Answer::Failed(Status::failure(422, "Invalid", "not this status"));
+        let cloud = async {
+            link.send_replace(Link::Up);
+            let (up, answer) = asked(&mut served).await;
+            let Up::NodeInsert { node, .. } = up else { panic!("{up:?}") };
+            answer.send(Answer::Object(node)).unwrap();
+            let (up, answer) = asked(&mut served).await;
+            assert!(matches!(up, Up::NodePatch { .. }), "{up:?}");
+            answer.send(refuses()).unwrap();
+            let (up, answer) = asked(&mut served).await;
+            assert!(matches!(up, Up::Query { ref key } if key.kind == Kind::Lease), "{up:?}");
+            answer.send(Answer::Failed(Status::not_found("leases", "edge-1"))).unwrap();
+            let (up, answer) = asked(&mut served).await;
+            let Up::Lease { verb: LeaseVerb::Insert, lease, .. } = up else { panic!("{up:?}") };
+            answer.send(Answer::Object(lease)).unwrap();
+            // The lease holds for a while; the status is tried again before.
+            let (up, _answer) = asked(&mut served).await;
+            assert!(matches!(up, Up::NodePatch { .. }), "{up:?}");
+            stop.raise();
+        };
+        let (ended, ()) = tokio::join!(module.run(stop.clone(), Ready::detached("node")), cloud);
+        assert_eq!(ended, Ok(()));
+        let told = handle.borrow().clone();
+        assert!(told.registered && !told.confirmed, "{told:?}");
     }
 
     #[tokio::test]

@@ -15,6 +15,27 @@ pub(super) struct Note {
     pub ended: Vec<String>,
     /// These ConfigMaps or Secrets of the pod's namespace changed.
     pub sources: Vec<(Kind, String)>,
+    /// Any of them may have changed.
+    pub all_sources: bool,
+}
+
+impl Note {
+    /// Adds another note; what both name stands once.
+    fn add(&mut self, other: Note) {
+        let Note { look, ended, sources, all_sources } = other;
+        self.look |= look;
+        self.all_sources |= all_sources;
+        for id in ended {
+            if !self.ended.contains(&id) {
+                self.ended.push(id);
+            }
+        }
+        for source in sources {
+            if !self.sources.contains(&source) {
+                self.sources.push(source);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -32,6 +53,11 @@ impl Bell {
 
     pub fn take(&self) -> Note {
         std::mem::take(&mut *self.note.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives back a note that could not be acted on. It wakes nobody: the worker tries again by itself.
+    pub fn put_back(&self, note: Note) {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).add(note);
     }
 
     /// Completes when the bell has been rung since the last time; cancel-safe.

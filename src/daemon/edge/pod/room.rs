@@ -1,7 +1,7 @@
 //! The module of the pod room: one worker per pod uid, woken by store keys and runtime events. It decides nothing about
 //! a pod; it only sees to it that every pod of this node, and everything of ours in the runtime, has a worker.
 
-use super::bell::{Bell, Registry};
+use super::bell::{Bell, Note, Registry};
 use super::paths::Paths;
 use super::sandbox::{NAME_LABEL, NAMESPACE_LABEL, NODE_LABEL, UID_LABEL};
 use super::sources::Sources;
@@ -202,17 +202,18 @@ impl Floor {
                 Heard::Change(key) if key.kind == Kind::Pod => self.pod_changed(key).await?,
                 Heard::Change(key) => self.source_changed(&key),
                 Heard::Lagged => {
-                    self.ring_all(false);
+                    // What it was that changed is not known.
+                    self.ring_all(|note| note.all_sources = true);
                     self.staff(false).await?;
                 }
                 Heard::Event(RuntimeEvent::Ended { id }) => self.shared.registry.ended(&id),
-                Heard::Event(RuntimeEvent::LookAgain) => self.ring_all(true),
+                Heard::Event(RuntimeEvent::LookAgain) => self.ring_all(|note| note.look = true),
                 Heard::Deaf => self.events = None,
                 Heard::Hearing(events) => {
                     self.events = Some(events);
                     self.backoff.reset();
                     // Whatever happened in between was not heard.
-                    self.ring_all(true);
+                    self.ring_all(|note| note.look = true);
                 }
                 Heard::Left(uid) => self.worker_left(&uid).await?,
                 Heard::RotationDue => {
@@ -301,9 +302,9 @@ impl Floor {
         }
     }
 
-    fn ring_all(&self, look: bool) {
+    fn ring_all(&self, write: impl Fn(&mut Note)) {
         for desk in self.workers.values() {
-            desk.bell.ring(|note| note.look |= look);
+            desk.bell.ring(&write);
         }
     }
 

@@ -142,8 +142,11 @@ impl Retry {
         *self = Retry::default();
     }
 
+    /// Whether the next attempt may be made; also when the wait is longer than any, as the clock was set back meanwhile.
     pub fn is_due(&self, now: Timestamp) -> bool {
-        self.at.is_none_or(|at| at <= now)
+        self.at.is_none_or(|at| {
+            at <= now || Duration::try_from(at.duration_since(now)).is_ok_and(|left| left > LONGEST_DELAY)
+        })
     }
 }
 

@@ -21,8 +21,9 @@ impl Worker {
             self.refresh(id, pod).await?;
         }
         if let Some(pod) = pod {
-            let concerned = note.sources.iter().any(|(kind, name)| volume::refers_to(pod, *kind, name));
-            if !note.sources.is_empty() {
+            let concerned = note.all_sources
+                || note.sources.iter().any(|(kind, name)| volume::refers_to(pod, *kind, name));
+            if note.all_sources || !note.sources.is_empty() {
                 // Whatever waited for a source is tried at once.
                 self.memory.retry.succeeded();
                 for known in self.memory.containers.values_mut().filter(|known| known.waiting.is_some()) {

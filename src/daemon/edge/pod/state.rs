@@ -297,7 +297,12 @@ fn due(
             let lost_with_sandbox =
                 seen.sandbox.as_ref().is_some_and(|sandbox| sandbox.id != instance.sandbox);
             let due = restart_at(instance, ended, known);
-            if lost_with_sandbox || due <= now { next } else { Verdict::Wait { until: Some(due) } }
+            // An end that is still to come was noted by a clock that has been set back since.
+            if lost_with_sandbox || due <= now || ended.finished > now {
+                next
+            } else {
+                Verdict::Wait { until: Some(due) }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The decisions of `state.rs`, one situation each.
 
-use super::super::seen::Sandbox;
+use super::super::seen::{Retry, Sandbox};
 use super::*;
 use serde_json::{Value, json};
 
@@ -215,4 +215,22 @@ fn a_pod_whose_object_is_final_never_runs_again() {
         assert_eq!(plan(&pod, &running, &Memory::default(), None, at(1)).actions, [stop]);
         assert_eq!(plan(&pod, &sandbox(), &Memory::default(), None, at(1)).actions, [Action::StopSandbox]);
     }
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nothing_from_starting() {
+    let day = 86_400;
+    let seen = with("a", instance(1, exited(1, day, day + 5)));
+    let pod = simple("Always");
+    assert_eq!(plan(&pod, &seen, &Memory::default(), None, at(10)).actions, start("a", 2));
+    let ahead = plan(&pod, &seen, &Memory::default(), None, at(day + 5));
+    assert_eq!(ahead, Plan { actions: vec![], again_at: Some(at(day + 15)) });
+
+    let mut retry = Retry::default();
+    retry.failed(at(day));
+    assert!(retry.is_due(at(10)) && !retry.is_due(at(day)) && retry.is_due(at(day + 10)));
+    for _ in 0..9 {
+        retry.failed(at(day));
+    }
+    assert!(!retry.is_due(at(day)), "the longest wait is waited for");
 }

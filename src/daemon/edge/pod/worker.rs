@@ -7,7 +7,7 @@ use super::bell::{Bell, Note, Registry};
 use super::field::Place;
 use super::paths::Paths;
 use super::probe::Verdict;
-use super::seen::{Memory, Seen};
+use super::seen::{LONGEST_DELAY, Memory, Seen};
 use super::sources::Sources;
 use super::starting::Pulled;
 use super::state::{self, Action};
@@ -128,41 +128,39 @@ impl Worker {
     /// Runs until the pod is gone for good.
     pub async fn run(mut self) {
         self.recall().await;
-        loop {
-            let note = self.bell.take();
-            let again_at = match self.load().await {
-                Err(Unreadable::Store(failure)) => {
-                    tracing::warn!(pod = %self.key, error = %failure, "the pod cannot be read from the store");
-                    now().saturating_add(SOON).ok()
-                }
-                // What runs goes on; the next version of the object rings.
-                Err(Unreadable::Malformed(why)) => {
-                    if self.complaint.as_ref() != Some(&why) {
-                        tracing::warn!(pod = %self.key, error = why, "the pod is malformed and is left as it is");
-                        self.complaint = Some(why);
-                    }
-                    None
-                }
-                Ok(pod) => match self.turn(pod, note).await {
-                    Turn::Again(at) => at,
-                    Turn::Gone => break,
-                },
-            };
-            self.wait(again_at).await;
+        while let Turn::Again(at) = self.round().await {
+            self.wait(at).await;
         }
         self.shared.registry.forget(&self.bell);
         self.shared.summaries.remove(self.namespace(), &self.key.name, &self.uid);
     }
 
+    /// Looks at what the bell has noted. A note that cannot be acted on is kept for the next time.
+    async fn round(&mut self) -> Turn {
+        let note = self.bell.take();
+        match self.load().await {
+            Ok(pod) => self.turn(pod, note).await,
+            Err(Unreadable::Store(failure)) => {
+                tracing::warn!(pod = %self.key, error = %failure, "the pod cannot be read from the store");
+                self.bell.put_back(note);
+                Turn::Again(now().saturating_add(SOON).ok())
+            }
+            // What runs goes on; the next version of the object rings.
+            Err(Unreadable::Malformed(why)) => {
+                if self.complaint.as_ref() != Some(&why) {
+                    tracing::warn!(pod = %self.key, error = why, "the pod is malformed and is left as it is");
+                    self.complaint = Some(why);
+                }
+                self.bell.put_back(note);
+                Turn::Again(None)
+            }
+        }
+    }
+
     async fn turn(&mut self, pod: Option<Arc<Pod>>, note: Note) -> Turn {
         if let Err(error) = self.absorb(pod.as_deref(), &note).await {
             tracing::debug!(pod = %self.key, %error, "the runtime cannot be asked");
-            self.bell.ring(|again| {
-                again.look |= note.look;
-                again.ended.extend(note.ended);
-            });
-            // The ring must not wake this worker before the wait is over.
-            self.bell.rung().await;
+            self.bell.put_back(note);
             return Turn::Again(now().saturating_add(Duration::from_secs(1)).ok());
         }
         match pod {
@@ -228,7 +226,9 @@ impl Worker {
 
     /// Waits for a reason to think again. Every arm is cancel-safe.
     async fn wait(&mut self, again_at: Option<Timestamp>) {
-        let pause = again_at.map(|at| Duration::try_from(at.duration_since(now())).unwrap_or_default());
+        // The clock may be set while it waits, so it looks again before a long wait is over.
+        let pause = again_at
+            .map(|at| Duration::try_from(at.duration_since(now())).unwrap_or_default().min(LONGEST_DELAY));
         let alarm = async {
             match pause {
                 Some(pause) => tokio::time::sleep(pause).await,
@@ -354,3 +354,7 @@ pub(super) fn find<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
 pub(super) fn is_source(kind: Kind) -> bool {
     matches!(kind, Kind::ConfigMap | Kind::Secret)
 }
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

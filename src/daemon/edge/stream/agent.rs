@@ -11,29 +11,35 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 
 const PATH: &str = "/v1/kubeedge/connect";
 const PORT: u16 = 10004;
 const DIAL_LIMIT: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(5);
+/// A cloud that lets so many pings pass without a word is gone: kedge's and the genuine one answer each as they read.
+const PINGS_UNANSWERED: u32 = 12;
+/// A tunnel that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
 const PIECE: usize = 16 << 10;
 const FRAMES: usize = 32;
 const REQUESTS: usize = 64;
 const SLOW_SESSION: Duration = Duration::from_secs(10);
 const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const ENDED: &str = "the connection ended";
 const FILE_LIMIT: u64 = 256 << 10;
 
 pub struct StreamAgent {
     config: Config,
     sources: Sources,
     observed: Observed,
+    ping_every: Duration,
 }
 
 /// Makes the module that keeps the tunnel.
 pub fn new(config: Config, sources: Sources, observed: Observed) -> impl Module {
-    StreamAgent { config, sources, observed }
+    StreamAgent { config, sources, observed, ping_every: PING_EVERY }
 }
 
 impl Module for StreamAgent {
@@ -50,12 +56,16 @@ impl Module for StreamAgent {
                 match stop.or(self.connect()).await {
                     None => break,
                     Some(Ok((writer, reader))) => {
-                        backoff.reset();
                         tracing::info!("the stream tunnel is open");
                         self.observed.opened();
-                        serve((&self.sources, &self.observed), writer, reader, &stop).await;
-                        self.observed.closed("the connection ended");
-                        tracing::info!("the stream tunnel is closed");
+                        let began = Instant::now();
+                        let reason = self.serve(writer, reader, &stop).await;
+                        self.observed.closed(reason);
+                        tracing::info!(reason, "the stream tunnel is closed");
+                        // A cloud that closes at once is not called in a storm.
+                        if began.elapsed() >= STEADY {
+                            backoff.reset();
+                        }
                     }
                     Some(Err(why)) => {
                         tracing::debug!(error = why, "the stream tunnel cannot be opened");
@@ -89,6 +99,62 @@ impl StreamAgent {
         let connected = ws::connect(&endpoint, tls, PATH, &headers, FRAME_LIMIT, DIAL_LIMIT).await;
         connected.map_err(|error| error.to_string())
     }
+
+    /// Serves the tunnel until it ends; tells why it did.
+    async fn serve(&self, mut writer: Writer, mut reader: Reader, stop: &Stop) -> &'static str {
+        let (outgoing, mut queue) = mpsc::channel::<Outgoing>(FRAMES);
+        let mut crew = Crew::new();
+        let mut running: HashMap<u64, Running> = HashMap::new();
+        let mut ping = tokio::time::interval(self.ping_every);
+        let silence = self.ping_every.saturating_mul(PINGS_UNANSWERED);
+        let write = async {
+            loop {
+                let message = tokio::select! {
+                    message = queue.recv() => message,
+                    _ = ping.tick() => Some(Outgoing::Ping(Bytes::from_static(b"ping you"))),
+                };
+                let Some(message) = message else { return ENDED };
+                if writer.send(message).await.is_err() {
+                    return ENDED;
+                }
+            }
+        };
+        let read = async {
+            let mut complaints = HashSet::new();
+            loop {
+                let bytes = match tokio::time::timeout(silence, reader.next()).await {
+                    Ok(Some(Ok(Received::Data(bytes)))) => bytes,
+                    Ok(Some(Ok(Received::Pong(_)))) => continue,
+                    Ok(Some(Err(_)) | None) => return ENDED,
+                    Err(_) => return "the cloud does not answer pings",
+                };
+                let frame = match Frame::decode(bytes) {
+                    Ok(frame) => frame,
+                    Err(error) => {
+                        if complaints.insert(error) {
+                            tracing::warn!(reason = %error, "a frame of the tunnel cannot be used");
+                        }
+                        continue;
+                    }
+                };
+                running.retain(|_, request| !request.stop.is_raised());
+                if !matches!(frame.kind, FrameKind::Data | FrameKind::RemoveConnect | FrameKind::CloseConnect)
+                {
+                    self.observed.asked();
+                }
+                if !take(&self.sources, frame, &mut running, &mut crew, &outgoing).await {
+                    return ENDED;
+                }
+            }
+        };
+        let reason = tokio::select! {
+            () = stop.raised() => ENDED,
+            reason = write => reason,
+            reason = read => reason,
+        };
+        crew.abort().await;
+        reason
+    }
 }
 
 /// A request under way.
@@ -97,58 +163,6 @@ struct Running {
     room: Arc<Semaphore>,
     /// Where bytes from the cloud go; on a connection for logs it sends none.
     input: Option<mpsc::Sender<Bytes>>,
-}
-
-async fn serve(
-    (sources, observed): (&Sources, &Observed),
-    mut writer: Writer,
-    mut reader: Reader,
-    stop: &Stop,
-) {
-    let (outgoing, mut queue) = mpsc::channel::<Outgoing>(FRAMES);
-    let mut crew = Crew::new();
-    let mut running: HashMap<u64, Running> = HashMap::new();
-    let mut ping = tokio::time::interval(PING_EVERY);
-    let write = async {
-        loop {
-            let message = tokio::select! {
-                message = queue.recv() => message,
-                _ = ping.tick() => Some(Outgoing::Ping(Bytes::from_static(b"ping you"))),
-            };
-            let Some(message) = message else { return };
-            if writer.send(message).await.is_err() {
-                return;
-            }
-        }
-    };
-    let read = async {
-        let mut complaints = HashSet::new();
-        while let Some(Ok(received)) = reader.next().await {
-            let Received::Data(bytes) = received else { continue };
-            let frame = match Frame::decode(bytes) {
-                Ok(frame) => frame,
-                Err(error) => {
-                    if complaints.insert(error) {
-                        tracing::warn!(reason = %error, "a frame of the tunnel cannot be used");
-                    }
-                    continue;
-                }
-            };
-            running.retain(|_, request| !request.stop.is_raised());
-            if !matches!(frame.kind, FrameKind::Data | FrameKind::RemoveConnect | FrameKind::CloseConnect) {
-                observed.asked();
-            }
-            if !take(sources, frame, &mut running, &mut crew, &outgoing).await {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = stop.raised() => {}
-        () = write => {}
-        () = read => {}
-    }
-    crew.abort().await;
 }
 
 /// Takes one frame; `false` when the cloud closes the tunnel.
@@ -315,4 +329,77 @@ async fn copy(mut lines: LogLines, answer: &Answer) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{LogRequest, MetricRequest, SessionRequest};
+    use super::*;
+    use crate::link::http;
+    use crate::pki::{Authority, Clients, install_crypto_provider, server_config};
+    use futures_util::stream;
+
+    fn nobody() -> Sources {
+        let logs = |_: LogRequest| -> BoxFuture<'static, Result<LogLines, String>> {
+            Box::pin(async { Ok(stream::empty().boxed()) })
+        };
+        let sessions = |_: SessionRequest| -> BoxFuture<'static, Result<String, String>> {
+            Box::pin(async { Err(String::new()) })
+        };
+        let metrics = |_: MetricRequest| -> BoxFuture<'static, Result<Bytes, String>> {
+            Box::pin(async { Err(String::new()) })
+        };
+        Sources { logs: Arc::new(logs), sessions: Arc::new(sessions), metrics: Arc::new(metrics) }
+    }
+
+    /// The cloud answers pings for twice as long as it may be silent, and then neither reads nor says anything.
+    #[tokio::test]
+    async fn a_cloud_that_falls_silent_is_noticed() {
+        install_crypto_provider();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let own = authority.issue_client("system:node:n1", &["system:nodes"], 1).unwrap();
+        std::fs::write(file("ca.crt"), authority.cert_pem()).unwrap();
+        std::fs::write(file("node.crt"), &own.cert_pem).unwrap();
+        std::fs::write(file("node.key"), &own.key_pem).unwrap();
+        let identity = authority.issue_server("KubeEdge", &["127.0.0.1".to_owned()], 1).unwrap();
+        let tls = server_config(&identity, Clients::Optional(&authority.cert_pem())).unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config {
+            server: listener.local_addr().unwrap().to_string(),
+            node: crate::model::NodeName::new("n1").unwrap(),
+            node_ip: String::new(),
+            ca_file: file("ca.crt"),
+            cert_file: file("node.crt"),
+            key_file: file("node.key"),
+        };
+        let (stop, mut crew) = (Stop::new(), Crew::new());
+        let (entered, mut entering) = mpsc::channel(1);
+        crew.spawn(http::serve(listener, tls, stop.clone(), move |mut request, _| {
+            let entered = entered.clone();
+            async move {
+                let (response, pending) = ws::upgrade(&mut request).unwrap_or_else(|_| panic!("an upgrade"));
+                drop(entered.try_send(pending));
+                response
+            }
+        }));
+
+        let ping_every = Duration::from_millis(100);
+        let silence = ping_every * PINGS_UNANSWERED;
+        let agent = StreamAgent { config, sources: nobody(), observed: Observed::default(), ping_every };
+        let (writer, reader) = agent.connect().await.unwrap();
+        let cloud = async {
+            let (writer, mut reader) = entering.recv().await.unwrap().accept(FRAME_LIMIT).await.unwrap();
+            let heard = tokio::time::timeout(silence * 2, reader.next()).await;
+            assert!(heard.is_err(), "pings that are answered keep the tunnel: {heard:?}");
+            // Held open, and left alone.
+            (writer, reader)
+        };
+        let both = async { tokio::join!(agent.serve(writer, reader, &stop), cloud) };
+        let (reason, _cloud) = tokio::time::timeout(Duration::from_secs(30), both).await.unwrap();
+        assert_eq!(reason, "the cloud does not answer pings");
+        stop.raise();
+        crew.abort().await;
+    }
 }

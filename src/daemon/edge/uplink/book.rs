@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Reports that may wait; beyond that the oldest is given up.
+/// Reports that may wait; beyond that user messages are given up, and only without any the oldest report.
 const ROOM: usize = 4096;
 /// Reports that may be unanswered at a time.
 const WINDOW: usize = 256;
@@ -60,17 +60,30 @@ impl Book {
             *present = report;
             return;
         }
-        if self.waiting.len() >= ROOM
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.waiting.remove(&oldest);
-            if self.given_up == 0 {
-                tracing::warn!(limit = ROOM, "too many reports wait for the cloud; the oldest are given up");
-            }
-            self.given_up += 1;
-        }
         self.order.push_back(key.clone());
         self.waiting.insert(key, report);
+        if self.waiting.len() > ROOM {
+            self.give_up();
+        }
+    }
+
+    /// Makes room for one report. Nobody says a pod's status or a task's result again that was taken once; user messages
+    /// are not kept without a cloud either. Searching is quick: in a flood of user messages one of them is near the front.
+    fn give_up(&mut self) {
+        let is_upload = |key: &ReportKey| {
+            self.waiting.get(key).is_some_and(|report| matches!(report.up, Up::Upload { .. }))
+        };
+        let place = self.order.iter().position(is_upload).unwrap_or(0);
+        if let Some(key) = self.order.remove(place) {
+            self.waiting.remove(&key);
+        }
+        if self.given_up == 0 {
+            tracing::warn!(
+                limit = ROOM,
+                "too many reports wait for the cloud; user messages are given up first"
+            );
+        }
+        self.given_up += 1;
     }
 
     /// Takes a question; dropped, which its asker notices, when too many are open.
@@ -229,10 +242,41 @@ mod tests {
     #[test]
     fn what_needs_no_answer_is_done_once_sent() {
         let (mut book, now) = (Book::default(), Instant::now());
-        book.report(key("a"), Up::Upload { topic: "t".to_owned(), payload: "p".to_owned() }, None);
+        book.report(key("a"), upload("p"), None);
         assert!(book.next(now).is_some());
         book.disconnected();
         assert!(!book.is_ready());
+    }
+
+    fn upload(payload: &str) -> Up {
+        Up::Upload { topic: "t".to_owned(), payload: payload.to_owned() }
+    }
+
+    #[test]
+    fn a_flood_of_user_messages_evicts_nothing_else() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        book.report(key("p"), patch("p", "1"), None);
+        for number in 0..5000 {
+            book.report(key(&format!("upload/{number}")), upload("m"), None);
+        }
+        let mut sent = Vec::new();
+        while let Some(text) = book.next(now) {
+            sent.push(read(&text).1);
+        }
+        assert_eq!((sent.len(), sent[0].as_str()), (ROOM, "1"));
+    }
+
+    #[test]
+    fn without_user_messages_the_oldest_report_goes() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        for number in 0..=ROOM {
+            book.report(key(&format!("p{number}")), patch("p", &number.to_string()), None);
+        }
+        // A user message makes nothing else go: it is the first that is given up.
+        book.report(key("upload/1"), upload("m"), None);
+        assert_eq!(book.waiting.len(), ROOM);
+        assert!(!book.waiting.contains_key(&key("upload/1")));
+        assert_eq!(read(&book.next(now).unwrap()).1, "1");
     }
 
     proptest! {

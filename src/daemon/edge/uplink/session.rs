@@ -105,6 +105,8 @@ struct Session<'a, 'b> {
     urgent: VecDeque<String>,
     inbox: VecDeque<Inbound>,
     receipts: FuturesUnordered<Stored>,
+    /// When the ping was sent that is not answered yet.
+    pinged: Option<Instant>,
 }
 
 /// Serves a connection until it ends, at the latest when `renewal` does.
@@ -120,15 +122,19 @@ pub(super) async fn serve(
     let mut crew = Crew::new();
     crew.spawn(write(writer, written, over.clone()));
     let inbound = desk.inbound.clone();
-    let mut session =
-        Session { desk, urgent: VecDeque::new(), inbox: VecDeque::new(), receipts: FuturesUnordered::new() };
+    let mut session = Session {
+        desk,
+        urgent: VecDeque::new(),
+        inbox: VecDeque::new(),
+        receipts: FuturesUnordered::new(),
+        pinged: None,
+    };
     let mut beat = tokio::time::interval(heartbeat);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut pinged: Option<Instant> = None;
     tokio::pin!(renewal);
     let end = loop {
         let ready = !session.urgent.is_empty() || session.desk.book.is_ready();
-        let may_read = session.inbox.len() < INBOX && session.receipts.len() < RECEIPTS;
+        let may_read = session.may_read();
         tokio::select! {
             () = stop.raised() => break End::Stopped,
             permit = outbox.reserve(), if ready => match permit {
@@ -151,38 +157,18 @@ pub(super) async fn serve(
             Some(answers) = session.receipts.next(), if !session.receipts.is_empty() => {
                 session.urgent.extend(answers.iter().map(Envelope::encode));
             }
-            received = reader.next(), if may_read => match received {
-                Some(Ok(Received::Data(bytes))) => session.hear(&bytes),
-                Some(Ok(Received::Pong(_))) => {
-                    if let Some(at) = pinged.take() {
-                        session.desk.state.set_round_trip(at.elapsed());
-                    }
+            received = reader.next(), if may_read => {
+                if let Some(end) = session.take(received, reader.farewell()) {
+                    break end;
                 }
-                Some(Err(WsError::TooLarge)) => break End::Oversized,
-                Some(Err(error)) => {
-                    tracing::debug!(%error, "the connection failed");
-                    break End::Broken;
-                }
-                None => break match reader.farewell().and_then(read_replaced) {
-                    Some((own, other)) => End::Replaced(own, other),
-                    None => End::Closed(reader.farewell().and_then(read_farewell)),
-                },
-            },
+            }
             letter = session.desk.outgoing.recv() => match letter {
                 Some(letter) => session.desk.take(letter, true),
                 None => break End::Stopped,
             },
             _ = beat.tick() => {
-                if pinged.is_some_and(|at| may_read && at.elapsed() > heartbeat.saturating_mul(2)) {
+                if session.beat(heartbeat, &outbox) {
                     break End::Silent;
-                }
-                if !may_read {
-                    // The answer to a ping cannot be seen while the socket is left unread.
-                    pinged = None;
-                }
-                session.keep_alive();
-                if pinged.is_none() && outbox.try_send(ws::Outgoing::Ping(bytes::Bytes::new())).is_ok() {
-                    pinged = Some(Instant::now());
                 }
             }
             () = renewal.as_mut() => break End::Renewed,
@@ -195,9 +181,51 @@ pub(super) async fn serve(
 }
 
 impl Session<'_, '_> {
-    fn keep_alive(&mut self) {
+    /// Whether there is room for what the cloud says.
+    fn may_read(&self) -> bool {
+        self.inbox.len() < INBOX && self.receipts.len() < RECEIPTS
+    }
+
+    /// Takes what was read; tells how the session ends when that ends it.
+    fn take(&mut self, received: Option<Result<Received, WsError>>, farewell: Option<&str>) -> Option<End> {
+        match received {
+            Some(Ok(Received::Data(bytes))) => {
+                self.hear(&bytes);
+                None
+            }
+            Some(Ok(Received::Pong(_))) => {
+                if let Some(at) = self.pinged.take() {
+                    self.desk.state.set_round_trip(at.elapsed());
+                }
+                None
+            }
+            Some(Err(WsError::TooLarge)) => Some(End::Oversized),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "the connection failed");
+                Some(End::Broken)
+            }
+            None => Some(match farewell.and_then(read_replaced) {
+                Some((own, other)) => End::Replaced(own, other),
+                None => End::Closed(farewell.and_then(read_farewell)),
+            }),
+        }
+    }
+
+    /// Says that the node is alive and asks the same of the cloud; `true` when that has not answered for two heartbeats.
+    fn beat(&mut self, heartbeat: Duration, outbox: &mpsc::Sender<ws::Outgoing>) -> bool {
+        if !self.may_read() {
+            // The answer to a ping cannot be seen while the socket is left unread.
+            self.pinged = None;
+        }
+        if self.pinged.is_some_and(|at| at.elapsed() > heartbeat.saturating_mul(2)) {
+            return true;
+        }
         self.desk.book.refresh(Instant::now());
         self.urgent.extend(encode_up(&Up::Keepalive).map(|envelope| envelope.encode()));
+        if self.pinged.is_none() && outbox.try_send(ws::Outgoing::Ping(bytes::Bytes::new())).is_ok() {
+            self.pinged = Some(Instant::now());
+        }
+        false
     }
 
     /// Takes a message of the cloud: answers go to whoever asked, everything else to the switchboard with a receipt.
