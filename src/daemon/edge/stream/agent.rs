@@ -20,6 +20,8 @@ const DIAL_LIMIT: Duration = Duration::from_secs(30);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// A cloud that lets so many pings pass without a word is gone: kedge's and the genuine one answer each as they read.
 const PINGS_UNANSWERED: u32 = 12;
+/// While requests are under way so many times as many: the genuine cloud reads nothing as long as somebody has paused a log.
+const PATIENCE: u32 = 10;
 /// A tunnel that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(5);
 const PIECE: usize = 16 << 10;
@@ -122,7 +124,9 @@ impl StreamAgent {
         let read = async {
             let mut complaints = HashSet::new();
             loop {
-                let bytes = match tokio::time::timeout(silence, reader.next()).await {
+                running.retain(|_, request| !request.stop.is_raised());
+                let patience = if running.is_empty() { 1 } else { PATIENCE };
+                let bytes = match tokio::time::timeout(silence * patience, reader.next()).await {
                     Ok(Some(Ok(Received::Data(bytes)))) => bytes,
                     Ok(Some(Ok(Received::Pong(_)))) => continue,
                     Ok(Some(Err(_)) | None) => return ENDED,
@@ -137,7 +141,6 @@ impl StreamAgent {
                         continue;
                     }
                 };
-                running.retain(|_, request| !request.stop.is_raised());
                 if !matches!(frame.kind, FrameKind::Data | FrameKind::RemoveConnect | FrameKind::CloseConnect)
                 {
                     self.observed.asked();
