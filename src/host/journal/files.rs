@@ -3,6 +3,7 @@
 
 use super::change::Directory;
 use crate::base::{Failure, remove_all_unfinished};
+use crate::host::mounts;
 use ring::digest::{SHA256, digest};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -86,12 +87,7 @@ pub(super) fn put_back(path: &Path, id: u64, kept: &Path, mode: u32, owner: (u32
 
 pub(super) fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
     match kind {
-        Directory::Owned => {
-            if let Some(mount) = mount_below(path) {
-                return Err(io::Error::other(format!("{} is mounted", mount.display())));
-            }
-            absent(fs::remove_dir_all(path))
-        }
+        Directory::Owned => absent(mounts::remove_tree(path)),
         Directory::Shared => match drop_unfinished(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
             other => absent(other),
@@ -102,16 +98,6 @@ pub(super) fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
 /// What killed writers of kedge's have left in a directory that kedge made.
 fn drop_unfinished(dir: &Path) -> io::Result<()> {
     absent(remove_all_unfinished(dir))
-}
-
-/// The first mount at or below a path: removing a tree must never reach into another file system.
-fn mount_below(path: &Path) -> Option<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let points = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| PathBuf::from(point.replace("\\040", " ")));
-    points.into_iter().find(|point| point.starts_with(path))
 }
 
 pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
