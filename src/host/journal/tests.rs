@@ -185,6 +185,37 @@ fn a_crash_after_any_number_of_lines_is_undone_as_well() {
 }
 
 #[test]
+fn what_a_full_disk_took_of_a_line_is_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    let told = || Change::directory(dir.path().join("made"), 0o755).told();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    let torn = || {
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"{\"change\":{").unwrap();
+    };
+    torn();
+    ledger.undone(1).unwrap();
+    let lines = || fs::read_to_string(&path).unwrap().lines().count();
+    let read = Ledger::read(dir.path()).unwrap();
+    assert_eq!((lines(), read.live.len(), read.next_id()), (2, 0, 2));
+    // One that is read while it is torn, and written by the next command.
+    torn();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    torn();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    let read = Ledger::read(dir.path()).unwrap();
+    assert_eq!((lines(), read.live, ledger.next_id()), (4, ledger.live.clone(), 4));
+    // The file is gone, and the process is not: what it writes can be read.
+    fs::remove_file(&path).unwrap();
+    ledger.undone(2).unwrap();
+    ledger.undone(3).unwrap();
+    assert_eq!((lines(), Ledger::read(dir.path()).unwrap().live.len()), (2, 0));
+}
+
+#[test]
 fn what_is_so_already_is_neither_recorded_nor_undone() {
     let (dir, root) = prepared();
     let place = dir.path().join("journal");
