@@ -307,7 +307,8 @@ fn report(leftovers: &[Failure], note: &Note, term: &Term) -> Result<Exit, Failu
         for dir in slots::DIRS.into_iter().filter(|dir| Path::new(dir).exists()) {
             term.say(&format!("kept: {dir}, which was there before the join"));
         }
-        if !Journal::read(Path::new(journal::DIR))?.is_empty() {
+        let of_a_person = |entry: &Entry| matches!(entry.deed, Deed::Configure | Deed::Fix);
+        if Journal::read(Path::new(journal::DIR))?.iter().any(of_a_person) {
             term.say("kept: what `kedge doctor --fix` or `kedge config set` has changed beside it: kedge undo --list");
         }
         let cloud = match note.node.as_str() {

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod forward;
 pub mod images;
 pub mod journal;
+pub mod mounts;
 pub mod names;
 pub mod neighbours;
 pub mod notice;

@@ -230,4 +230,48 @@ fn a_cloud_is_never_touched() {
     snapshot::failed(&reset);
     assert!(cloud.house.has("/etc/kubeedge/config/cloudcore.yaml"));
     assert_eq!(cloud.house.has("/var/lib/kubeedge/cloud/kubeconfig"), before);
+
+    // An edge that was here first has made the directories that the cloud stands in.
+    let house = &cloud.house;
+    let (etc, lib, note) = ("/etc/kubeedge", "/var/lib/kubeedge", "/var/lib/kedge/join.json");
+    let (database, state) = ("/var/lib/kubeedge/edgecore.db", "/var/lib/kubeedge/cloud/state");
+    for path in [CONFIG, database, state] {
+        house.write(path, "x");
+    }
+    let left = json!({"node": "edge-7", "config": CONFIG, "owned": [etc, lib],
+        "runtimeDir": "/var/lib/kubeedge/runtime", "root": "/var/lib/kubelet"});
+    house.write(note, left.to_string());
+    let owned = |path: &str| json!({"directory": {"path": path, "kind": "owned"}});
+    let file = |path: &str| json!({"file": {"path": path, "sha256": ""}});
+    let deeds = [
+        ("join", file(note)),
+        ("join", owned(etc)),
+        ("join", owned(lib)),
+        ("join", file(CONFIG)),
+        ("init", file("/etc/kubeedge/config/cloudcore.yaml")),
+        ("init", owned("/var/lib/kubeedge/cloud")),
+    ];
+    let lines: Vec<String> = (1..)
+        .zip(deeds)
+        .map(|(id, (deed, told))| {
+            let entry = json!({"id": id, "deed": deed, "at": "2026-01-01T00:00:00Z", "told": told,
+                "before": "absent"});
+            format!("{}\n", json!({"change": entry}))
+        })
+        .collect();
+    house.write("/var/lib/kedge/journal/journal.jsonl", lines.concat());
+    let reset = house.kedge(&["reset", "edge", "--yes"]);
+    assert_eq!(reset.status, 0, "{reset:?}");
+    let stays = format!("made the directory {etc}; it stays");
+    assert!(reset.stderr.contains(&stays) && !reset.stderr.contains("kedge undo"), "{reset:?}");
+    for (path, there) in [
+        ("/etc/kubeedge/config/cloudcore.yaml", true),
+        (state, true),
+        (CONFIG, false),
+        (database, false),
+        (note, false),
+    ] {
+        assert_eq!(house.has(path), there, "{path}: {reset:?}");
+    }
+    assert!(house.kedge(&["reset", "edge", "--yes"]).stderr.contains("KE-RESET-001"), "the cloud is known");
 }

@@ -8,9 +8,9 @@ use crate::cri::Runtime;
 use crate::cri::messages::{Labels, PodSandbox};
 use crate::daemon::edge::pod::{NODE_LABEL, remove_groups};
 use crate::host::cni::{self, Network, Owner};
-use crate::host::containerd;
+use crate::host::{containerd, mounts};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What becomes of the pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,16 +167,14 @@ async fn remove_sandboxes(runtime: &Runtime, note: &Note, cleared: &mut Cleared)
 /// Unmounts what is mounted at or below a directory, innermost first.
 fn unmount_below(dir: &Path, cleared: &mut Cleared) {
     use rustix::mount::{UnmountFlags, unmount};
-    if dir.as_os_str().is_empty() || dir == Path::new("/") {
+    // A note may name no directory, and never the machine's root.
+    if dir.as_os_str().is_empty() || dir.canonicalize().is_ok_and(|real| real.parent().is_none()) {
         return;
     }
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let mut points: Vec<PathBuf> = points
-        .map(|point| PathBuf::from(point.replace("\\040", " ")))
-        .filter(|point| point.starts_with(dir))
-        .collect();
-    points.reverse();
+    let points = match mounts::below(dir) {
+        Ok(points) => points,
+        Err(error) => return cleared.leftovers.push(unseen(dir, &error)),
+    };
     for point in points {
         cleared.note(match unmount(&point, UnmountFlags::DETACH) {
             Ok(()) => Ok(format!("unmounted {}", point.display())),
@@ -185,6 +183,13 @@ fn unmount_below(dir: &Path, cleared: &mut Cleared) {
                 .fix(format!("umount -l {}", point.display()))),
         });
     }
+}
+
+/// What is mounted there cannot be told: what is below stays.
+fn unseen(dir: &Path, error: &std::io::Error) -> Failure {
+    Failure::new("KE-RESET-004", format!("cannot unmount what is below {}", dir.display()))
+        .because(error)
+        .fix("mount /proc, and run `kedge reset edge` again")
 }
 
 /// The pod network that kedge has brought, wherever its configuration stands.
@@ -206,10 +211,10 @@ fn remove_network(note: &Note, cleared: &mut Cleared) {
     }
 }
 
-/// Removes a file, socket or directory; `None` when there was none.
+/// Removes a file, socket or directory in which nothing is mounted; `None` when there was none.
 fn remove_path(path: &Path) -> Result<Option<String>, Failure> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(None) };
-    let removed = if found.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if found.is_dir() { mounts::remove_tree(path) } else { fs::remove_file(path) };
     match removed {
         Ok(()) => Ok(Some(format!("removed {}", path.display()))),
         Err(error) => Err(Failure::new("KE-RESET-005", format!("cannot remove {}", path.display()))
@@ -248,6 +253,18 @@ mod tests {
         assert!(cleared.leftovers.is_empty(), "{:?}", cleared.leftovers);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(remove(&note, Pods::Remove).await.done.is_empty());
+    }
+
+    #[test]
+    fn mounts_that_nobody_can_list_are_told() {
+        let refused = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let told = unseen(Path::new("/var/lib/kubelet"), &refused).committed();
+        assert!(told.code == "KE-RESET-004" && told.what.contains("/var/lib/kubelet"), "{told}");
+        let mut cleared = Cleared::default();
+        for nowhere in ["", "/proc/kedge"] {
+            unmount_below(Path::new(nowhere), &mut cleared);
+        }
+        assert!(cleared.done.is_empty() && cleared.leftovers.is_empty(), "{cleared:?}");
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ pub enum Change {
 pub enum Directory {
     /// It stays: others may keep files in it.
     Shared,
-    /// It goes with everything in it; nobody but kedge writes there.
+    /// It goes with everything in it but what other deeds have made; nobody but kedge writes there.
     Owned,
 }
 

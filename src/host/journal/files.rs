@@ -3,6 +3,7 @@
 
 use super::change::Directory;
 use crate::base::{Failure, remove_all_unfinished};
+use crate::host::mounts;
 use ring::digest::{SHA256, digest};
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -84,13 +85,13 @@ pub(super) fn put_back(path: &Path, id: u64, kept: &Path, mode: u32, owner: (u32
     })
 }
 
-pub(super) fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
+/// Removes a directory as its kind wants it; paths below it that are spared stay, with what they lie in.
+pub(super) fn remove_dir(path: &Path, kind: Directory, spared: &[PathBuf]) -> io::Result<()> {
     match kind {
+        Directory::Owned if spared.is_empty() => absent(mounts::remove_tree(path)),
         Directory::Owned => {
-            if let Some(mount) = mount_below(path) {
-                return Err(io::Error::other(format!("{} is mounted", mount.display())));
-            }
-            absent(fs::remove_dir_all(path))
+            hold_at_mounts(mounts::below(path), spared)?;
+            remove_around(path, spared)
         }
         Directory::Shared => match drop_unfinished(path).and_then(|()| fs::remove_dir(path)) {
             Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => Ok(()),
@@ -99,19 +100,37 @@ pub(super) fn remove_dir(path: &Path, kind: Directory) -> io::Result<()> {
     }
 }
 
+/// Fails where something is mounted in what would go, and where nobody can tell.
+fn hold_at_mounts(found: io::Result<Vec<PathBuf>>, spared: &[PathBuf]) -> io::Result<()> {
+    let stays: Vec<PathBuf> = spared.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut in_the_way = found?.into_iter().filter(|point| !stays.iter().any(|path| point.starts_with(path)));
+    in_the_way.next().map_or(Ok(()), |point| Err(mounts::is_mounted(&point)))
+}
+
+/// Removes every child that neither is spared nor leads to what is.
+fn remove_around(dir: &Path, spared: &[PathBuf]) -> io::Result<()> {
+    for child in fs::read_dir(dir)? {
+        let child = child?;
+        let path = child.path();
+        let is_dir = child.file_type()?.is_dir();
+        if spared.contains(&path) {
+            continue;
+        }
+        if spared.iter().any(|spared| spared.starts_with(&path)) {
+            // A link on the way stays as it is.
+            if is_dir {
+                remove_around(&path, spared)?;
+            }
+            continue;
+        }
+        absent(if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) })?;
+    }
+    Ok(())
+}
+
 /// What killed writers of kedge's have left in a directory that kedge made.
 fn drop_unfinished(dir: &Path) -> io::Result<()> {
     absent(remove_all_unfinished(dir))
-}
-
-/// The first mount at or below a path: removing a tree must never reach into another file system.
-fn mount_below(path: &Path) -> Option<PathBuf> {
-    let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    let points = table
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|point| PathBuf::from(point.replace("\\040", " ")));
-    points.into_iter().find(|point| point.starts_with(path))
 }
 
 pub(super) fn absent(removed: io::Result<()>) -> io::Result<()> {
@@ -129,4 +148,50 @@ pub(super) fn unmade(path: &Path, error: &io::Error) -> Failure {
 
 pub(super) fn sha256(content: &[u8]) -> String {
     digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_holds_what_would_go_and_not_what_is_spared() {
+        let dir = tempfile::tempdir().unwrap();
+        let spared = dir.path().canonicalize().unwrap().join("cloud");
+        fs::create_dir(&spared).unwrap();
+        let hold = |found| hold_at_mounts(found, std::slice::from_ref(&spared));
+        hold(Ok(vec![spared.clone(), spared.join("disk")])).unwrap();
+        let other = spared.with_file_name("edge");
+        let refused = hold(Ok(vec![spared.join("disk"), other])).unwrap_err();
+        assert!(refused.to_string().ends_with("edge is mounted"), "{refused}");
+        hold(Err(io::Error::other("no table"))).unwrap_err();
+    }
+
+    #[test]
+    fn everything_goes_but_what_is_spared_and_the_way_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for made in ["a/b/c", "a/gone", "cloud/deep"] {
+            fs::create_dir_all(at(made)).unwrap();
+        }
+        for file in ["a/b/c/stays", "a/b/c/goes", "a/gone/x", "cloud/deep/x", "a-file"] {
+            fs::write(at(file), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        let spared = [at("a/b/c/stays"), at("cloud"), at("cloud/deep/x")];
+        remove_dir(dir.path(), Directory::Owned, &spared).unwrap();
+        let names = |dir: PathBuf| -> Vec<String> {
+            let found = fs::read_dir(dir).unwrap();
+            let mut names: Vec<String> =
+                found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(dir.path().to_owned()), ["a", "cloud"]);
+        assert_eq!((names(at("a")), names(at("a/b/c"))), (vec!["b".to_owned()], vec!["stays".to_owned()]));
+        assert!(at("cloud/deep/x").exists());
+        remove_dir(&at("a"), Directory::Owned, &[]).unwrap();
+        remove_dir(&at("a"), Directory::Owned, &[]).unwrap();
+        assert!(!at("a").exists());
+    }
 }

@@ -6,7 +6,7 @@ use crate::base::{Failure, is_there, now, read_limited, rfc3339};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -197,20 +197,28 @@ impl Ledger {
         let mut text =
             serde_json::to_string(&line).map_err(|error| self.unwritable(&std::io::Error::other(error)))?;
         text.push('\n');
-        let written = (|| {
-            let new = !self.path.exists();
-            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_data()?;
-            match self.path.parent() {
-                Some(dir) if new => File::open(dir)?.sync_all(),
-                _ => Ok(()),
-            }
-        })();
-        written.map_err(|error| self.unwritable(&error))?;
-        self.whole += text.len() as u64;
+        let end = self.add(text.as_bytes()).map_err(|error| self.unwritable(&error))?;
+        self.whole = end + text.len() as u64;
         self.take(line);
         Ok(())
+    }
+
+    /// Writes behind the last whole line, over what a write that failed has left there: a full disk takes half a line too.
+    /// Answers where that was.
+    fn add(&self, line: &[u8]) -> io::Result<u64> {
+        let new = !self.path.exists();
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(false).mode(0o600).open(&self.path)?;
+        // One that somebody has removed meanwhile begins anew.
+        let end = self.whole.min(file.metadata()?.len());
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        file.write_all(line)?;
+        file.sync_data()?;
+        if let Some(dir) = self.path.parent().filter(|_| new) {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(end)
     }
 
     fn unwritable(&self, error: &std::io::Error) -> Failure {

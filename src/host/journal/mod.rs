@@ -158,15 +158,19 @@ impl Journal {
         self.ledger.finish(self.deed)
     }
 
-    /// Undoes the chosen changes, newest first, and carries on past those that cannot be. When nothing is left, the
-    /// journal removes itself.
+    /// Undoes the chosen changes, newest first, and carries on past those that cannot be. What other changes have made
+    /// in a directory that goes stays, and the directory with it. When nothing is left, the journal removes itself.
     pub fn undo(mut self, manner: Manner, chosen: impl Fn(&Entry) -> bool) -> Undone {
         let mut undone = Undone::default();
         let entries: Vec<Entry> = self.ledger.live.iter().rev().cloned().collect();
-        for entry in entries.iter().filter(|entry| entry.deed != Deed::Journal && chosen(entry)) {
-            let restored = entry
-                .restore(manner, &self.kept(entry.id))
-                .and_then(|stays| self.ledger.undone(entry.id).map(|()| stays));
+        let (chosen, others): (Vec<&Entry>, Vec<&Entry>) =
+            entries.iter().filter(|entry| entry.deed != Deed::Journal).partition(|entry| chosen(entry));
+        for entry in chosen {
+            let spared = spared(entry, &others);
+            let restored = entry.restore(manner, &self.kept(entry.id), &spared).and_then(|stays| {
+                self.take_over(entry, &others, &spared)?;
+                self.ledger.undone(entry.id).map(|()| stays)
+            });
             match restored {
                 Ok(stays) => {
                     // What was kept is only of use to an undo; a file that stays behind goes with the journal.
@@ -183,9 +187,24 @@ impl Journal {
         undone
     }
 
+    /// A directory that stays because something else that kedge did is there goes with the journal, if it is empty then.
+    fn take_over(&mut self, entry: &Entry, others: &[&Entry], spared: &[PathBuf]) -> Result<(), Failure> {
+        let Some(dir) = entry.made_directory().filter(|dir| dir.is_dir()) else { return Ok(()) };
+        // A daemon of the other role may have files there that no journal knows.
+        let mut roles = others.iter().filter_map(|other| other.deed.role());
+        let needed = !spared.is_empty() || roles.any(|role| Some(role) != entry.deed.role());
+        let mut own = self.ledger.live.iter().filter(|own| own.deed == Deed::Journal);
+        if !needed || own.any(|own| own.path() == Some(dir)) {
+            return Ok(());
+        }
+        self.ledger.append(Deed::Journal, Change::directory(dir.to_owned(), 0o755).told(), Before::Absent)
+    }
+
     fn remove(self, undone: &mut Undone) {
-        let made: Vec<PathBuf> =
+        let mut made: Vec<PathBuf> =
             self.ledger.live.iter().filter_map(|entry| entry.path().map(Path::to_owned)).collect();
+        // What lies in another comes behind it.
+        made.sort_unstable();
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             undone.leftovers.push(
                 Failure::new("KE-JOURNAL-004", format!("cannot remove {}", self.dir.display()))
@@ -202,6 +221,15 @@ impl Journal {
     fn kept(&self, id: u64) -> PathBuf {
         self.dir.join(format!("kept-{id}"))
     }
+}
+
+/// What lies below a directory that the change has made, is there, and belongs to others.
+fn spared(entry: &Entry, others: &[&Entry]) -> Vec<PathBuf> {
+    let Some(dir) = entry.made_directory() else { return Vec::new() };
+    let below = others.iter().filter_map(|other| other.path());
+    let below = below.filter(|path| *path != dir && path.starts_with(dir));
+    // What cannot be looked at may be there.
+    below.filter(|path| !matches!(files::look(path), Ok(None))).map(Path::to_owned).collect()
 }
 
 /// Directories that do not exist on the way to `path`, outermost first, without `path` itself.

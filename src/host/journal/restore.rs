@@ -8,7 +8,7 @@ use crate::base::{Failure, remove_unfinished};
 use crate::host::service::Manager;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Entry {
     /// Whether its place is as it was before.
@@ -22,17 +22,34 @@ impl Entry {
         }
     }
 
-    /// Puts back what was there before the change; answers what stays all the same, and why.
-    pub(super) fn restore(&self, manner: Manner, kept: &Path) -> Result<Option<String>, Failure> {
+    /// The directory that the change has made, if it was one.
+    pub(super) fn made_directory(&self) -> Option<&Path> {
+        match (&self.told, &self.before) {
+            (Told::Directory { path, .. }, Before::Absent) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Puts back what was there before the change; answers what stays all the same, and why. Of a directory that was
+    /// made, the spared paths stay.
+    pub(super) fn restore(
+        &self,
+        manner: Manner,
+        kept: &Path,
+        spared: &[PathBuf],
+    ) -> Result<Option<String>, Failure> {
         match &self.told {
             Told::Halt { name, manager } => self.resume(*manager, name).map(|()| None),
             Told::Setting { path, value } => self.set_back(path, value, manner).map(|()| None),
             Told::Module { name } => Ok(running::unload(name)),
-            _ => self.put_back(manner, kept).map(|()| None),
+            _ => {
+                self.put_back(manner, kept, spared)?;
+                Ok((!spared.is_empty()).then(|| "it stays: other changes of kedge's are in it".to_owned()))
+            }
         }
     }
 
-    fn put_back(&self, manner: Manner, kept: &Path) -> Result<(), Failure> {
+    fn put_back(&self, manner: Manner, kept: &Path, spared: &[PathBuf]) -> Result<(), Failure> {
         let Some(path) = self.told.path() else { return Ok(()) };
         drop(fs::remove_file(beside(path, self.id)));
         drop(remove_unfinished(path));
@@ -51,7 +68,7 @@ impl Entry {
             // What is gone since needs no mode.
             (Told::Mode { .. }, Before::Mode { mode }) => absent(set_mode(path, *mode)),
             (Told::Mode { .. }, _) => Ok(()),
-            (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind),
+            (Told::Directory { kind, .. }, Before::Absent) => remove_dir(path, *kind, spared),
             (Told::Directory { .. }, _) => Ok(()),
             (_, Before::Absent) => absent(fs::remove_file(path)),
             (_, Before::Kept { mode, uid, gid }) => put_back(path, self.id, kept, *mode, (*uid, *gid)),

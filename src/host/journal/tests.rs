@@ -184,6 +184,132 @@ fn a_crash_after_any_number_of_lines_is_undone_as_well() {
     }
 }
 
+fn file(path: PathBuf) -> Change {
+    Change::File { path, content: b"x".to_vec(), mode: 0o600 }
+}
+
+fn owned(path: PathBuf) -> Change {
+    Change::Directory { path, mode: 0o700, kind: Directory::Owned }
+}
+
+/// What a role does: its changes, and the files that its daemon writes beside them.
+fn take_a_role(place: &Path, deed: Deed, changes: &[Change], daemon: &[PathBuf]) {
+    let mut journal = Journal::open(place, deed).unwrap();
+    for change in changes {
+        journal.apply(change).unwrap();
+    }
+    journal.finish().unwrap();
+    for path in daemon {
+        fs::write(path, "x").unwrap();
+    }
+}
+
+fn give_up(place: &Path, deed: Deed) -> Undone {
+    let undone = Journal::open(place, deed).unwrap().undo(Manner::Thorough, |entry| entry.deed == deed);
+    assert_eq!(undone.leftovers, []);
+    undone
+}
+
+#[test]
+fn an_edge_that_goes_leaves_what_the_cloud_has_made_in_its_directories() {
+    let (dir, root) = prepared();
+    let before = tree(&root);
+    let place = dir.path().join("journal");
+    let at = |name: &str| root.join(name);
+    let edge = [owned(at("etc")), owned(at("lib")), file(at("etc/edge")), file(at("etc/certs/key"))];
+    take_a_role(&place, Deed::Join, &edge, &[at("lib/edge.db"), at("etc/certs/next")]);
+    let cloud = [file(at("etc/config/cloud.yaml")), file(at("etc/certs/cloud")), owned(at("lib/cloud"))];
+    take_a_role(&place, Deed::Init, &cloud, &[at("lib/cloud/state")]);
+
+    let undone = give_up(&place, Deed::Join);
+    let of_etc = format!("made the directory {}; it stays: ", at("etc").display());
+    assert!(undone.done.iter().any(|done| done.starts_with(&of_etc)), "{undone:?}");
+    let of_cloud = ["etc", "etc/certs", "etc/certs/cloud", "etc/config", "etc/config/cloud.yaml"];
+    let of_cloud = of_cloud.into_iter().chain(["lib", "lib/cloud", "lib/cloud/state"]);
+    let mut left = tree(&root);
+    left.retain(|path, _| !before.contains_key(path));
+    assert_eq!(left.into_keys().collect::<Vec<_>>(), of_cloud.map(at).collect::<Vec<_>>());
+    assert!(Journal::read(&place).unwrap().iter().all(|entry| entry.deed != Deed::Join));
+
+    give_up(&place, Deed::Init);
+    assert_eq!((tree(&root), place.exists()), (before, false));
+}
+
+#[test]
+fn a_cloud_that_goes_leaves_what_the_edge_has_made_in_its_directories() {
+    let (dir, root) = prepared();
+    let before = tree(&root);
+    let place = dir.path().join("journal");
+    let at = |name: &str| root.join(name);
+    let cloud = [file(at("etc/config/cloud.yaml")), owned(at("lib/cloud"))];
+    take_a_role(&place, Deed::Init, &cloud, &[at("lib/cloud/state")]);
+    // The directories are there, so that none of them is the edge's.
+    let edge =
+        [owned(at("etc")), owned(at("lib")), file(at("etc/config/edge.yaml")), file(at("lib/cloud/edge"))];
+    take_a_role(&place, Deed::Join, &edge, &[at("lib/edge.db")]);
+
+    give_up(&place, Deed::Init);
+    for (path, stays) in [
+        ("etc/config/cloud.yaml", false),
+        ("etc/config/edge.yaml", true),
+        ("lib/cloud/state", false),
+        ("lib/cloud/edge", true),
+        ("lib/edge.db", true),
+    ] {
+        assert_eq!(at(path).exists(), stays, "{path}");
+    }
+    // What its daemon has made goes with a reset before the journal is asked.
+    fs::remove_file(at("lib/edge.db")).unwrap();
+    give_up(&place, Deed::Join);
+    assert_eq!((tree(&root), place.exists()), (before, false));
+}
+
+#[test]
+fn a_repair_of_a_file_that_goes_holds_no_directory() {
+    let (dir, root) = prepared();
+    let before = tree(&root);
+    let place = dir.path().join("journal");
+    let key = root.join("etc/key");
+    take_a_role(&place, Deed::Join, &[owned(root.join("etc")), file(key.clone())], &[]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    take_a_role(&place, Deed::Fix, &[Change::Mode { path: key, mode: 0o600 }], &[]);
+    give_up(&place, Deed::Join);
+    assert_eq!(tree(&root), before);
+    give_up(&place, Deed::Fix);
+    assert!(!place.exists());
+}
+
+#[test]
+fn what_a_full_disk_took_of_a_line_is_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    let told = || Change::directory(dir.path().join("made"), 0o755).told();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    let torn = || {
+        let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut file, b"{\"change\":{").unwrap();
+    };
+    torn();
+    ledger.undone(1).unwrap();
+    let lines = || fs::read_to_string(&path).unwrap().lines().count();
+    let read = Ledger::read(dir.path()).unwrap();
+    assert_eq!((lines(), read.live.len(), read.next_id()), (2, 0, 2));
+    // One that is read while it is torn, and written by the next command.
+    torn();
+    let mut ledger = Ledger::open(dir.path()).unwrap();
+    torn();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    ledger.append(Deed::Join, told(), Before::Absent).unwrap();
+    let read = Ledger::read(dir.path()).unwrap();
+    assert_eq!((lines(), read.live, ledger.next_id()), (4, ledger.live.clone(), 4));
+    // The file is gone, and the process is not: what it writes can be read.
+    fs::remove_file(&path).unwrap();
+    ledger.undone(2).unwrap();
+    ledger.undone(3).unwrap();
+    assert_eq!((lines(), Ledger::read(dir.path()).unwrap().live.len()), (2, 0));
+}
+
 #[test]
 fn what_is_so_already_is_neither_recorded_nor_undone() {
     let (dir, root) = prepared();

@@ -3,7 +3,7 @@
 
 use super::plan::{Action, Disk, Entry, Event, Exchange, Link, Links, State, decide};
 use crate::base::{
-    Failure, LockError, PidLock, UNFINISHED, now_ms, random_suffix, read_limited, write_atomic,
+    Failure, LockError, PidLock, UNFINISHED, no_access, now_ms, random_suffix, read_limited, write_atomic,
 };
 use crate::model::Release;
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ const LOCK: &str = "lock";
 const TURN: &str = "turn";
 const STAGING: &str = ".staging-";
 const SMALL: u64 = 1 << 20;
-/// The history is read and kept up to this size; about a thousand upgrades.
+/// The history is read and kept up to this size, about a thousand upgrades; then its older half goes.
 const HISTORY_LIMIT: u64 = 4 << 20;
 
 /// The directory of slots.
@@ -192,7 +192,7 @@ impl Versions {
                     if let Some(failure) = &trouble {
                         entry.reason = format!("{}; but that failed: {failure}", entry.reason);
                     }
-                    self.record(&entry)?;
+                    self.add(&entry)?;
                 }
                 Action::End(version) => hands.end(&version),
                 Action::Keep(name, version) => {
@@ -236,14 +236,26 @@ impl Versions {
         })
     }
 
-    /// Adds a line to the history unless its last line is about the same change.
+    /// Adds a line to the history unless its last line is about the same change; a history that is full loses its older
+    /// half before.
     pub fn record(&self, entry: &Entry) -> Result<(), Failure> {
+        let _turn = self.turn()?;
+        self.add(entry)
+    }
+
+    fn add(&self, entry: &Entry) -> Result<(), Failure> {
         if self.history()?.last().is_some_and(|last| last.id == entry.id) {
             return Ok(());
         }
         let path = self.dir.join(HISTORY);
         let mut line = serde_json::to_string(entry).map_err(|error| unwritten(&path, error))?;
         line.push('\n');
+        let length = fs::metadata(&path).map_or(0, |file| file.len());
+        // With the line end for one that was cut.
+        if length + line.len() as u64 + 1 > HISTORY_LIMIT {
+            // A full disk may have room for this line all the same, and whoever reads takes the end.
+            drop(self.newest(HISTORY_LIMIT / 2).and_then(|newer| write_atomic(&path, &newer, 0o600)));
+        }
         let mut file = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(&path);
         let written = file.as_mut().map_err(|error| io::Error::from(error.kind())).and_then(|file| {
             // A line that was cut by a power failure is ended, so that this one stands alone.
@@ -262,15 +274,34 @@ impl Versions {
         written.map_err(|error| self.failure("write", &path, error))
     }
 
-    /// What was done here, oldest first; lines that cannot be read are left out.
+    /// What was done here, oldest first; lines that cannot be read are left out, and so is the beginning of a history that
+    /// is longer than its limit.
     pub fn history(&self) -> Result<Vec<Entry>, Failure> {
-        let path = self.dir.join(HISTORY);
-        if !path.exists() {
+        if !self.dir.join(HISTORY).exists() {
             return Ok(Vec::new());
         }
-        let text = read_limited(&path, HISTORY_LIMIT)?;
+        let text = self.newest(HISTORY_LIMIT)?;
         let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         Ok(lines.filter_map(|line| serde_json::from_slice(line).ok()).collect())
+    }
+
+    /// The end of the history from the beginning of a line on, of at most `limit` bytes.
+    fn newest(&self, limit: u64) -> Result<Vec<u8>, Failure> {
+        let path = self.dir.join(HISTORY);
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&path)?;
+            let skipped = file.metadata()?.len().saturating_sub(limit);
+            // The byte before tells whether a line begins there.
+            file.seek(SeekFrom::Start(skipped.saturating_sub(1)))?;
+            let mut text = Vec::new();
+            file.take(limit + 1).read_to_end(&mut text)?;
+            if skipped > 0 {
+                let cut = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
+                text.drain(..cut);
+            }
+            Ok(text)
+        };
+        read().map_err(|error| no_access(&path, &error))
     }
 
     /// The slots that are complete, in no order.
@@ -359,14 +390,15 @@ impl Versions {
     }
 }
 
-/// What a killed process has left of the state or of a link, by the name of today or of earlier versions.
+/// What a killed process has left of the state, the history or a link, by the name of today or of earlier versions.
 fn is_stray(name: &str) -> bool {
     let link = |link: Link| name.strip_prefix('.').and_then(|name| name.strip_prefix(link.as_str()));
     let of_link =
         Link::ALL.into_iter().filter_map(link).any(|rest| rest == UNFINISHED || rest.starts_with('-'));
-    let of_state = name.strip_prefix(STATE).is_some_and(|rest| rest.starts_with(".tmp-"))
-        || name.strip_prefix('.').and_then(|name| name.strip_suffix(UNFINISHED)) == Some(STATE);
-    of_link || of_state
+    let whole = name.strip_prefix('.').and_then(|name| name.strip_suffix(UNFINISHED));
+    let of_file = name.strip_prefix(STATE).is_some_and(|rest| rest.starts_with(".tmp-"))
+        || whole.is_some_and(|name| [STATE, HISTORY].contains(&name));
+    of_link || of_file
 }
 
 /// A slot's directory is named by its version, written in the one way that counts.
@@ -558,11 +590,8 @@ mod tests {
         assert!(reason.starts_with("x; database") && reason.contains("that failed: no space"), "{reason}");
     }
 
-    #[test]
-    fn a_line_that_power_has_cut_harms_no_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let versions = Versions::at(dir.path());
-        let entry = |id: &str| Entry {
+    fn entry(id: &str) -> Entry {
+        Entry {
             id: id.to_owned(),
             deed: Deed::Upgrade,
             by: String::new(),
@@ -575,7 +604,65 @@ mod tests {
             interrupted: None,
             exchange: None,
             steps: Vec::new(),
-        };
+        }
+    }
+
+    /// As many lines as there is room for, each with its number.
+    fn filled(versions: &Versions, bytes: u64) -> usize {
+        let mut text = String::new();
+        let mut count = 0;
+        loop {
+            let long = Entry { reason: "x".repeat(1000), ..entry(&count.to_string()) };
+            let line = serde_json::to_string(&long).unwrap() + "\n";
+            if (text.len() + line.len()) as u64 > bytes {
+                fs::write(versions.dir().join(HISTORY), text).unwrap();
+                return count;
+            }
+            text += &line;
+            count += 1;
+        }
+    }
+
+    #[test]
+    fn a_history_that_is_full_loses_its_older_half_and_takes_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::at(dir.path());
+        let length = || fs::metadata(dir.path().join(HISTORY)).unwrap().len();
+        let ids =
+            || -> Vec<String> { versions.history().unwrap().into_iter().map(|entry| entry.id).collect() };
+        let count = filled(&versions, HISTORY_LIMIT);
+        assert_eq!(ids().len(), count);
+        let long = Entry { reason: "x".repeat(2000), ..entry("new") };
+        versions.record(&long).unwrap();
+        let left = ids();
+        assert!(
+            length() < HISTORY_LIMIT / 2 + 4000 && left.len() + 10 > count / 2,
+            "{} of {count}",
+            left.len()
+        );
+        let newer = (count - (left.len() - 1)..count).map(|id| id.to_string());
+        assert_eq!(left, newer.chain(["new".to_owned()]).collect::<Vec<_>>());
+        versions.record(&long).unwrap();
+        versions.record(&entry("next")).unwrap();
+        assert_eq!(ids().len(), left.len() + 1);
+
+        // One that an earlier version has let grow, with a last line that was cut.
+        let count = filled(&versions, 5 << 20);
+        assert!(length() > HISTORY_LIMIT);
+        let read = ids();
+        assert_eq!((read.last(), read.len() < count), (Some(&(count - 1).to_string()), true));
+        let mut file = OpenOptions::new().append(true).open(dir.path().join(HISTORY)).unwrap();
+        file.write_all(b"{\"id\": \"cut").unwrap();
+        versions.record(&entry("after")).unwrap();
+        let read = ids();
+        assert_eq!(read[read.len() - 2..], [(count - 1).to_string(), "after".to_owned()]);
+        assert!(length() < HISTORY_LIMIT);
+    }
+
+    #[test]
+    fn a_line_that_power_has_cut_harms_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::at(dir.path());
         versions.record(&entry("a")).unwrap();
         versions.record(&entry("a")).unwrap();
         let mut file = OpenOptions::new().append(true).open(dir.path().join(HISTORY)).unwrap();
@@ -594,7 +681,8 @@ mod tests {
         let lock = versions.lock().unwrap();
         assert_eq!(versions.names().unwrap(), ["lock"]);
         drop(lock);
-        for name in ["state.json.tmp-bcdf2456", ".state.json.kedge-new", "state.json.mine"] {
+        let killed = ["state.json.tmp-bcdf2456", ".state.json.kedge-new", ".history.jsonl.kedge-new"];
+        for name in killed.into_iter().chain(["state.json.mine"]) {
             fs::write(dir.path().join(name), "{").unwrap();
         }
         for name in [".current-bcdf2456", ".launcher.kedge-new", ".previous-bcdf2456"] {

@@ -1,12 +1,11 @@
 //! What is mounted below a pod's directory: memory for what must not reach the disk, and whatever a kubelet has mounted
 //! there before. `volume` makes, `burial` removes. It never removes a file of another file system. Blocking.
 
-use std::ffi::OsString;
+use crate::host::mounts;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whether something is mounted on this directory.
 pub(super) fn is_mount_point(dir: &Path) -> io::Result<bool> {
@@ -41,7 +40,8 @@ pub(super) fn remove(pod_dir: &Path) -> io::Result<()> {
     const LAYERS: usize = 8;
     let Ok(real) = pod_dir.canonicalize() else { return Ok(()) };
     for _ in 0..LAYERS {
-        let mounted = mounts_below(&real, &fs::read("/proc/self/mountinfo")?);
+        let mut mounted = mounts::below(&real)?;
+        mounted.retain(|point| *point != real);
         if mounted.is_empty() {
             return match fs::remove_dir_all(&real) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -55,39 +55,9 @@ pub(super) fn remove(pod_dir: &Path) -> io::Result<()> {
     Err(io::Error::other("something is mounted below the pod's directory again and again"))
 }
 
-/// Mount points inside a directory, the innermost first.
-fn mounts_below(dir: &Path, mountinfo: &[u8]) -> Vec<PathBuf> {
-    let points = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| line.split(|b| *b == b' ').nth(4));
-    let mut found: Vec<PathBuf> =
-        points.map(unescaped).filter(|point| point.starts_with(dir) && point != dir).collect();
-    found.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
-    found
-}
-
-/// Blanks, tabs, newlines and backslashes stand there as three octal digits.
-fn unescaped(text: &[u8]) -> PathBuf {
-    let mut path = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).filter(|_| *first == b'\\');
-        let code = code.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        path.push(code.unwrap_or(*first));
-        rest = if code.is_some() { after.get(3..).unwrap_or_default() } else { after };
-    }
-    PathBuf::from(OsString::from_vec(path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mount_points_are_found_inside_only_and_innermost_first() {
-        let table = b"1 0 0:1 / /r/pods/u rw - tmpfs tmpfs rw\n2 0 0:1 / /r/pods/u/a\\040b rw - x x rw\n\
-            3 0 0:1 / /r/pods/u/a\\040b/c rw - x x rw\n4 0 0:1 / /r/pods/u2/d rw - x x rw\nrubbish\n";
-        let found = mounts_below(Path::new("/r/pods/u"), table);
-        assert_eq!(found, [Path::new("/r/pods/u/a b/c"), Path::new("/r/pods/u/a b")]);
-    }
 
     #[test]
     fn what_was_mounted_by_somebody_else_is_unmounted_and_not_emptied() {
