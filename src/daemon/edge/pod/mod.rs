@@ -27,6 +27,7 @@ mod sources;
 mod starting;
 mod state;
 mod status;
+mod subpath;
 mod summary;
 #[cfg(test)]
 mod tests;
