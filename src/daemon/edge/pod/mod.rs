@@ -62,6 +62,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Which control groups pods stand in.
     pub groups: Groups,
+    /// Whether the runtime was away when `groups` were chosen: it is asked for its own way once it answers.
+    pub late: bool,
     /// Volumes and other files of pods, `pods/UID/…` below it.
     pub root_dir: PathBuf,
     /// Container logs, `pods/NAMESPACE_NAME_UID/CONTAINER/N.log` below it.
