@@ -4,6 +4,7 @@
 //! store key -> room -> worker (one per pod uid) -> state (pure) -> cri
 //! cri event -> room -> worker -> status (pure) -> uplink
 
+mod ask;
 mod atomic;
 mod bell;
 mod burial;
