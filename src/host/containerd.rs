@@ -134,6 +134,21 @@ async fn version(runtime: &Runtime) -> Option<String> {
     Some(format!("{}://{}", answer.runtime_name, answer.runtime_version.trim_start_matches('v')))
 }
 
+/// Whether a running containerd makes control groups through systemd; `None` for a runtime that does not tell.
+pub async fn systemd(runtime: &Runtime) -> Result<Option<bool>, crate::cri::CallError> {
+    Ok(through_systemd(&told(&runtime.status(true).await?)))
+}
+
+/// The configuration that containerd adds to its state.
+fn told(status: &StatusResponse) -> Value {
+    let text = status.info.get("config").map_or("null", String::as_str);
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+fn through_systemd(config: &Value) -> Option<bool> {
+    config.pointer("/containerd/runtimes/runc/options/SystemdCgroup").and_then(Value::as_bool)
+}
+
 /// What a running containerd tells of its configuration.
 pub(super) struct Facts {
     pub(super) network_ready: bool,
@@ -145,8 +160,7 @@ pub(super) struct Facts {
 
 impl Facts {
     pub(super) fn read(status: &StatusResponse) -> Facts {
-        let text = status.info.get("config").map_or("null", String::as_str);
-        let config: Value = serde_json::from_str(text).unwrap_or_default();
+        let config = told(status);
         let text = |pointer: &str| config.pointer(pointer).and_then(Value::as_str).filter(|t| !t.is_empty());
         let conditions = status.status.iter().flat_map(|status| &status.conditions);
         Facts {
@@ -154,10 +168,7 @@ impl Facts {
             conf_dir: text("/cni/confDir").map(PathBuf::from),
             sandbox_image: text("/sandboxImage").unwrap_or(images::PAUSE).to_owned(),
             snapshotter: text("/containerd/snapshotter").unwrap_or("overlayfs").to_owned(),
-            systemd: config
-                .pointer("/containerd/runtimes/runc/options/SystemdCgroup")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            systemd: through_systemd(&config).unwrap_or(false),
         }
     }
 }

@@ -17,8 +17,8 @@ pub use identity::{
 };
 pub use signature::{SignatureError, VerifyingKey, read_signature};
 pub use tls::{
-    Clients, LiveTls, WatchedFiles, client_config, install_crypto_provider, server_config,
-    unverified_client_config, verify_client,
+    Clients, LiveTls, WatchedFiles, careless_client_config, client_config, install_crypto_provider,
+    server_config, unverified_client_config, verify_client,
 };
 pub use token::{
     Accepted, Grant, Minted, TOKEN_LIMIT, Token, TokenBook, TokenEntry, TokenError, accept, fingerprint,

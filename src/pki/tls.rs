@@ -171,17 +171,31 @@ pub fn verify_client(ca_pem: &str, identity: &Identity) -> Result<(), Failure> {
 
 /// A client that trusts any server: only to fetch the authority's certificate, which is then compared with a hash.
 pub fn unverified_client_config() -> Result<Arc<ClientConfig>, Failure> {
+    trusting(Anyone { provider: provider(), proves: true })
+}
+
+/// A client for which a server need not even prove that it holds the certificate's key, which may be of a kind that is
+/// not checked any more: only to see whether it answers, as a probe of a container does. What it says is not believed.
+pub fn careless_client_config() -> Result<Arc<ClientConfig>, Failure> {
+    trusting(Anyone { provider: provider(), proves: false })
+}
+
+fn trusting(anyone: Anyone) -> Result<Arc<ClientConfig>, Failure> {
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(failed)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider())))
+        .with_custom_certificate_verifier(Arc::new(anyone))
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
 #[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+struct Anyone {
+    provider: Arc<CryptoProvider>,
+    /// Whether the server has to hold the key of the certificate that it shows.
+    proves: bool,
+}
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
@@ -201,7 +215,11 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        if !self.proves {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -210,11 +228,15 @@ impl ServerCertVerifier for Anyone {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        if !self.proves {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -264,6 +286,17 @@ pub(super) mod tests {
         let stranger = client_config(&Authority::generate("KubeEdge").unwrap().cert_pem(), None).unwrap();
         assert!(shake(stranger, server.clone(), "10.0.0.1").is_err());
         assert!(shake(unverified_client_config().unwrap(), server, "other.lan").is_ok());
+    }
+
+    #[test]
+    fn a_server_is_reached_whose_certificate_nobody_can_read() {
+        let authority = Authority::generate("KubeEdge").unwrap();
+        let identity = authority.issue_server("KubeEdge", &names(&["cloud.lan"]), 1).unwrap();
+        let key = certified(&identity).unwrap().key.clone();
+        let unreadable = CertifiedKey::new(vec![CertificateDer::from(vec![1, 2, 3])], key);
+        let server = server(Arc::new(Fixed(Arc::new(unreadable))), Clients::None).unwrap();
+        assert!(shake(unverified_client_config().unwrap(), server.clone(), "cloud.lan").is_err());
+        assert!(shake(careless_client_config().unwrap(), server, "cloud.lan").is_ok());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Only `Edge::open` calls it; it decides nothing at run time.
 
 use super::FoundRuntime;
+use super::latecomer::Latecomer;
 use super::meta::Meta;
 use super::metrics::Metrics;
 use super::mqtt::Broker;
@@ -21,11 +22,14 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The container runtime that pods use.
 pub(super) struct PodRuntime {
     pub client: cri::Runtime,
     pub found: Option<FoundRuntime>,
+    /// Name and version as the runtime tells them; empty until it has answered.
+    pub version: watch::Receiver<String>,
     /// Whether it makes control groups through systemd.
     systemd: bool,
 }
@@ -120,23 +124,26 @@ pub(super) async fn runtime(
         dir: config.runtime.dir.clone(),
         network: Network::derive(&config.runtime.dir),
     };
-    let running = match containerd::start(wanted).await {
+    let running = match containerd::start(wanted.clone()).await {
         Ok(running) => running,
         // After a boot the runtime may come later than this daemon; devices and the link need not wait for it.
-        Err(failure) if external => {
+        Err(failure) if external || !usual => {
             tracing::warn!(code = failure.code, error = %failure, "the container runtime does not answer yet");
             let client = cri::Runtime::new(&endpoint);
             let systemd = config.edged.cgroup_driver == "systemd";
-            return Ok(Some(PodRuntime { client, found: None, systemd }));
+            let (latecomer, version) = Latecomer::new(wanted, failure.code);
+            supervisor.add(latecomer);
+            return Ok(Some(PodRuntime { client, found: None, version, systemd }));
         }
         Err(failure) => return Err(failure),
     };
     tracing::info!(version = running.version, ours = running.ours, "the container runtime answers");
     let systemd = running.systemd;
     let found = Some(FoundRuntime { version: running.version.clone(), ours: running.ours });
+    let version = watch::channel(running.version.clone()).1;
     let (client, keeper) = running.into_parts();
     supervisor.add(keeper);
-    Ok(Some(PodRuntime { client, found, systemd }))
+    Ok(Some(PodRuntime { client, found, version, systemd }))
 }
 
 /// What every room is built from.
@@ -158,6 +165,7 @@ impl Rooms<'_> {
             node: self.config.node.to_string(),
             runtime: runtime.client.clone(),
             groups: pod::Groups { systemd: runtime.systemd, root },
+            late: runtime.found.is_none(),
             root_dir: edged.root_dir.clone(),
             log_dir: log_root(&edged.logs_dir),
             host_ip: internal_ip(self.config).to_string(),

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Where the facts come from; all of it is read when somebody asks.
 pub(super) struct Sources {
@@ -24,8 +25,8 @@ pub(super) struct Sources {
     pub uplink: Uplink,
     pub broker: Broker,
     pub node: NodeHandle,
-    /// Name and version of the container runtime; empty while it is not known.
-    pub runtime: String,
+    /// Name and version of the container runtime, empty until it has answered; `None` when this node runs no pods.
+    pub runtime: Option<watch::Receiver<String>>,
     /// `None` when this node runs no pods.
     pub pods: Option<PodHandle>,
     /// `None` when logs and sessions are switched off.
@@ -44,6 +45,7 @@ pub(super) fn of(sources: Sources) -> Facts {
 async fn collect(from: &Sources) -> Value {
     let node = from.node.borrow().clone();
     let stats = from.broker.stats();
+    let runtime = from.runtime.as_ref().map(|version| version.borrow().clone()).unwrap_or_default();
     json!({
         "apiVersion": "kedge.io/v1",
         "kind": "EdgeStatus",
@@ -52,7 +54,7 @@ async fn collect(from: &Sources) -> Value {
         "kubeletVersion": KUBELET_VERSION,
         "node": {"name": from.name, "registered": node.registered, "ready": node.ready, "reason": node.reason,
             "confirmed": node.confirmed},
-        "runtime": {"state": node.runtime, "version": from.runtime},
+        "runtime": {"state": node.runtime, "version": runtime},
         "cloudAddresses": {"hub": from.cloud.0, "https": from.cloud.1},
         "link": link(&from.uplink),
         "tunnel": from.tunnel.as_ref().map(Observed::now),

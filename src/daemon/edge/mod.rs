@@ -9,6 +9,7 @@ pub mod device;
 pub mod eventbus;
 mod facts;
 pub mod jobs;
+mod latecomer;
 pub mod meta;
 mod metrics;
 pub mod mqtt;
@@ -112,6 +113,7 @@ impl Edge {
             restart: &restart,
         };
         let found = runtime.as_ref().and_then(|runtime| runtime.found.clone());
+        let version = runtime.as_ref().map(|runtime| runtime.version.clone());
         let pods = runtime.as_ref().map(|runtime| rooms.pods(runtime, &mut supervisor));
         let device = rooms.devices(&broker, &mut supervisor);
         let jobs = rooms.jobs(runtime.as_ref(), &mut supervisor);
@@ -146,7 +148,7 @@ impl Edge {
             uplink,
             broker,
             node,
-            runtime: found.as_ref().map(|found| found.version.clone()).unwrap_or_default(),
+            runtime: version,
             pods,
             tunnel,
             modules: supervisor.handle(),

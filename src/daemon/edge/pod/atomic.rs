@@ -5,7 +5,7 @@ use crate::base::random_suffix;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Component, Path};
 
 /// A volume's content by relative path.
@@ -25,7 +25,7 @@ const DATA_NEXT: &str = "..data_tmp";
 pub(super) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Result<bool> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
     let data = dir.join(DATA);
-    if is_written(&data, payload) {
+    if is_written(&data, payload, group) {
         return Ok(false);
     }
     let old = fs::read_link(&data).ok();
@@ -38,10 +38,10 @@ pub(super) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
             fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
         }
         fs::write(&file, &entry.content)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(entry.mode))?;
         if group.is_some() {
             std::os::unix::fs::chown(&file, None, group)?;
         }
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode(entry, group)))?;
     }
     let next = dir.join(DATA_NEXT);
     drop(fs::remove_file(&next));
@@ -54,9 +54,20 @@ pub(super) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
     Ok(true)
 }
 
-fn is_written(data: &Path, payload: &Payload) -> bool {
-    let same =
-        |(path, entry): (&String, &Entry)| fs::read(data.join(path)).is_ok_and(|old| old == entry.content);
+/// The fsGroup may read whatever the pod's own mode says, as a kubelet has it.
+fn mode(entry: &Entry, group: Option<u32>) -> u32 {
+    if group.is_some() { entry.mode | 0o440 } else { entry.mode }
+}
+
+fn is_written(data: &Path, payload: &Payload, group: Option<u32>) -> bool {
+    let same = |(path, entry): (&String, &Entry)| {
+        let file = data.join(path);
+        let right = |meta: fs::Metadata| {
+            meta.permissions().mode() & 0o7777 == mode(entry, group)
+                && group.is_none_or(|group| meta.gid() == group)
+        };
+        fs::metadata(&file).is_ok_and(right) && fs::read(&file).is_ok_and(|old| old == entry.content)
+    };
     data.exists() && count(data) == Some(payload.len()) && payload.iter().all(same)
 }
 
@@ -115,5 +126,27 @@ mod tests {
         assert!(!dir.path().join("sub").exists());
         assert!(!dir.path().join(before).exists());
         assert_eq!(fs::metadata(dir.path().join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn the_group_may_read_what_it_is_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let group =
+            if rustix::process::geteuid().is_root() { 2000 } else { rustix::process::getegid().as_raw() };
+        let secret = Payload::from([("key".to_owned(), Entry { content: b"1".to_vec(), mode: 0o400 })]);
+        let key = dir.path().join("key");
+        let stands = || {
+            let meta = fs::metadata(&key).unwrap();
+            (meta.permissions().mode() & 0o7777, meta.gid())
+        };
+        assert!(write(dir.path(), &secret, None).unwrap());
+        assert_eq!(stands().0, 0o400);
+        // What was written without the group, or by somebody who left its mode alone, is written again.
+        assert!(write(dir.path(), &secret, Some(group)).unwrap());
+        assert_eq!(stands(), (0o440, group));
+        assert!(!write(dir.path(), &secret, Some(group)).unwrap());
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(write(dir.path(), &secret, Some(group)).unwrap());
+        assert_eq!(stands(), (0o440, group));
     }
 }

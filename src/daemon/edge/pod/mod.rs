@@ -4,6 +4,7 @@
 //! store key -> room -> worker (one per pod uid) -> state (pure) -> cri
 //! cri event -> room -> worker -> status (pure) -> uplink
 
+mod ask;
 mod atomic;
 mod bell;
 mod burial;
@@ -27,6 +28,7 @@ mod sources;
 mod starting;
 mod state;
 mod status;
+mod subpath;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -61,6 +63,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// Which control groups pods stand in.
     pub groups: Groups,
+    /// Whether the runtime was away when `groups` were chosen: it is asked for its own way once it answers.
+    pub late: bool,
     /// Volumes and other files of pods, `pods/UID/…` below it.
     pub root_dir: PathBuf,
     /// Container logs, `pods/NAMESPACE_NAME_UID/CONTAINER/N.log` below it.

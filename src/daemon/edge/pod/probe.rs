@@ -1,14 +1,11 @@
 //! Probes and lifecycle hooks of running containers. One task per container with probes; it tells the worker verdicts,
 //! never acts itself. Startup holds the others back; liveness and readiness then run side by side.
 
+use super::ask;
 use crate::cri::Runtime;
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -176,12 +173,11 @@ async fn check(probe: &Probe, target: &Target, limit: Duration) -> Result<(), St
         if let Some(action) = &probe.http_get {
             http_get(target, action).await
         } else if let Some(action) = &probe.tcp_socket {
-            let host =
-                action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.clone());
-            connect(&host, port(&action.port, target)?).await.map(drop)
+            let host = host(action.host.as_deref(), target);
+            ask::connect(host, port(&action.port, target)?).await.map(drop)
         } else if let Some(action) = &probe.grpc {
             let port = u16::try_from(action.port).map_err(|_| "the port is out of range".to_owned())?;
-            connect(&target.ip, port).await.map(drop)
+            ask::grpc(&target.ip, port, action.service.as_deref().unwrap_or_default()).await
         } else {
             Err("the probe has no action".to_owned())
         }
@@ -236,52 +232,13 @@ fn port(port: &IntOrString, target: &Target) -> Result<u16, String> {
     }
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect((host, port)).await.map_err(|error| format!("{host}:{port}: {error}"))?;
-    stream.set_nodelay(true).map_err(|error| error.to_string())?;
-    Ok(stream)
+async fn http_get(target: &Target, action: &HTTPGetAction) -> Result<(), String> {
+    let host = host(action.host.as_deref(), target);
+    ask::http_get(host, port(&action.port, target)?, action).await
 }
 
-/// Any status from 200 to 399 is success. TLS endpoints are only connected to: their certificates are nobody's we know.
-async fn http_get(target: &Target, action: &HTTPGetAction) -> Result<(), String> {
-    let host = action.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| target.ip.clone());
-    let port = port(&action.port, target)?;
-    let stream = connect(&host, port).await?;
-    if action.scheme.as_deref() == Some("HTTPS") {
-        return Ok(());
-    }
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| error.to_string())?;
-    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let mut request =
-        http::Request::get(path).header("User-Agent", "kube-probe/1.32").header("Accept", "*/*");
-    let headers = action.http_headers.iter().flatten();
-    let mut named_host = false;
-    for header in headers {
-        named_host |= header.name.eq_ignore_ascii_case("host");
-        request = request.header(header.name.as_str(), header.value.as_str());
-    }
-    if !named_host {
-        request = request.header("Host", format!("{host}:{port}"));
-    }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-    let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = answer.status();
-        if (200..400).contains(&status.as_u16()) {
-            Ok(())
-        } else {
-            Err(format!("HTTP status {}", status.as_u16()))
-        }
-    };
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        result = &mut exchange => result,
-        // The server may close together with its answer, which is then on its way to us already.
-        _ = connection => exchange.await,
-    }
+fn host<'a>(named: Option<&'a str>, target: &'a Target) -> &'a str {
+    named.filter(|host| !host.is_empty()).unwrap_or(&target.ip)
 }
 
 #[cfg(test)]
@@ -324,6 +281,19 @@ mod tests {
         assert_eq!(check(&probe, &target(), Duration::from_secs(5)).await, Ok(()));
         let refused = check(&probe, &target(), Duration::from_secs(5)).await;
         assert_eq!(refused, Err("HTTP status 500".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn an_open_port_alone_is_no_answer_to_a_grpc_probe() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let limit = Duration::from_secs(1);
+        let grpc = probe(json!({"grpc": {"port": port}}));
+        assert!(check(&grpc, &target(), limit).await.is_err());
+        let tls = probe(json!({"httpGet": {"port": port, "scheme": "HTTPS"}}));
+        assert!(check(&tls, &target(), limit).await.is_err());
+        let tcp = probe(json!({"tcpSocket": {"port": port}}));
+        assert_eq!(check(&tcp, &target(), limit).await, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,6 @@ use crate::base::now_ms;
 use crate::daemon::edge::uplink::Outgoing;
 use crate::host::capabilities::{Capability, has, is_root};
 use crate::host::cni::{self, Network};
-use crate::host::containerd;
 use crate::wire::{Answer, Up};
 use futures_util::StreamExt;
 use serde_json::json;
@@ -95,6 +94,7 @@ impl Machine {
             node: "n1".into(),
             runtime: self.runtime.clone(),
             groups: Groups { systemd: self.systemd, root: None },
+            late: false,
             root_dir: self.dir.path().join("root"),
             log_dir: self.dir.path().join("log"),
             host_ip: "127.0.0.1".into(),

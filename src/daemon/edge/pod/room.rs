@@ -10,9 +10,10 @@ use super::worker::{Shared, Worker, is_source};
 use super::{Config, logs};
 use crate::base::{Backoff, BoxFuture, Crew, Failure, Module, Ready, Stop};
 use crate::cri::messages::Labels;
-use crate::cri::{Events, RuntimeEvent};
+use crate::cri::{CallError, Events, RuntimeEvent};
 use crate::daemon::edge::meta::COMPARISON;
 use crate::daemon::edge::uplink::{Link, Uplink};
+use crate::host::{containerd, remedy};
 use crate::model::{Kind, ObjectKey};
 use crate::store::{self, Store};
 use serde_json::Value;
@@ -24,6 +25,8 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 /// More sandboxes at once make each slower without finishing the lot earlier.
 const HEAVY_AT_ONCE: usize = 10;
 const PULLS_AT_ONCE: usize = 3;
+/// What a room waits for that cannot reach its runtime.
+const AWAY: &str = "KE-RUNTIME-008";
 const ROTATION: Duration = Duration::from_secs(30);
 /// A cloud that is connected for so long has sent everything again, also one that does not compare.
 const RESENT: Duration = Duration::from_secs(600);
@@ -89,19 +92,37 @@ enum Heard {
 }
 
 impl Floor {
+    /// Opens as soon as the runtime answers, however late that is: the link and the devices of this node do without it.
     async fn open(room: &Room) -> Result<Floor, Failure> {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut told = false;
+        loop {
+            let failure = match Floor::try_open(room).await {
+                Err(failure) if failure.code == AWAY => failure,
+                outcome => return outcome,
+            };
+            if !told {
+                tracing::warn!(code = failure.code, error = %failure, "no pod is looked after until the container runtime answers");
+                told = true;
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    async fn try_open(room: &Room) -> Result<Floor, Failure> {
         let runtime = &room.config.runtime;
-        let unreachable = |error: crate::cri::CallError| {
-            Failure::new("KE-RUNTIME-008", "the container runtime does not answer")
-                .because(error)
-                .fix("check the container runtime; the pods are looked after again as soon as it answers")
-        };
-        let version = runtime.version().await.map_err(unreachable)?;
+        let version = runtime.version().await.map_err(away)?;
+        let mut config = room.config.clone();
+        if config.late
+            && let Some(systemd) = containerd::systemd(runtime).await.map_err(away)?
+        {
+            config.groups.systemd = systemd;
+        }
         // Subscribed before listing, so that nothing falls between.
         let changes = room.store.changes();
-        let events = runtime.events().await.map_err(unreachable)?;
+        let events = runtime.events().await.map_err(away)?;
         let shared = Arc::new(Shared {
-            config: room.config.clone(),
+            config,
             paths: room.paths.clone(),
             store: room.store.clone(),
             uplink: room.uplink.clone(),
@@ -134,14 +155,7 @@ impl Floor {
         let mut in_runtime: HashMap<String, ObjectKey> = HashMap::new();
         if adopt {
             let runtime = &self.shared.config.runtime;
-            let sandboxes = runtime.list_pod_sandbox(Labels::new()).await.map_err(|error| {
-                Failure::new("KE-RUNTIME-008", "the container runtime does not answer").because(error).fix(
-                    format!(
-                        "check it with `{}`; pods are looked after again as soon as it answers",
-                        crate::host::remedy::look_at("containerd")
-                    ),
-                )
-            })?;
+            let sandboxes = runtime.list_pod_sandbox(Labels::new()).await.map_err(away)?;
             let wanted: HashSet<&str> = pods.iter().filter_map(|(_, pod)| uid(pod)).collect();
             for sandbox in sandboxes {
                 let label = |name: &str| sandbox.labels.get(name).cloned().unwrap_or_default();
@@ -324,6 +338,13 @@ impl Floor {
         let pods = self.shared.summaries.clone();
         self.crew.spawn(async move { logs::rotate(&runtime, &paths, &pods).await });
     }
+}
+
+fn away(error: CallError) -> Failure {
+    Failure::new(AWAY, "the container runtime does not answer").because(error).fix(format!(
+        "check it with `{}`; pods are looked after again as soon as it answers",
+        remedy::look_at("containerd")
+    ))
 }
 
 fn uid(pod: &Value) -> Option<&str> {

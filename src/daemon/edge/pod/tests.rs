@@ -1,6 +1,9 @@
-//! What the door says where no container can be reached.
+//! What the door says, and what the room does, where no container can be reached.
 
 use super::*;
+use crate::base::{BoxFuture, ModuleState, Stop, Supervisor};
+use serde_json::Value;
+use std::time::Duration;
 
 fn handle() -> PodHandle {
     let summaries = summary::Summaries::default();
@@ -45,4 +48,48 @@ async fn a_runtime_that_does_not_tell_what_is_used_is_named() {
         failure.why.contains("/nonexistent/cri.sock") && failure.fix.contains("kedge doctor"),
         "{failure:?}"
     );
+}
+
+/// Nothing that a pod may refer to.
+struct Nothing;
+
+impl Sources for Nothing {
+    fn config_map<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn secret<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Value>, Failure>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn token<'a>(&'a self, _: &'a str, _: &'a str, _: Value) -> BoxFuture<'a, Result<Value, Failure>> {
+        Box::pin(async { Ok(Value::Null) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_is_away_ends_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        node: "n1".into(),
+        runtime: Runtime::new("unix:///nonexistent/cri.sock"),
+        groups: Groups { systemd: false, root: None },
+        late: true,
+        root_dir: dir.path().join("root"),
+        log_dir: dir.path().join("log"),
+        host_ip: "127.0.0.1".into(),
+        cluster_dns: Vec::new(),
+        cluster_domain: "cluster.local".into(),
+    };
+    let (uplink, _letters, _link) = Uplink::channel(8);
+    let store = Store::open(dir.path().join("edge.db")).unwrap();
+    let (_handle, module) = new(config, store, uplink, Arc::new(Nothing));
+    let mut supervisor = Supervisor::new();
+    supervisor.add(module);
+    let (states, stop) = (supervisor.handle(), Stop::new());
+    let mut running = std::pin::pin!(supervisor.run(stop.clone()));
+    assert!(tokio::time::timeout(Duration::from_secs(60), running.as_mut()).await.is_err());
+    assert_eq!(states.modules().remove(0).state, ModuleState::Starting);
+    stop.raise();
+    assert_eq!(running.await, Ok(()));
 }

@@ -8,6 +8,7 @@ use super::field::{self, Place};
 use super::paths::{Paths, is_inside};
 use super::quantity;
 use super::sources::Sources;
+use super::subpath;
 use crate::cri::messages::{Mount, MountPropagation};
 use crate::model::Kind;
 use jiff::Timestamp;
@@ -307,21 +308,39 @@ fn add(files: &mut Payload, path: &str, content: Vec<u8>, mode: u32) -> Result<(
     Ok(())
 }
 
+/// Makes the directory once. Afterwards it is the application's: its owner, group and mode are never touched again.
 fn empty_dir(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
+    if source.medium.as_deref() == Some("Memory") {
+        return empty_memory(dir, source, group);
+    }
+    if dir.exists() {
+        return Ok(());
+    }
+    // Made beside its place and then moved there, so that no crash leaves one half made. No volume's name has dots.
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    let fresh = dir.with_file_name(format!("..{name}.new"));
+    fs::create_dir_all(&fresh)?;
+    if group.is_some() {
+        std::os::unix::fs::chown(&fresh, None, group)?;
+    }
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(if group.is_some() { 0o2777 } else { 0o777 }))?;
+    fs::rename(&fresh, dir)
+}
+
+/// Mode and group come with the mount: there is no moment in which it has others.
+fn empty_memory(dir: &Path, source: &EmptyDirVolumeSource, group: Option<u32>) -> io::Result<()> {
     use rustix::mount::{MountFlags, mount};
     fs::create_dir_all(dir)?;
-    if source.medium.as_deref() == Some("Memory") && !disk::is_mount_point(dir)? {
-        let size =
-            source.size_limit.as_ref().and_then(|limit| quantity::whole(&limit.0)).filter(|size| *size > 0);
-        let options = size.map_or_else(|| "mode=0777".to_owned(), |size| format!("mode=0777,size={size}"));
-        let options = std::ffi::CString::new(options)?;
-        mount("tmpfs", dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
+    if disk::is_mount_point(dir)? {
+        return Ok(());
     }
-    fs::set_permissions(dir, fs::Permissions::from_mode(if group.is_some() { 0o2777 } else { 0o777 }))?;
-    if group.is_some() {
-        std::os::unix::fs::chown(dir, None, group)?;
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o2777))?;
+    let mut options = group.map_or_else(|| "mode=0777".to_owned(), |group| format!("mode=2777,gid={group}"));
+    let limit = source.size_limit.as_ref().and_then(|limit| quantity::whole(&limit.0));
+    if let Some(size) = limit.filter(|size| *size > 0) {
+        options.push_str(&format!(",size={size}"));
     }
+    let options = std::ffi::CString::new(options)?;
+    mount("tmpfs", dir, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))?;
     Ok(())
 }
 
@@ -366,7 +385,7 @@ pub(super) fn mounts(
             (None, Some(text)) => text.clone(),
             (None, None) => String::new(),
         };
-        let host = if sub.is_empty() { dir } else { inside(&dir, &sub)? };
+        let host = if sub.is_empty() { dir } else { subpath::inside(&dir, &sub)? };
         let propagation = match wanted.mount_propagation.as_deref() {
             Some("HostToContainer") => MountPropagation::HostToContainer,
             Some("Bidirectional") => MountPropagation::Bidirectional,
@@ -382,39 +401,59 @@ pub(super) fn mounts(
     Ok(mounts)
 }
 
-/// The real place of a subPath; a link that leads out of the volume is refused.
-fn inside(dir: &Path, sub: &str) -> Result<PathBuf, ConfigError> {
-    let refused = |why: String| ConfigError(format!("subPath {sub:?}: {why}"));
-    if !is_inside(sub) {
-        return Err(refused("it leaves the volume".to_owned()));
-    }
-    let wanted = dir.join(sub);
-    if !wanted.exists() {
-        // The nearest existing parent decides whether the new directory would be inside.
-        let parent = wanted.ancestors().find(|path| path.exists()).unwrap_or(dir);
-        let (real, root) = (parent.canonicalize(), dir.canonicalize());
-        if !matches!((&real, &root), (Ok(real), Ok(root)) if real.starts_with(root)) {
-            return Err(refused("it leaves the volume".to_owned()));
-        }
-        fs::create_dir_all(&wanted).map_err(|error| refused(error.to_string()))?;
-    }
-    let root = dir.canonicalize().map_err(|error| refused(error.to_string()))?;
-    let real = wanted.canonicalize().map_err(|error| refused(error.to_string()))?;
-    if real.starts_with(&root) { Ok(real) } else { Err(refused("it leaves the volume".to_owned())) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
     #[test]
-    fn a_link_out_of_the_volume_is_refused() {
+    fn an_empty_dir_belongs_to_the_application_once_it_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("/etc", dir.path().join("out")).unwrap();
-        assert!(inside(dir.path(), "out/passwd").is_err());
-        assert!(inside(dir.path(), "out/new").is_err());
-        assert!(inside(dir.path(), "../x").is_err());
-        assert!(inside(dir.path(), "new/dir").unwrap().is_dir());
+        let plain = EmptyDirVolumeSource::default();
+        let data = dir.path().join("kubernetes.io~empty-dir/data");
+        // What a crash has left behind is no obstacle, and nothing stays beside the volume.
+        fs::create_dir_all(data.with_file_name("..data.new")).unwrap();
+        empty_dir(&data, &plain, None).unwrap();
+        assert_eq!(mode_of(&data), 0o777);
+        assert_eq!(fs::read_dir(data.parent().unwrap()).unwrap().count(), 1);
+        set_mode(&data, 0o700);
+        empty_dir(&data, &plain, None).unwrap();
+        assert_eq!(mode_of(&data), 0o700);
+
+        let shared = data.with_file_name("shared");
+        let group = rustix::process::getegid().as_raw();
+        empty_dir(&shared, &plain, Some(group)).unwrap();
+        assert_eq!(mode_of(&shared), 0o2777);
+        set_mode(&shared, 0o750);
+        empty_dir(&shared, &plain, Some(group)).unwrap();
+        assert_eq!(mode_of(&shared), 0o750);
+    }
+
+    #[test]
+    fn an_empty_dir_in_memory_is_made_once_too() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let memory = EmptyDirVolumeSource { medium: Some("Memory".to_owned()), ..Default::default() };
+        let data = dir.path().join("pod/data");
+        if empty_dir(&data, &memory, Some(2000)).is_err() {
+            // Not privileged; the tests that run pods are.
+            return;
+        }
+        let made = (mode_of(&data), fs::metadata(&data).unwrap().gid());
+        set_mode(&data, 0o700);
+        let again = empty_dir(&data, &memory, Some(2000));
+        let kept = mode_of(&data);
+        disk::remove(&dir.path().join("pod")).unwrap();
+        assert_eq!(made, (0o2777, 2000));
+        again.unwrap();
+        assert_eq!(kept, 0o700);
     }
 
     #[test]

@@ -18,10 +18,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 const LETTERS: usize = 64;
 /// Calls of the cloud at a time; each may hold a body of 12 MB and an answer of 5 MB.
 const CALLS: usize = 16;
+/// Pause before a port that another process holds is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 /// URLs that rules may have the node take calls for.
 const URLS: usize = 1024;
 
@@ -120,15 +123,24 @@ impl Module for ServiceBusModule {
                 limit: self.config.limit,
             });
             let mut crew = Crew::new();
-            let mut serving = None;
+            let mut door = Door::default();
             let room = Arc::new(Semaphore::new(CALLS));
-            self.match_server(&desk, &mut serving, &mut crew, &stop).await?;
+            self.match_server(&desk, &mut door, &mut crew, &stop).await;
             ready.set();
-            while let Some(Some(mailed)) = stop.or(self.letters.recv()).await {
+            loop {
+                let mailed = tokio::select! {
+                    () = stop.raised() => break,
+                    () = until(door.retry_at) => {
+                        self.match_server(&desk, &mut door, &mut crew, &stop).await;
+                        continue;
+                    }
+                    mailed = self.letters.recv() => mailed,
+                };
+                let Some(mailed) = mailed else { break };
                 match mailed {
                     Mailed::Order(letter) => {
                         self.carry_out(letter, &desk).await?;
-                        self.match_server(&desk, &mut serving, &mut crew, &stop).await?;
+                        self.match_server(&desk, &mut door, &mut crew, &stop).await;
                     }
                     Mailed::Call(call) => {
                         let (uplink, permit) = (self.uplink.clone(), room.clone().try_acquire_owned());
@@ -145,6 +157,25 @@ impl Module for ServiceBusModule {
             }
             Ok(())
         })
+    }
+}
+
+/// Where programs come in.
+#[derive(Default)]
+struct Door {
+    /// Ends the server; `None` while it does not serve.
+    serving: Option<Stop>,
+    /// When a port that was held is tried again.
+    retry_at: Option<Instant>,
+    /// Whether it was said that the port is held.
+    told: bool,
+}
+
+/// Never, where there is no time to wait for.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -175,30 +206,34 @@ impl ServiceBusModule {
         Ok(())
     }
 
-    /// Starts the server with the first URL and ends it with the last.
-    async fn match_server(
-        &self,
-        desk: &Arc<Desk>,
-        serving: &mut Option<Stop>,
-        crew: &mut Crew,
-        stop: &Stop,
-    ) -> Result<(), Failure> {
+    /// Starts the server with the first URL and ends it with the last. A port that is held is waited for: the cloud's
+    /// calls need none, and the rest of the edge even less.
+    async fn match_server(&self, desk: &Arc<Desk>, door: &mut Door, crew: &mut Crew, stop: &Stop) {
         let needed = !desk.urls().is_empty();
-        match (needed, serving.take()) {
+        door.retry_at = None;
+        match (needed, door.serving.take()) {
             (true, None) => {
                 let address = self.config.listen;
-                let listener = TcpListener::bind(address)
-                    .await
-                    .map_err(|error| bind_failure("the ServiceBus", address, &error))?;
-                tracing::info!(%address, "the ServiceBus serves");
-                let own = stop.child();
-                crew.spawn(server::serve(listener, desk.clone(), own.clone()));
-                *serving = Some(own);
+                match TcpListener::bind(address).await {
+                    Ok(listener) => {
+                        tracing::info!(%address, "the ServiceBus serves");
+                        let own = stop.child();
+                        crew.spawn(server::serve(listener, desk.clone(), own.clone()));
+                        *door = Door { serving: Some(own), ..Door::default() };
+                    }
+                    Err(error) => {
+                        if !door.told {
+                            let failure = bind_failure("the ServiceBus", address, &error);
+                            tracing::error!(code = failure.code, error = %failure, "the ServiceBus takes no calls until its port is free");
+                            door.told = true;
+                        }
+                        door.retry_at = Some(Instant::now() + RETRY);
+                    }
+                }
             }
             (false, Some(own)) => own.raise(),
-            (_, held) => *serving = held,
+            (_, held) => door.serving = held,
         }
-        Ok(())
     }
 }
 
@@ -262,6 +297,44 @@ mod tests {
         bus.put(Letter::Unlisten { url: "http:/cloud/x".to_owned(), receipt }).await.unwrap();
         stored.await.unwrap();
         assert!(store.rules(RuleList::Urls).await.unwrap().is_empty());
+        stop.raise();
+        crew.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_held_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path().join("edgecore.db")).unwrap();
+        let (uplink, mut outgoing, link) = Uplink::channel(8);
+        link.send_replace(Link::Up);
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listen = holder.local_addr().unwrap();
+        let config = Config { listen, limit: Duration::from_secs(5) };
+        let (bus, mut module) = new(config, store, uplink);
+        let (stop, mut crew) = (Stop::new(), Crew::new());
+        let inner = stop.clone();
+        crew.spawn(async move { module.run(inner, Ready::detached("servicebus")).await.unwrap() });
+        let (receipt, stored) = Receipt::new();
+        bus.put(Letter::Listen { url: "http://cloud/x".to_owned(), receipt }).await.unwrap();
+        stored.await.unwrap();
+        // Calls of the cloud are carried out all the same.
+        let id = MessageId("m".to_owned());
+        let target = "no port".to_owned();
+        bus.call(Call { id: id.clone(), target, request: HttpRequest::default() }).await;
+        let answered = tokio::time::timeout(Duration::from_secs(5), outgoing.recv()).await.unwrap();
+        let Some(Outgoing::Report { up: Up::ServiceReply { to, response }, .. }) = answered else { panic!() };
+        assert_eq!((to, response.status_code), (id, 400));
+        drop(holder);
+        let answer = tokio::time::timeout(RETRY * 3, async {
+            loop {
+                if let Some(answer) = post(listen.port(), "nonsense").await {
+                    break answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let answer = answer.await.unwrap();
+        assert!(answer.contains("invalid params"), "{answer}");
         stop.raise();
         crew.finish().await;
     }
