@@ -2,7 +2,7 @@
 //! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
 
 use super::place::{Place, Role};
-use super::report::Report;
+use super::report::{API_VERSION, Report};
 use super::store::database_files;
 use crate::base::{Failure, Term, diff, read_limited};
 use crate::cmd::ask::confirm;
@@ -11,6 +11,7 @@ use crate::host::check::{Finding, State};
 use crate::host::cni::forwarding;
 use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -253,6 +254,38 @@ pub(super) fn show(repairs: &[Repair]) -> String {
     out.trim_end().to_owned()
 }
 
+/// What would change, for programs.
+pub(super) fn document(repairs: &[Repair]) -> Value {
+    let item = |repair: &Repair| {
+        let changes: Vec<Value> = repair.changes.iter().filter_map(told).collect();
+        let steps: Vec<String> = repair.steps.iter().map(|Step(words)| words.join(" ")).collect();
+        json!({"code": repair.code, "changes": changes, "steps": steps, "note": repair.note})
+    };
+    let items: Vec<Value> = repairs.iter().map(item).collect();
+    json!({"apiVersion": API_VERSION, "kind": "RepairPlan", "items": items})
+}
+
+/// One change of a plan; `None` for what no repair makes.
+fn told(change: &Change) -> Option<Value> {
+    let place = |path: &Path| path.display().to_string();
+    let of_mode = |path: &Path, mode: u32| json!({"action": "mode", "path": place(path), "mode": format!("{mode:04o}")});
+    match change {
+        Change::File { path, content, mode } if is_as_it_stands(path, content) => Some(of_mode(path, *mode)),
+        Change::File { path, content, .. } => {
+            let action = if path.exists() { "change" } else { "write" };
+            Some(json!({"action": action, "path": place(path), "difference": difference(path, content)}))
+        }
+        Change::Mode { path, mode } => Some(of_mode(path, *mode)),
+        Change::Remove { path } => Some(json!({"action": "remove", "path": place(path)})),
+        Change::Halt { name } => Some(json!({"action": "halt", "service": name})),
+        Change::Setting { path, value } => {
+            Some(json!({"action": "set", "path": place(path), "value": value}))
+        }
+        Change::Module { name } => Some(json!({"action": "load", "module": name})),
+        Change::Directory { .. } | Change::Link { .. } | Change::Service(_) => None,
+    }
+}
+
 /// A file as it would be written, or its mode where nothing else changes.
 fn written(path: &Path, content: &[u8], mode: u32) -> String {
     if is_as_it_stands(path, content) {
@@ -400,10 +433,43 @@ mod tests {
                 "modules:\n  edgeHub:\n    quic:\n      enable: true\n    token: {token}\n    websocket:\n      enable: false\n"
             );
             let repair = plan(&quic(), Some(&configured(dir.path(), &text))).unwrap();
+            let plan = document(std::slice::from_ref(&repair)).to_string();
+            assert!(plan.contains("-      enable: true") && !plan.contains("s3cret"), "{token} -> {plan}");
             let shown = show(&[repair]);
             assert!(shown.contains("    - ") && shown.contains("token: (hidden)"), "{shown}");
             assert!(!shown.contains("s3cret"), "{token} -> {shown}");
         }
+    }
+
+    #[test]
+    fn a_plan_for_programs_says_what_the_text_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "modules:\n  edgeHub:\n    quic:\n      enable: true\n";
+        let place = configured(dir.path(), text);
+        let mut repair = plan(&quic(), Some(&place)).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        repair.changes.extend([
+            Change::Mode { path: path("key"), mode: 0o600 },
+            Change::Halt { name: "kubelet".to_owned() },
+            file(path("new"), "x\n".to_owned()),
+        ]);
+        repair.steps.push(Step(["systemctl", "restart", "containerd"].map(str::to_owned).to_vec()));
+        let plan: Value = serde_json::from_str(&document(&[repair]).to_string()).unwrap();
+        let wanted = json!({"apiVersion": "kedge.io/doctor/v1", "kind": "RepairPlan", "items": [{
+            "code": "KE-QUIC-001",
+            "changes": [
+                {"action": "change", "path": place.file.as_ref().unwrap(),
+                    "difference": plan.pointer("/items/0/changes/0/difference")},
+                {"action": "mode", "path": path("key"), "mode": "0600"},
+                {"action": "halt", "service": "kubelet"},
+                {"action": "write", "path": path("new"), "difference": ["+x"]},
+            ],
+            "steps": ["systemctl restart containerd"],
+            "note": "start the daemon anew for it to take effect",
+        }]});
+        assert_eq!(plan, wanted);
+        let lines = plan.pointer("/items/0/changes/0/difference").and_then(Value::as_array).unwrap();
+        assert!(lines.contains(&json!("-      enable: true")), "{plan}");
     }
 
     #[test]
