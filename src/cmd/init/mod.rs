@@ -6,11 +6,12 @@ mod order;
 mod reach;
 mod report;
 
+use super::span::{DAY, Span};
 use super::token::files::Places;
 use crate::base::{Exit, Failure, Output, Steps, Term, aside};
+use crate::config::Hidden;
 use crate::config::cloud::CloudConfig;
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
-use crate::config::{Hidden, go_duration};
 use crate::daemon::cloud::TokenDesk;
 use crate::daemon::cloud::setup::{self, Applied, Mode, Seen, SetupDesk, Wanted};
 use crate::host::check::{Finding, State};
@@ -90,7 +91,7 @@ fn image(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    go_duration(text).ok_or_else(|| "a duration such as 90s or 5m is expected".to_owned())
+    Span::new("90s or 5m", Duration::ZERO, DAY).read(text)
 }
 
 impl Args {
@@ -258,8 +259,6 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
     report::done(&done, args.output, term)?;
     Ok(Exit::Done)
 }
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 async fn apply(
     args: &Args,
