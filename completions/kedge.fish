@@ -388,7 +388,7 @@ complete -c kedge -n "__fish_kedge_using_subcommand init" -l set -d 'Settings of
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l ha -d 'Three replicas on three machines; --ha=false goes back to one [default: as it was, or one]' -r -f -a "true\t''
 false\t''"
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l image -d 'The container image of the cloud [default: the one that was chosen before, or this version\'s]' -r
-complete -c kedge -n "__fish_kedge_using_subcommand init" -l join-file -d 'Write a join file instead of printing a token' -r -F
+complete -c kedge -n "__fish_kedge_using_subcommand init" -l join-file -d 'Write a join file instead of printing a token; one that is still good stays, the token of any other is revoked' -r -F
 complete -c kedge -n "__fish_kedge_using_subcommand init" -l wait -d 'How long to wait until the cloud serves; 0 does not wait' -r
 complete -c kedge -n "__fish_kedge_using_subcommand init" -s o -l output -d 'How to print what was done' -r -f -a "text\t''
 json\t''

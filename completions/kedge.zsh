@@ -645,7 +645,7 @@ _arguments "${_arguments_options[@]}" : \
 '*--set=[Settings of cloudcore.yaml, such as modules.cloudHub.nodeLimit=2000, over those made before; may be repeated]:KEY=VALUE:_default' \
 '--ha=[Three replicas on three machines; --ha=false goes back to one \[default\: as it was, or one\]]::BOOL:(true false)' \
 '--image=[The container image of the cloud \[default\: the one that was chosen before, or this version'\''s\]]:IMAGE:_default' \
-'--join-file=[Write a join file instead of printing a token]:FILE:_files' \
+'--join-file=[Write a join file instead of printing a token; one that is still good stays, the token of any other is revoked]:FILE:_files' \
 '--wait=[How long to wait until the cloud serves; 0 does not wait]:TIME:_default' \
 '-o+[How to print what was done]:OUTPUT:(text json yaml)' \
 '--output=[How to print what was done]:OUTPUT:(text json yaml)' \

@@ -1,6 +1,7 @@
 //! `kedge device`: which devices there are, and a simulated one to try things with.
 
 use super::DataDir;
+use super::span::{DAY, Span};
 use super::twin::{Device, Form, Local, Side, aligned, find, find_property};
 use crate::base::{Exit, Failure, Output, Stop, Term};
 use crate::daemon::edge::mqtt::Client;
@@ -78,18 +79,7 @@ fn device(text: &str) -> Result<DeviceId, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no time span: write a number and ms, s or m");
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (number, unit) = text.split_at_checked(split).ok_or_else(wrong)?;
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        _ => return Err(wrong()),
-    };
-    let ms = number.checked_mul(factor).filter(|ms| (1..=86_400_000).contains(ms));
-    ms.map(Duration::from_millis).ok_or_else(|| "the time span is from 1ms to one day".to_owned())
+    Span::new("500ms, 1s or 2m", Duration::from_millis(1), DAY).read(text)
 }
 
 #[derive(Serialize)]
@@ -232,7 +222,7 @@ mod tests {
     fn time_spans_are_read() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for wrong in ["", "5", "s", "0s", "5h", "é", "99999999999999999999s", "100000m"] {
+        for wrong in ["", "5", "s", "0s", "25h", "é", "99999999999999999999s", "100000m"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -32,6 +32,7 @@ mod pods;
 mod reset;
 mod run_flags;
 mod service;
+mod span;
 mod standing;
 mod status;
 mod token;

@@ -103,7 +103,11 @@ async fn edge(args: &EdgeArgs, term: &Term) -> Result<Exit, Failure> {
     if !entries.iter().any(of_join) && note.is_none() {
         return match lost {
             Some(damage) => Err(named(damage, &Note::default())),
-            None => nothing(&entries, term),
+            None => {
+                let exit = nothing(&entries, term)?;
+                Account::new(args.output, args.dry_run, term).close(&[])?;
+                Ok(exit)
+            }
         };
     }
     // Without its note a join was cut short before it had begun to write, or somebody has removed it since.

@@ -5,8 +5,8 @@ mod batch;
 pub(in crate::cmd) mod files;
 
 use super::DataDir;
+use super::span::Span;
 use crate::base::{Exit, Failure, Output, Term, now};
-use crate::config::go_duration;
 use crate::config::join_file::is_host;
 use crate::daemon::cloud::TokenDesk;
 use crate::model::{NodeName, parse_label};
@@ -129,8 +129,8 @@ fn host(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let valid = go_duration(text).filter(|ttl| (1..=10 * 365 * 86_400).contains(&ttl.as_secs()));
-    valid.ok_or_else(|| "a duration such as 30m or 24h is expected, from a second to ten years".to_owned())
+    const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+    Span::new("30m or 24h", Duration::from_secs(1), TEN_YEARS).read(text)
 }
 
 fn node(text: &str) -> Result<String, String> {

@@ -69,7 +69,8 @@ pub fn run(args: Args, term: &Term) -> Result<Exit, Failure> {
         return show(&all, args.output, term).map(|()| Exit::Done);
     }
     let chosen = choose(args.deed, &entries, || Journal::newest(dir))?;
-    if chosen.is_empty() {
+    // A dry run tells programs so with an empty list.
+    if chosen.is_empty() && !args.dry_run {
         term.say("there is nothing to undo");
         return Ok(Exit::Done);
     }
@@ -117,8 +118,8 @@ fn show(entries: &[&Entry], output: Output, term: &Term) -> Result<(), Failure> 
             .iter()
             .map(|entry| json!({"id": entry.id, "deed": entry.deed, "at": entry.at, "path": entry.path().map(|path| path.display().to_string())}))
             .collect();
-        return term
-            .value(&json!({"apiVersion": "kedge.io/v1", "kind": "ChangeList", "items": items}), output);
+        let list = json!({"apiVersion": "kedge.io/v1", "kind": "ChangeList", "items": items});
+        return term.value(&list, output);
     }
     if entries.is_empty() {
         term.say("there is nothing to undo");

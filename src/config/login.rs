@@ -4,7 +4,7 @@
 use super::Hidden;
 
 /// What stands in place of a secret.
-const HIDDEN: &str = "(hidden)";
+pub(super) const HIDDEN: &str = "(hidden)";
 
 /// A URL without its login, and the login: a name, and a password where one stands there. Both are percent-decoded.
 pub(super) fn taken_apart(url: &str) -> (String, Option<(String, Option<Hidden>)>) {

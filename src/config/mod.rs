@@ -15,6 +15,7 @@ mod merge;
 pub mod patch;
 mod read;
 pub mod set;
+pub mod shown;
 pub mod survey;
 mod unserved;
 

@@ -89,6 +89,13 @@ fn a_bare_machine_is_looked_at_without_anything_installed() {
     snapshot::failed(&mistyped);
     house.kedge(&["doctor", "--pre", "--nonsense"]).assert_status(2);
     assert!(house.kedge(&["undo"]).stderr.contains("there is nothing to undo"));
+    // A program reads a document also where there is nothing.
+    for (line, kind) in [(&["undo"][..], "ChangeList"), (&["reset", "edge"], "ResetReport")] {
+        let dry = house.kedge(&[line, &["--dry-run", "-o", "json"]].concat());
+        dry.assert_status(0);
+        let read: serde_json::Value = serde_json::from_str(&dry.stdout).unwrap();
+        assert_eq!((read["kind"].as_str(), &read["items"]), (Some(kind), &serde_json::json!([])));
+    }
 
     // Every form of one short report, and the lists.
     let few = "KE-HOST,KE-DISK,KE-ETC,KE-PORT";

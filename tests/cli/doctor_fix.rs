@@ -59,6 +59,12 @@ fn files_modes_and_settings_are_mended_and_come_back() {
     // A setting: in the text, comments and all.
     let config = "/etc/kubeedge/config/edgecore.yaml";
     house.write(config, FILE);
+    let plan = ["doctor", "--only", "KE-QUIC", "--fix=KE-QUIC-001", "--dry-run", "-o", "json"];
+    let plan = house.kedge(&plan);
+    plan.assert_status(0);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(plan["kind"], "RepairPlan");
+    assert_eq!(plan["items"][0]["code"], "KE-QUIC-001");
     let shown = mend(&house, &[], "KE-QUIC-001");
     assert!(shown.contains("    - "), "{shown}");
     let changed = house.read(config);

@@ -272,10 +272,31 @@ fn what_was_set_stays(world: &World) {
     assert!(set.stdout.contains("--cloudcore-ipport 192.0.2.8:"), "{set:?}");
     let set = standing(world);
     assert!(set.contains("localhost") && set.contains("192.0.2.8") && !set.contains("192.0.2.9"), "{set}");
+    a_join_file_stays_while_it_is_good(world);
     again(world, &["--advertise-address", "127.0.0.1"]).assert_status(0);
     let deployment = world.get(&["deployment", ACCOUNT, "-n", "kubeedge"]);
     let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!((image, &deployment["spec"]["replicas"]), (&json!("registry.example/kedge:mine"), &json!(3)));
+}
+
+/// A join file may have been handed out: its token is not revoked without need, and not without a word.
+fn a_join_file_stays_while_it_is_good(world: &World) {
+    let path = world.dir.join("edge.yaml");
+    let named = path.display().to_string();
+    let write = |address: &str| -> (String, String) {
+        let done = again(world, &["--advertise-address", address, "--join-file", &named]);
+        done.assert_status(0);
+        assert_eq!(done.stdout, format!("kedge join --join-file {named}\n"));
+        (done.stderr, std::fs::read_to_string(&path).unwrap())
+    };
+    let (said, first) = write("192.0.2.7");
+    assert!(said.contains("a join token, valid for 24 hours") && !said.contains("revoked"), "{said}");
+    let (said, same) = write("192.0.2.7");
+    assert!(said.contains("stays: its token is valid until") && !said.contains("revoked"), "{said}");
+    assert_eq!(same, first);
+    let (said, other) = write("192.0.2.6");
+    assert!(said.contains("the token of the former") && said.contains("is revoked"), "{said}");
+    assert_ne!(other, first);
 }
 
 fn reset(world: &World, args: &[&str]) -> Run {

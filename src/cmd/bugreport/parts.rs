@@ -5,7 +5,7 @@ use super::Part;
 use crate::base::{Failure, now, read_limited, rfc3339};
 use crate::cmd::edge_place::EdgePlace;
 use crate::config::edge::EdgeConfig;
-use crate::config::login;
+use crate::config::shown;
 use crate::config::survey::Role;
 use crate::daemon::status;
 use crate::host::{facts, journal};
@@ -101,24 +101,8 @@ fn configurations(place: &EdgePlace) -> Vec<(Role, PathBuf)> {
 fn configuration(path: &Path) -> Result<String, String> {
     let bytes = read_limited(path, FILE_LIMIT).map_err(|failure| failure.to_string())?;
     let mut value: Value = serde_yaml::from_slice(&bytes).map_err(|_| "it is not valid YAML".to_owned())?;
-    mask(&mut value);
+    shown::mask(&mut value);
     serde_yaml::to_string(&value).map_err(|error| error.to_string())
-}
-
-fn mask(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            for (key, below) in map {
-                if crate::config::survey::is_secret(key) && below.is_string() {
-                    *below = "(hidden)".into();
-                }
-                mask(below);
-            }
-        }
-        Value::Array(list) => list.iter_mut().for_each(mask),
-        Value::String(text) => *text = login::without_login(text),
-        _ => {}
-    }
 }
 
 fn sockets(dir: &Path, edge: Option<&EdgeConfig>) -> Vec<(&'static str, PathBuf)> {
@@ -250,7 +234,7 @@ pub(super) fn secrets(place: &EdgePlace) -> Vec<String> {
     let mut found = Vec::new();
     for (_, path) in configurations(place) {
         if let Ok(value) = crate::config::read_yaml(&path) {
-            of_configuration(&value, &mut found);
+            found.extend(shown::secrets_of(&value));
         }
     }
     found.extend(text_of(Path::new("/etc/kubeedge/bootstrap-edgecore.conf")));
@@ -280,22 +264,6 @@ pub(super) fn secrets(place: &EdgePlace) -> Vec<String> {
 fn text_of(path: &Path) -> Option<String> {
     let bytes = read_limited(path, 256 << 10).ok()?;
     String::from_utf8(bytes).ok()
-}
-
-fn of_configuration(value: &Value, found: &mut Vec<String>) {
-    match value {
-        Value::Object(map) => {
-            for (key, below) in map {
-                match below {
-                    Value::String(text) if crate::config::survey::is_secret(key) => found.push(text.clone()),
-                    below => of_configuration(below, found),
-                }
-            }
-        }
-        Value::Array(list) => list.iter().for_each(|below| of_configuration(below, found)),
-        Value::String(text) => found.extend(login::passwords(text)),
-        _ => {}
-    }
 }
 
 /// A kubeconfig's credentials: what is named as a key, a token or a password.
@@ -334,5 +302,21 @@ fn of_store(reader: &Reader, found: &mut Vec<String>) {
         }
         let token = row.value.pointer("/status/token").and_then(Value::as_str);
         found.extend(token.map(str::to_owned));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_form_of_a_secret_is_in_the_copy_of_a_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edgecore.yaml");
+        let text = "# token: s3cret\nmodules:\n  edgeHub:\n    heartbeat: 15\n    token: >-\n      s3cret\n      s3cret\n  eventBus:\n    mqttPassword:\n    - s3cret\n    tokens: {edge-1: s3cret}\n";
+        std::fs::write(&path, text).unwrap();
+        let copy = configuration(&path).unwrap();
+        assert!(copy.contains("heartbeat: 15") && copy.contains("(hidden)"), "{copy}");
+        assert!(!copy.contains("s3cret"), "{copy}");
     }
 }

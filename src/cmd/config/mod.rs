@@ -6,7 +6,6 @@ mod set;
 mod validate;
 
 use crate::base::{Exit, Failure, Output, Term, read_limited};
-use crate::config::login::without_login;
 use crate::config::survey::Role;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -143,23 +142,5 @@ impl FileFlags {
         };
         let role = self.role.or_else(said).or_else(named).unwrap_or(Role::Edge);
         Ok(Source { path: path.to_owned(), role, text })
-    }
-}
-
-/// Replaces the values of secrets, and logins within URLs, wherever they stand below a path of keys.
-fn masked(value: &mut Value, path: &str) {
-    match value {
-        Value::Object(map) => {
-            for (key, below) in map.iter_mut() {
-                let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                masked(below, &full);
-            }
-        }
-        Value::String(text) if !text.is_empty() && crate::config::survey::is_secret(path) => {
-            *value = Value::from("(hidden)");
-        }
-        Value::String(text) => *text = without_login(text),
-        Value::Array(list) => list.iter_mut().for_each(|below| masked(below, path)),
-        _ => {}
     }
 }

@@ -2,10 +2,10 @@
 //! written, and shows the difference. A file of this machine goes through the install journal; any other gets a copy
 //! beside it.
 
-use super::{FileFlags, Source, masked};
+use super::{FileFlags, Source};
 use crate::base::{Exit, Failure, Output, Term, diff, write_atomic};
-use crate::config::login::without_login;
 use crate::config::set::assignments;
+use crate::config::shown::without_secrets;
 use crate::config::survey::unended;
 use crate::config::{Problem, edit, refuse, yaml};
 use crate::host::journal::{self, Change, Deed, Journal, Manner};
@@ -40,7 +40,7 @@ pub(super) fn run(
         let failure = refuse(&source.path.display().to_string(), &new);
         return Err(failure.fix("give another value; nothing was changed"));
     }
-    let shown = diff(&hidden(&source.text), &hidden(&text));
+    let shown = diff(&without_secrets(&source.text), &without_secrets(&text));
     if shown.is_empty() && text == source.text {
         show(&source, &shown, dry_run, output, term)?;
         term.say("nothing to change");
@@ -142,33 +142,6 @@ fn leaves(wanted: &Value, defaults: &Value) -> Vec<(Vec<String>, Value)> {
     found
 }
 
-/// The text without the values of secrets.
-fn hidden(text: &str) -> String {
-    let line = |line: &str| {
-        let Some((key, value)) = line.split_once(':') else { return line.to_owned() };
-        let name = key.trim().trim_start_matches("- ");
-        let is_value = !value.trim().is_empty() && value.trim() != "\"\"";
-        if is_value && (crate::config::survey::is_secret(name) || line.contains('{') && mentions_secret(line))
-        {
-            format!("{key}: (hidden)")
-        } else {
-            match line.split_once(": ") {
-                Some((key, value)) => format!("{key}: {}", without_login(value)),
-                None => without_login(line),
-            }
-        }
-    };
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// A map on one line may hold a secret among others: it is hidden whole.
-fn mentions_secret(line: &str) -> bool {
-    let mut value: Value = serde_yaml::from_str(line).unwrap_or(Value::from(line));
-    let before = value.clone();
-    masked(&mut value, "");
-    value != before || !before.is_object() && line.to_lowercase().contains("token")
-}
-
 /// Writes the file whole or not at all; says where the former one is kept.
 fn write(path: &Path, text: &str) -> Result<String, Failure> {
     let mode = std::fs::metadata(path).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
@@ -203,6 +176,7 @@ fn write(path: &Path, text: &str) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::survey::Role;
 
     #[test]
     fn what_is_set_is_found_by_its_path() {
@@ -221,18 +195,26 @@ mod tests {
 
     #[test]
     fn secrets_are_not_in_a_difference() {
-        for text in [
-            "  token: s3cret",
-            "mqttPassword: \"s3cret\"",
-            "edgeHub: {token: s3cret, heartbeat: 1}",
-            "edgeHub: {token: s3cret,",
-            "  mqttServerExternal: tcp://usr:s3cret@h:1883",
-            "mqttServerExternal: \"usr:s3cret@h:1883\" # ours",
-            "eventBus: {mqttServerExternal: 'tcp://usr:s3cret@h:1883', mqttMode: 2}",
-            "- tcp://usr:s3cret@h:1883",
+        let file = |edge_hub: &str| {
+            format!("modules:\n  edgeHub:\n    heartbeat: 15\n    {edge_hub}\n    messageQPS: 30\n")
+        };
+        for written in [
+            "token: s3cret",
+            "token: >-\n      s3cret",
+            "token: |\n      s3cret\n      s3cret",
+            "token: \"s3\\\n      s3cret\"",
+            "token: 's3cret\n\n      s3cret'",
+            "token:\n      s3cret",
+            "websocket: {enable: true, token: s3cret}\n    token: s3cret",
         ] {
-            assert!(!hidden(text).contains("s3cret"), "{text} -> {}", hidden(text));
+            let former = file(written);
+            for change in ["modules.edgeHub.heartbeat=20", "modules.edgeHub.token=s3cret-2"] {
+                let source = Source { path: "edgecore.yaml".into(), role: Role::Edge, text: former.clone() };
+                let (text, _) = edited(&source, &[change.to_owned()]).unwrap();
+                let shown = diff(&without_secrets(&former), &without_secrets(&text));
+                assert!(!shown.contains("s3cret"), "{written}, {change} -> {shown}");
+                assert!(change.contains("token") || shown.contains("+    heartbeat: 20"), "{shown}");
+            }
         }
-        assert_eq!(hidden("a:\n  token: \"\"\n  b: 1"), "a:\n  token: \"\"\n  b: 1");
     }
 }

@@ -2,14 +2,16 @@
 //! takes it back. A repair is planned from the finding alone and never does more than its diff and its steps say.
 
 use super::place::{Place, Role};
-use super::report::Report;
+use super::report::{API_VERSION, Report};
 use super::store::database_files;
-use crate::base::{Failure, Term, read_limited};
+use crate::base::{Failure, Term, diff, read_limited};
 use crate::cmd::ask::confirm;
+use crate::config::shown::without_secrets;
 use crate::host::check::{Finding, State};
 use crate::host::cni::forwarding;
 use crate::host::journal::{self, Change, Deed, Journal, Manner};
 use crate::host::preflight::{output_within, pi_command_line, plugin_disabled, unfinished};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -229,7 +231,7 @@ pub(super) fn show(repairs: &[Repair]) -> String {
         out += &format!("{}\n", repair.code);
         for change in &repair.changes {
             match change {
-                Change::File { path, content, mode } => out += &diff(path, content, *mode),
+                Change::File { path, content, mode } => out += &written(path, content, *mode),
                 Change::Mode { path, mode } => {
                     out += &format!("  set the mode of {} to {mode:04o}\n", path.display());
                 }
@@ -252,25 +254,63 @@ pub(super) fn show(repairs: &[Repair]) -> String {
     out.trim_end().to_owned()
 }
 
-/// The lines that go and come between what the two texts have in common at both ends. A key is never shown.
-fn diff(path: &Path, content: &[u8], mode: u32) -> String {
-    let before = read_limited(path, FILE_LIMIT).unwrap_or_default();
-    let mut out = format!("  {} {}\n", if path.exists() { "change" } else { "write" }, path.display());
-    if before == content {
+/// What would change, for programs.
+pub(super) fn document(repairs: &[Repair]) -> Value {
+    let item = |repair: &Repair| {
+        let changes: Vec<Value> = repair.changes.iter().filter_map(told).collect();
+        let steps: Vec<String> = repair.steps.iter().map(|Step(words)| words.join(" ")).collect();
+        json!({"code": repair.code, "changes": changes, "steps": steps, "note": repair.note})
+    };
+    let items: Vec<Value> = repairs.iter().map(item).collect();
+    json!({"apiVersion": API_VERSION, "kind": "RepairPlan", "items": items})
+}
+
+/// One change of a plan; `None` for what no repair makes.
+fn told(change: &Change) -> Option<Value> {
+    let place = |path: &Path| path.display().to_string();
+    let of_mode = |path: &Path, mode: u32| json!({"action": "mode", "path": place(path), "mode": format!("{mode:04o}")});
+    match change {
+        Change::File { path, content, mode } if is_as_it_stands(path, content) => Some(of_mode(path, *mode)),
+        Change::File { path, content, .. } => {
+            let action = if path.exists() { "change" } else { "write" };
+            Some(json!({"action": action, "path": place(path), "difference": difference(path, content)}))
+        }
+        Change::Mode { path, mode } => Some(of_mode(path, *mode)),
+        Change::Remove { path } => Some(json!({"action": "remove", "path": place(path)})),
+        Change::Halt { name } => Some(json!({"action": "halt", "service": name})),
+        Change::Setting { path, value } => {
+            Some(json!({"action": "set", "path": place(path), "value": value}))
+        }
+        Change::Module { name } => Some(json!({"action": "load", "module": name})),
+        Change::Directory { .. } | Change::Link { .. } | Change::Service(_) => None,
+    }
+}
+
+/// A file as it would be written, or its mode where nothing else changes.
+fn written(path: &Path, content: &[u8], mode: u32) -> String {
+    if is_as_it_stands(path, content) {
         return format!("  set the mode of {} to {mode:04o}\n", path.display());
     }
-    let (Ok(old), Ok(new)) = (std::str::from_utf8(&before), std::str::from_utf8(content)) else { return out };
-    let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
-    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
-    let most = old.len().min(new.len()) - head;
-    let tail = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(a, b)| a == b).count();
-    let part = |lines: &[&str], mark: char| -> String {
-        let end = lines.len().saturating_sub(tail);
-        lines.get(head..end).unwrap_or_default().iter().map(|line| format!("    {mark} {line}\n")).collect()
-    };
-    out += &part(&old, '-');
-    out += &part(&new, '+');
+    let mut out = format!("  {} {}\n", if path.exists() { "change" } else { "write" }, path.display());
+    for line in difference(path, content) {
+        let (mark, rest) = line.split_at_checked(1).unwrap_or((line.as_str(), ""));
+        out += format!("    {mark} {rest}").trim_end();
+        out.push('\n');
+    }
     out
+}
+
+fn is_as_it_stands(path: &Path, content: &[u8]) -> bool {
+    read_limited(path, FILE_LIMIT).unwrap_or_default() == content
+}
+
+/// The lines that go and come, and some around them, without what is secret in them.
+fn difference(path: &Path, content: &[u8]) -> Vec<String> {
+    let before = read_limited(path, FILE_LIMIT).unwrap_or_default();
+    let (Ok(old), Ok(new)) = (std::str::from_utf8(&before), std::str::from_utf8(content)) else {
+        return Vec::new();
+    };
+    diff(&without_secrets(old), &without_secrets(new)).lines().map(str::to_owned).collect()
 }
 
 /// Asks once, then makes all repairs. `false` when the answer was no.
@@ -359,17 +399,77 @@ mod tests {
     }
 
     #[test]
-    fn a_diff_shows_what_changes_and_nothing_else() {
+    fn a_diff_shows_what_changes_and_what_stands_around_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, "a\ndisabled = 1\nb\n").unwrap();
-        let shown = diff(&path, b"a\ndisabled = 0\nb\n", 0o644);
-        assert_eq!(shown, format!("  change {}\n    - disabled = 1\n    + disabled = 0\n", path.display()));
-        let shown = diff(&path, b"a\ndisabled = 1\nb\nc\n", 0o644);
+        let shown = written(&path, b"a\ndisabled = 0\nb\n", 0o644);
+        let lines = "      a\n    - disabled = 1\n    + disabled = 0\n      b\n";
+        assert_eq!(shown, format!("  change {}\n{lines}", path.display()));
+        let shown = written(&path, b"a\ndisabled = 1\nb\nc\n", 0o644);
         assert!(shown.ends_with("\n    + c\n"), "{shown}");
-        let shown = diff(&path, b"a\ndisabled = 1\nb\n", 0o600);
+        let shown = written(&path, b"a\ndisabled = 1\nb\n", 0o600);
         assert_eq!(shown, format!("  set the mode of {} to 0600\n", path.display()));
-        assert!(diff(&dir.path().join("new"), b"x\n", 0o644).starts_with("  write "));
+        assert!(written(&dir.path().join("new"), b"x\n", 0o644).starts_with("  write "));
+    }
+
+    /// The place of an edge node whose configuration is this file.
+    fn configured(dir: &Path, text: &str) -> Place {
+        let file = dir.join("edgecore.yaml");
+        std::fs::write(&file, text).unwrap();
+        Place { file: Some(file), ..Place::empty(Role::Edge) }
+    }
+
+    fn quic() -> Finding {
+        let fix = "kedge config set modules.edgeHub.quic.enable=false modules.edgeHub.websocket.enable=true";
+        fixable("KE-QUIC-001").fix(fix)
+    }
+
+    #[test]
+    fn a_token_beside_what_is_mended_is_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        for token in ["s3cret", ">-\n      s3cret", "\"s3cret\n      s3cret\""] {
+            let text = format!(
+                "modules:\n  edgeHub:\n    quic:\n      enable: true\n    token: {token}\n    websocket:\n      enable: false\n"
+            );
+            let repair = plan(&quic(), Some(&configured(dir.path(), &text))).unwrap();
+            let plan = document(std::slice::from_ref(&repair)).to_string();
+            assert!(plan.contains("-      enable: true") && !plan.contains("s3cret"), "{token} -> {plan}");
+            let shown = show(&[repair]);
+            assert!(shown.contains("    - ") && shown.contains("token: (hidden)"), "{shown}");
+            assert!(!shown.contains("s3cret"), "{token} -> {shown}");
+        }
+    }
+
+    #[test]
+    fn a_plan_for_programs_says_what_the_text_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "modules:\n  edgeHub:\n    quic:\n      enable: true\n";
+        let place = configured(dir.path(), text);
+        let mut repair = plan(&quic(), Some(&place)).unwrap();
+        let path = |name: &str| dir.path().join(name);
+        repair.changes.extend([
+            Change::Mode { path: path("key"), mode: 0o600 },
+            Change::Halt { name: "kubelet".to_owned() },
+            file(path("new"), "x\n".to_owned()),
+        ]);
+        repair.steps.push(Step(["systemctl", "restart", "containerd"].map(str::to_owned).to_vec()));
+        let plan: Value = serde_json::from_str(&document(&[repair]).to_string()).unwrap();
+        let wanted = json!({"apiVersion": "kedge.io/doctor/v1", "kind": "RepairPlan", "items": [{
+            "code": "KE-QUIC-001",
+            "changes": [
+                {"action": "change", "path": place.file.as_ref().unwrap(),
+                    "difference": plan.pointer("/items/0/changes/0/difference")},
+                {"action": "mode", "path": path("key"), "mode": "0600"},
+                {"action": "halt", "service": "kubelet"},
+                {"action": "write", "path": path("new"), "difference": ["+x"]},
+            ],
+            "steps": ["systemctl restart containerd"],
+            "note": "start the daemon anew for it to take effect",
+        }]});
+        assert_eq!(plan, wanted);
+        let lines = plan.pointer("/items/0/changes/0/difference").and_then(Value::as_array).unwrap();
+        assert!(lines.contains(&json!("-      enable: true")), "{plan}");
     }
 
     #[test]

@@ -274,7 +274,11 @@ fn mend(args: &Args, place: &Arc<Place>, report: &Report, code: &str, term: &Ter
         return Ok(if chosen.is_empty() { exit } else { Exit::Failed });
     }
     if args.dry_run {
-        term.data(&fix::show(&repairs));
+        match args.output {
+            Form::Text | Form::Short | Form::Junit => term.data(&fix::show(&repairs)),
+            Form::Json | Form::Jsonl => term.value(&fix::document(&repairs), Output::Json)?,
+            Form::Yaml => term.value(&fix::document(&repairs), Output::Yaml)?,
+        }
         return Ok(Exit::Done);
     }
     if !crate::host::capabilities::is_root() {

@@ -2,6 +2,7 @@
 //! `daemon::upgrade`'s.
 
 use crate::base::{Exit, Failure, Output, Stop, Term, aside};
+use crate::cmd::span::{DAY, Span};
 use crate::cmd::usage;
 use crate::config::edge::DEFAULT_PATH;
 use crate::daemon::upgrade::{Checked, Demands, Site, Work, verdict};
@@ -236,17 +237,9 @@ fn digest(text: &str) -> Result<String, String> {
         .ok_or_else(|| "write sha256: and 64 hexadecimal digits".to_owned())
 }
 
-/// Whole seconds or minutes, up to a day.
+/// Whole seconds, or a time with its unit, up to a day.
 fn time(text: &str) -> Result<Duration, String> {
-    let read = || {
-        let (number, unit) = match text.strip_suffix('m') {
-            Some(number) => (number, 60),
-            None => (text.strip_suffix('s').unwrap_or(text), 1),
-        };
-        let seconds = number.parse::<u64>().ok()?.checked_mul(unit)?;
-        (5..=86_400).contains(&seconds).then(|| Duration::from_secs(seconds))
-    };
-    read().ok_or_else(|| "write a time from 5s to 1440m".to_owned())
+    Span::new("90s or 5m", Duration::from_secs(5), DAY).in_seconds().read(text)
 }
 
 #[cfg(test)]
@@ -292,7 +285,8 @@ mod tests {
         assert_eq!(time("5m"), Ok(DEADLINE));
         assert_eq!(time("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(time("7"), Ok(Duration::from_secs(7)));
-        for bad in ["", "m", "1s", "-5m", "5h", "99999m", "5 m", "18446744073709551615m"] {
+        assert_eq!(time("1h"), Ok(Duration::from_secs(3600)));
+        for bad in ["", "m", "1s", "-5m", "25h", "1.5m30", "7.5s", "99999m", "5 m", "18446744073709551615m"] {
             assert!(time(bad).is_err(), "{bad}");
         }
         assert!(matches!(source("v0.2.0"), Ok(Source::Release(_))));

@@ -2,22 +2,22 @@
 //! waits until the cloud serves, and prints the line with which a machine joins. Running it again brings it up to date.
 
 mod host;
+mod invitation;
 mod order;
 mod reach;
 mod report;
 
+use super::span::{DAY, Span};
 use super::token::files::Places;
 use crate::base::{Exit, Failure, Output, Steps, Term, aside};
-use crate::config::cloud::CloudConfig;
-use crate::config::join_file::{JoinFile, JoinPorts, is_host};
-use crate::config::{Hidden, go_duration};
+use crate::config::Hidden;
+use crate::config::join_file::is_host;
 use crate::daemon::cloud::TokenDesk;
 use crate::daemon::cloud::setup::{self, Applied, Mode, Seen, SetupDesk, Wanted};
 use crate::host::check::{Finding, State};
-use crate::pki::{Authority, Grant};
+use crate::pki::Authority;
 use order::Order;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct Args {
     /// Take over fields that others manage, and go on beside a cloudcore
     #[arg(long)]
     force: bool,
-    /// Write a join file instead of printing a token
+    /// Write a join file instead of printing a token; one that is still good stays, the token of any other is revoked
     #[arg(long, value_name = "FILE")]
     join_file: Option<PathBuf>,
     /// How long to wait until the cloud serves; 0 does not wait
@@ -90,7 +90,7 @@ fn image(text: &str) -> Result<String, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    go_duration(text).ok_or_else(|| "a duration such as 90s or 5m is expected".to_owned())
+    Span::new("90s or 5m", Duration::ZERO, DAY).read(text)
 }
 
 impl Args {
@@ -244,8 +244,16 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
         steps.reached(&format!("the cloud serves at {}", addresses.join(", ")));
     }
     steps.begin("making a join token");
-    let line = invitation(&args, &wanted.config, addresses, &TokenDesk::open(&kubeconfig).await?).await?;
-    steps.reached("a join token, valid for 24 hours and any number of nodes");
+    let cloud = invitation::Cloud { config: &wanted.config, addresses, authority: &authority };
+    let desk_of_tokens = TokenDesk::open(&kubeconfig).await?;
+    let invitation = invitation::make(args.join_file.as_deref(), &cloud, &desk_of_tokens).await?;
+    steps.reached(&invitation.told);
+    if let Some(path) = args.join_file.as_deref().filter(|_| invitation.revoked) {
+        term.say(&format!(
+            "the token of the former {} is revoked: nobody joins with a copy of that file",
+            path.display()
+        ));
+    }
     let done = report::Done {
         cluster: desk.cluster(),
         mode: if args.mode == Place::Host { "host" } else { "cluster" },
@@ -253,13 +261,11 @@ async fn install(args: Args, settings: Value, kubeconfig: PathBuf, term: &Term) 
         objects: &applied,
         kept: &kept,
         kept_off: if args.keep_daemonsets_off_edge { &seen.neighbours } else { &[] },
-        join: &line,
+        join: &invitation.line,
     };
     report::done(&done, args.output, term)?;
     Ok(Exit::Done)
 }
-
-const DAY: Duration = Duration::from_secs(86_400);
 
 async fn apply(
     args: &Args,
@@ -302,41 +308,4 @@ async fn apply(
 
 fn runs(object: &Value) -> bool {
     ["Deployment", "Service", "PodDisruptionBudget", "DaemonSet"].iter().any(|kind| object["kind"] == *kind)
-}
-
-/// The command with which a machine joins; a join file is written where one is wanted, in the place of a former one.
-async fn invitation(
-    args: &Args,
-    config: &CloudConfig,
-    addresses: &[String],
-    desk: &TokenDesk,
-) -> Result<String, Failure> {
-    let ports = JoinPorts {
-        websocket: config.hub.websocket.port(),
-        quic: 0,
-        https: config.hub.https.port(),
-        tunnel: config.stream.tunnel.port(),
-    };
-    let Some(path) = &args.join_file else {
-        let token = desk.create(DAY, Grant::default()).await?;
-        let host = addresses.first().map(String::as_str).unwrap_or_default();
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let mut line = format!("kedge join --cloudcore-ipport {host}:{} --token {token}", ports.websocket);
-        if ports.https != JoinPorts::default().https {
-            line += &format!(" --certport {}", ports.https);
-        }
-        return Ok(line);
-    };
-    let places = Places::look(vec![path.clone()], true)?;
-    let draft = desk.draft(DAY, vec![Grant::default()]).await?;
-    let files = draft.tokens.iter().map(|token| JoinFile {
-        addresses: addresses.to_vec(),
-        ports,
-        token: Hidden::new(token),
-        ca_hash: draft.ca_hash.clone(),
-        node: None,
-        labels: BTreeMap::new(),
-    });
-    places.write(desk, &draft, &files.collect::<Vec<_>>()).await?;
-    Ok(format!("kedge join --join-file {}", path.display()))
 }

@@ -3,8 +3,9 @@
 
 use super::unpack;
 use crate::base::{Exit, Failure, Output};
+use crate::cmd::span::{DAY, Span};
+use crate::config::Hidden;
 use crate::config::join_file::{JoinFile, JoinPorts, is_host};
-use crate::config::{Hidden, go_duration};
 use crate::host::bundle::Bundle;
 use crate::link::Endpoint;
 use crate::model::{NodeName, parse_label};
@@ -124,8 +125,7 @@ pub(super) struct Wish {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let valid = go_duration(text).filter(|time| !time.is_zero() && time.as_secs() <= 86_400);
-    valid.ok_or_else(|| "a duration such as 90s or 5m is expected, at most a day".to_owned())
+    Span::new("90s or 5m", Duration::from_millis(1), DAY).read(text)
 }
 
 fn usage(code: &'static str, what: impl Into<String>) -> Failure {

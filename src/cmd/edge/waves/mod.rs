@@ -6,7 +6,7 @@ mod api;
 mod plan;
 
 use crate::base::{Bar, Exit, Failure, Output, Stop, Term};
-use crate::config::go_duration;
+use crate::cmd::span::{DAY, Span};
 use crate::daemon::apiserver::selector::LabelSelector;
 use crate::model::{NodeName, Release};
 use api::{Cluster, Job, Wave, history};
@@ -57,9 +57,7 @@ pub(super) struct Manner {
 
 /// Whole seconds, or a time with its unit, up to a day.
 fn limit(text: &str) -> Result<Duration, String> {
-    let read = text.parse().map(Duration::from_secs).ok().or_else(|| go_duration(text));
-    let whole = read.filter(|time| time.subsec_nanos() == 0 && (1..=86_400).contains(&time.as_secs()));
-    whole.ok_or_else(|| "write a time in whole seconds, such as 90s or 5m, at most 24h".to_owned())
+    Span::new("90s or 5m", Duration::from_secs(1), DAY).in_seconds().read(text)
 }
 
 fn node(text: &str) -> Result<String, String> {
