@@ -422,7 +422,9 @@ fn a_terminal_that_goes_rolls_a_join_back() {
     let machine = Machine::new(&world, "edge-7");
     let (token, at) = (cloud.token(&[]), cloud.at());
     let nowhere = format!("modules.edgeHub.websocket.server={}:9", cloud.house.address());
-    let mut join = machine.house.start("dropped", &["join", "-e", &at, "-t", &token, "--set", &nowhere]);
+    // Who runs the tests under nohup has everything ignore the signal.
+    let line = ["--default-signal=HUP", "kedge", "join", "-e", &at, "-t", &token, "--set", &nowhere];
+    let mut join = machine.house.start_program("dropped", "env", &line);
     join.wait_for("[4/9]", SOON);
     eventually("the daemon runs", SOON, || {
         if machine.house.has("/var/lib/kubeedge/kedge.sock") { Ok(()) } else { Err("not yet") }

@@ -10,7 +10,7 @@ use crate::daemon::edge::pod::{NODE_LABEL, remove_groups};
 use crate::host::cni::{self, Network, Owner};
 use crate::host::{containerd, mounts};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What becomes of the pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,7 @@ fn worker(dir: &Path) -> Worker {
         host_ip: "127.0.0.1".into(),
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".into(),
+        late: false,
     };
     let (uplink, _served, _link) = Uplink::channel(8);
     let shared = Shared {
