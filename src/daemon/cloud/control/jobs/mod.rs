@@ -5,6 +5,7 @@
 //! watch --> plan --> hub        hub --> letters --> plan --> API
 
 mod candidates;
+mod clock;
 mod gate;
 mod plan;
 mod registry;
@@ -19,6 +20,7 @@ use crate::model::{NodeName, Status};
 use crate::wire::Down;
 use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
 use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
+use clock::Clock;
 use gate::Gate;
 use jiff::Timestamp;
 use plan::Standing;
@@ -107,8 +109,8 @@ struct Desk {
     shared: Arc<Shared>,
     engine: Engine,
     jobs: BTreeMap<Name, Value>,
-    /// Since when a node's present step, or its wait for a connection, lasts, as far as this run knows.
-    began: HashMap<(Name, String), Instant>,
+    /// How long a node's present step, or its wait for a connection, lasts.
+    clock: Clock,
     /// The connection over which a node was given its order, by the time of its start.
     ordered: HashMap<(Name, String), i64>,
     gate: Gate,
@@ -147,7 +149,7 @@ impl Module for Jobs {
                 shared: self.shared.clone(),
                 engine: self.settings.engine,
                 jobs: BTreeMap::new(),
-                began: HashMap::new(),
+                clock: Clock::default(),
                 ordered: HashMap::new(),
                 gate,
             };
@@ -196,7 +198,7 @@ impl Desk {
 
     fn forget(&mut self, name: &Name) {
         self.jobs.remove(name);
-        self.began.retain(|(of, _), _| of != name);
+        self.clock.forget(name);
         self.ordered.retain(|(of, _), _| of != name);
         self.gate.forget(name);
     }
@@ -330,7 +332,8 @@ impl Desk {
             }
         };
         for node in &due {
-            self.began.insert((name.clone(), node.clone()), Instant::now());
+            let since = self.since(name.0, status, node);
+            self.clock.begin(name, node, since, Instant::now());
         }
         due
     }
@@ -349,10 +352,7 @@ impl Desk {
             }
         };
         for node in running {
-            let since = match (self.engine, stages::task_of(name.0)) {
-                (Engine::Stages, Some(kind)) => stages::since(kind, status, &node),
-                (Engine::Actions | Engine::Stages, _) => plan::since(status, &node),
-            };
+            let since = self.since(name.0, status, &node);
             if self.waited(name, &node, since) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
@@ -366,7 +366,7 @@ impl Desk {
         for node in pending {
             let here = NodeName::new(node.clone()).is_ok_and(|node| self.shared.is_connected(&node));
             if here || !idle {
-                self.began.remove(&(name.clone(), node));
+                self.clock.stop(name, &node);
             } else if self.waited(name, &node, None) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
@@ -383,12 +383,16 @@ impl Desk {
     /// a node's own times; such as lie before the job or in the future count as now.
     fn waited(&mut self, name: &Name, node: &str, since: Option<Timestamp>) -> Duration {
         let created = self.jobs.get(name).and_then(|job| meta(job, "creationTimestamp").parse().ok());
-        let begin = || step_begin(created, since, now());
-        let began = self
-            .began
-            .entry((name.clone(), node.to_owned()))
-            .or_insert_with(|| Instant::now().checked_sub(begin()).unwrap_or_else(Instant::now));
-        began.elapsed()
+        let before = || step_begin(created, since, now());
+        self.clock.waited(name, node, since, before, Instant::now())
+    }
+
+    /// Since when a node's present step lasts, as its status tells.
+    fn since(&self, kind: JobKind, status: &Value, node: &str) -> Option<Timestamp> {
+        match (self.engine, stages::task_of(kind)) {
+            (Engine::Stages, Some(kind)) => stages::since(kind, status, node),
+            (Engine::Actions | Engine::Stages, _) => plan::since(status, node),
+        }
     }
 
     /// Orders are not acknowledged. A kedge node that has said nothing since it was told, and has connected anew or was
@@ -462,7 +466,9 @@ impl Desk {
             match self.record(&name, &node, &report).await {
                 Ok(Some(written)) => {
                     // A finished action gives the next one its full time.
-                    self.began.insert((name.clone(), node.to_string()), Instant::now());
+                    let status = written.get("status").unwrap_or(&Value::Null);
+                    let since = self.since(name.0, status, node.as_str());
+                    self.clock.begin(&name, node.as_str(), since, Instant::now());
                     return self.take(name, written).await;
                 }
                 Ok(None) => {
