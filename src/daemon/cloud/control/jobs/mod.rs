@@ -7,15 +7,19 @@
 mod candidates;
 mod clock;
 mod gate;
+mod pace;
 mod plan;
 mod registry;
 mod stages;
 mod wanted;
 
+#[cfg(test)]
+mod desk_tests;
+
 use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, meta};
 use super::pods::watch_ended;
 use super::shared::{Shared, told};
-use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, rfc3339};
+use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, random_bytes, rfc3339};
 use crate::model::{NodeName, Status};
 use crate::wire::Down;
 use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
@@ -23,6 +27,7 @@ use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
 use clock::Clock;
 use gate::Gate;
 use jiff::Timestamp;
+use pace::Backlog;
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -30,15 +35,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use wanted::Wanted;
 
 const EVENTS: usize = 64;
 /// How often jobs are looked at: nodes come back, limits pass.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a call is repeated while the API cannot be reached.
+/// How long a call is repeated that the API fails; a report waits for an API that is away, however long that lasts.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a report is written again after somebody else wrote the status meanwhile.
-const TRIES: usize = 8;
+/// How long nobody is given up after the API was away: what was said meanwhile is being written, maybe by another replica.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a report is written again after somebody else wrote the status meanwhile; a pause that differs lets one of
+/// several replicas go first.
+const CONTENDED: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
 const AWAY: &str = "waits: the node is not connected";
 
 /// Which of KubeEdge's two job engines this cloud is.
@@ -114,6 +124,13 @@ struct Desk {
     /// The connection over which a node was given its order, by the time of its start.
     ordered: HashMap<(Name, String), i64>,
     gate: Gate,
+    /// How long a call is repeated that the API fails.
+    patience: Duration,
+    backlog: Backlog,
+    /// Whether nodes may be given up now.
+    judging: bool,
+    /// When the API was away last.
+    away: Option<Instant>,
 }
 
 fn watch(crew: &mut Crew, shared: &Arc<Shared>, engine: Engine) -> mpsc::Receiver<Change> {
@@ -145,15 +162,9 @@ impl Module for Jobs {
             let mut crew = Crew::new();
             let mut changes = watch(&mut crew, &self.shared, self.settings.engine);
             let (gate, mut answered) = Gate::new(self.settings.registry_ca.clone());
-            let mut desk = Desk {
-                shared: self.shared.clone(),
-                engine: self.settings.engine,
-                jobs: BTreeMap::new(),
-                clock: Clock::default(),
-                ordered: HashMap::new(),
-                gate,
-            };
+            let mut desk = Desk::new(self.shared.clone(), self.settings.engine, gate, PATIENCE);
             let mut look = tokio::time::interval(LOOK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // A cluster without the definitions has no jobs; nobody waits for them.
             ready.set();
             loop {
@@ -162,6 +173,7 @@ impl Module for Jobs {
                     () = stop.raised() => return Ok(()),
                     said = self.mail.recv() => {
                         let Some(said) = said else { return Err(watch_ended("task reports")) };
+                        desk.backlog.read();
                         stop.or(desk.said(said)).await
                     }
                     change = changes.recv() => {
@@ -173,7 +185,7 @@ impl Module for Jobs {
                         let name = desk.gate.take(named);
                         stop.or(desk.advance(name)).await
                     }
-                    _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look()).await,
+                    _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look(self.mail.len())).await,
                 };
                 if work.is_none() {
                     return Ok(());
@@ -184,6 +196,21 @@ impl Module for Jobs {
 }
 
 impl Desk {
+    fn new(shared: Arc<Shared>, engine: Engine, gate: Gate, patience: Duration) -> Desk {
+        Desk {
+            shared,
+            engine,
+            jobs: BTreeMap::new(),
+            clock: Clock::default(),
+            ordered: HashMap::new(),
+            gate,
+            patience,
+            backlog: Backlog::default(),
+            judging: false,
+            away: None,
+        }
+    }
+
     async fn event(&mut self, kind: JobKind, event: Event) {
         match event {
             Event::Listing => self.jobs.retain(|(of, _), _| *of != kind),
@@ -214,11 +241,15 @@ impl Desk {
         self.advance(name).await;
     }
 
-    async fn look(&mut self) {
+    /// Looks at every job, while so many reports wait to be read.
+    async fn look(&mut self, waiting: usize) {
+        let settled = self.away.is_none_or(|away| away.elapsed() >= GRACE);
+        self.judging = self.backlog.is_read(waiting) && settled;
         let names: Vec<Name> = self.jobs.keys().cloned().collect();
         for name in names {
             self.advance(name).await;
         }
+        self.judging = false;
     }
 
     /// Does the next step of a job, unless there is none. What was written comes back as an event.
@@ -239,7 +270,7 @@ impl Desk {
                 }
                 Some(Ok(note)) => match self.step(&name, &job, &wanted, &note, &mut status).await {
                     Ok(due) => due,
-                    Err(error) => return failed(&name, &error),
+                    Err(error) => return self.failed(&name, &error),
                 },
             },
         };
@@ -260,7 +291,7 @@ impl Desk {
             }
             // Somebody else wrote it; that comes as an event.
             Err(error) if error.is_conflict() || error.is_not_found() => {}
-            Err(error) => failed(&name, &error),
+            Err(error) => self.failed(&name, &error),
         }
     }
 
@@ -275,7 +306,7 @@ impl Desk {
     ) -> Result<Vec<String>, Status> {
         let begins = self.engine.standing(job) == Standing::New;
         if begins {
-            let nodes = candidates::choose(&self.shared, self.engine, wanted, PATIENCE).await?;
+            let nodes = candidates::choose(&self.shared, self.engine, wanted, self.patience).await?;
             *status = self.begun(name.0, &nodes);
         }
         if !note.is_empty() {
@@ -283,7 +314,9 @@ impl Desk {
         }
         let mut due = Vec::new();
         if !begins {
-            self.time_out(name, wanted, status);
+            if self.judging {
+                self.time_out(name, wanted, status);
+            }
             due = self.start(name, wanted, status);
         }
         self.conclude(name.0, wanted, status);
@@ -443,17 +476,17 @@ impl Desk {
         told(self.shared.hub.tell(to, Down::Task(order)).await);
     }
 
+    /// Writes a status, once; a conflict when somebody has written the job since it was read.
     async fn write(&self, (kind, name): &Name, job: &Value, status: &Value) -> Result<Value, Status> {
         let Some(resource) = self.engine.resource(*kind) else {
             return Err(Status::failure(404, "NotFound", "v1alpha1 has no such jobs"));
         };
         let patch = json!({"metadata": {"resourceVersion": meta(job, "resourceVersion")}, "status": status});
-        let patch = patch.to_string();
-        let kube = &self.shared.kube;
         let target = (name.as_str(), Some("status"));
-        kube.insist(PATIENCE, || kube.patch(resource, None, target, Patch::Merge, patch.clone().into())).await
+        self.shared.kube.patch(resource, None, target, Patch::Merge, patch.to_string().into()).await
     }
 
+    /// Takes a node's word. Nothing acknowledges it and the node says it once, so it waits until the API takes it.
     async fn said(&mut self, Said { node, report }: Said) {
         let name = match &report {
             TaskReport::Action { target, .. } => (target.kind, target.job.clone()),
@@ -462,7 +495,8 @@ impl Desk {
                 StageKind::PrePull => (JobKind::ImagePrePull, report.task.clone()),
             },
         };
-        for _ in 0..TRIES {
+        let mut contended: Option<Instant> = None;
+        loop {
             match self.record(&name, &node, &report).await {
                 Ok(Some(written)) => {
                     // A finished action gives the next one its full time.
@@ -475,7 +509,13 @@ impl Desk {
                     tracing::debug!(%node, job = name.1, "a task report changes nothing");
                     return;
                 }
-                Err(error) if error.is_conflict() => {}
+                Err(error)
+                    if error.is_conflict()
+                        && contended.get_or_insert_with(Instant::now).elapsed() < CONTENDED =>
+                {
+                    let jitter = u32::from(random_bytes::<1>().first().copied().unwrap_or(1) % 16) + 1;
+                    tokio::time::sleep(PAUSE * jitter).await;
+                }
                 Err(error) => {
                     tracing::warn!(%node, job = name.1, code = error.code, reason = error.reason,
                         "a task report could not be recorded");
@@ -483,7 +523,6 @@ impl Desk {
                 }
             }
         }
-        tracing::warn!(%node, job = name.1, "a task report could not be recorded: others write the job too often");
     }
 
     /// Writes what a report means; `None` when it means nothing for the job.
@@ -495,7 +534,7 @@ impl Desk {
     ) -> Result<Option<Value>, Status> {
         let Some(resource) = self.engine.resource(name.0) else { return Ok(None) };
         let kube = &self.shared.kube;
-        let job = kube.insist(PATIENCE, || kube.get(resource, None, &name.1)).await?;
+        let job = kube.outlast(self.patience, || kube.get(resource, None, &name.1)).await?;
         let Ok(wanted) = Wanted::read(name.0, &job, self.engine.tolerate()) else { return Ok(None) };
         let mut status = job.get("status").cloned().unwrap_or(Value::Null);
         let time = rfc3339(now());
@@ -516,7 +555,15 @@ impl Desk {
             return Ok(None);
         }
         self.conclude(name.0, &wanted, &mut status);
-        self.write(name, &job, &status).await.map(Some)
+        kube.outlast(self.patience, || self.write(name, &job, &status)).await.map(Some)
+    }
+
+    fn failed(&mut self, (kind, job): &Name, error: &Status) {
+        if matches!(error.code, 0 | 429 | 503) {
+            self.away = Some(Instant::now());
+        }
+        let (kind, code, reason) = (kind.as_str(), error.code, error.reason.as_str());
+        tracing::debug!(kind, job, code, reason, "a job is tried again");
     }
 }
 
@@ -547,16 +594,6 @@ fn complete(kind: JobKind, genuine: bool, spec: &mut Value) {
 fn step_begin(created: Option<Timestamp>, since: Option<Timestamp>, at: Timestamp) -> Duration {
     let since = since.filter(|since| created.is_none_or(|created| created <= *since) && *since <= at);
     since.and_then(|since| Duration::try_from(at.duration_since(since)).ok()).unwrap_or_default()
-}
-
-fn failed((kind, job): &Name, error: &Status) {
-    tracing::debug!(
-        kind = kind.as_str(),
-        job,
-        code = error.code,
-        reason = error.reason,
-        "a job is tried again"
-    );
 }
 
 #[cfg(test)]
