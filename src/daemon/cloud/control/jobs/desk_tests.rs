@@ -1,4 +1,5 @@
-//! The desk over an API of the test's own making, which is away for a while, or asked for more than it is worth.
+//! The desk over an API of the test's own making, which is away for a while, taken up by others, or asked for jobs that do
+//! not exist. Real time: what waits for minutes elsewhere waits for a moment here.
 
 use super::*;
 use crate::base::mailbox;
@@ -13,7 +14,7 @@ const NODE: &str = "n1";
 /// How long the API is away, several times what the desk is patient for.
 const OUTAGE: Duration = Duration::from_millis(400);
 
-/// What was written, and how often which path was read.
+/// What was written, and the calls in their order.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<(Vec<Value>, Vec<String>)>>);
 
@@ -102,4 +103,63 @@ async fn a_report_is_written_however_often_others_come_first() {
     let written = seen.written();
     let [patch] = written.as_slice() else { panic!("{written:?}") };
     assert_eq!(patch.pointer("/status/nodeStatus/0/actionFlow/0/action"), Some(&json!("Check")), "{patch}");
+}
+
+#[tokio::test]
+async fn a_node_that_floods_keeps_no_job_waiting() {
+    let (seen, begun) = (Seen::default(), Arc::new(tokio::sync::Notify::new()));
+    let (notes, first) = (seen.clone(), begun.clone());
+    let plain = Plain::serve_with(move |method: &Method, uri: &Uri, _: &[u8]| {
+        let path = uri.path();
+        notes.with(|seen| seen.1.push(format!("{method} {path}")));
+        if uri.query().is_some_and(|query| query.contains("watch=true")) {
+            return None;
+        }
+        if *method == Method::PATCH {
+            first.notify_one();
+            return refusal(409, "Conflict");
+        }
+        let items =
+            if path.ends_with("/imageprepulljobs") { vec![pull_job(&Value::Null)] } else { Vec::new() };
+        if path.ends_with("/none") {
+            return refusal(404, "NotFound");
+        }
+        Some((200, json!({"metadata": {"resourceVersion": "7"}, "items": items})))
+    })
+    .await;
+    let (reports, mail) = mailbox(2048);
+    for _ in 0..2000 {
+        reports.try_put(said("none", CHECK)).unwrap();
+    }
+    let settings = Settings { engine: Engine::Actions, registry_ca: None };
+    let mut jobs = Jobs { shared: shared(&plain), mail, settings };
+    let stop = Stop::new();
+    let run = jobs.run(stop.clone(), Ready::detached("jobs"));
+    let until = async {
+        let told = tokio::time::timeout(Duration::from_secs(20), begun.notified()).await;
+        stop.raise();
+        told
+    };
+    let (ended, told) = tokio::join!(run, until);
+    ended.unwrap();
+    assert!(told.is_ok(), "the new job is not begun: {:?}", seen.with(|seen| seen.1.len()));
+    let calls = seen.with(|seen| seen.1.clone());
+    let written = calls.iter().position(|call| call.starts_with("PATCH")).unwrap();
+    let asked = calls[..written].iter().filter(|call| call.ends_with("/none")).count();
+    assert!(asked <= 200, "{asked} look-ups before the job's first status");
+}
+
+#[tokio::test]
+async fn what_a_node_reports_beyond_measure_costs_no_call_and_is_counted() {
+    let calls = Seen::default();
+    let plain = api(calls.clone(), |_, _| refusal(404, "NotFound")).await;
+    let mut desk = desk(&plain);
+    for _ in 0..1000 {
+        desk.said(said("none", CHECK)).await;
+    }
+    let asked = calls.with(|seen| seen.1.len());
+    // A slow machine takes a while for those, in which a few more are allowed.
+    assert!((128..500).contains(&asked), "{asked} look-ups");
+    let refused = desk.shared.hub.refusals().facts();
+    assert_eq!(refused["requests"][NODE]["task report"], json!(1000 - asked), "{refused}");
 }

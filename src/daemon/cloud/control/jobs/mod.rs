@@ -27,7 +27,7 @@ use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
 use clock::Clock;
 use gate::Gate;
 use jiff::Timestamp;
-use pace::Backlog;
+use pace::{Backlog, Budgets, Turns};
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -126,6 +126,7 @@ struct Desk {
     gate: Gate,
     /// How long a call is repeated that the API fails.
     patience: Duration,
+    budgets: Budgets,
     backlog: Backlog,
     /// Whether nodes may be given up now.
     judging: bool,
@@ -167,16 +168,19 @@ impl Module for Jobs {
             look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // A cluster without the definitions has no jobs; nobody waits for them.
             ready.set();
+            let mut turns = Turns::default();
             loop {
                 let work = tokio::select! {
                     biased;
                     () = stop.raised() => return Ok(()),
-                    said = self.mail.recv() => {
+                    said = self.mail.recv(), if turns.hears() => {
                         let Some(said) = said else { return Err(watch_ended("task reports")) };
                         desk.backlog.read();
+                        turns.heard();
                         stop.or(desk.said(said)).await
                     }
-                    change = changes.recv() => {
+                    change = changes.recv(), if turns.sees() => {
+                        turns.seen();
                         let (kind, event) = change.ok_or_else(|| watch_ended("jobs"))?;
                         stop.or(desk.event(kind, event)).await
                     }
@@ -185,7 +189,14 @@ impl Module for Jobs {
                         let name = desk.gate.take(named);
                         stop.or(desk.advance(name)).await
                     }
-                    _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look(self.mail.len())).await,
+                    _ = look.tick(), if !desk.jobs.is_empty() => {
+                        turns.begin();
+                        stop.or(desk.look(self.mail.len())).await
+                    }
+                    () = std::future::ready(()), if !turns.hears() || !turns.sees() => {
+                        turns.begin();
+                        continue;
+                    }
                 };
                 if work.is_none() {
                     return Ok(());
@@ -205,6 +216,7 @@ impl Desk {
             ordered: HashMap::new(),
             gate,
             patience,
+            budgets: Budgets::default(),
             backlog: Backlog::default(),
             judging: false,
             away: None,
@@ -488,6 +500,11 @@ impl Desk {
 
     /// Takes a node's word. Nothing acknowledges it and the node says it once, so it waits until the API takes it.
     async fn said(&mut self, Said { node, report }: Said) {
+        if !self.budgets.spend(&node, Instant::now()) {
+            // Counted with what else a node is refused; it is dropped where refusals are only logged, too.
+            let why = "it reports more tasks than a node can have";
+            return drop(self.shared.hub.refusals().refuse(node.as_str(), "task report", why));
+        }
         let name = match &report {
             TaskReport::Action { target, .. } => (target.kind, target.job.clone()),
             TaskReport::Stage(report) => match report.kind {
@@ -515,6 +532,10 @@ impl Desk {
                 {
                     let jitter = u32::from(random_bytes::<1>().first().copied().unwrap_or(1) % 16) + 1;
                     tokio::time::sleep(PAUSE * jitter).await;
+                }
+                Err(error) if error.is_not_found() => {
+                    tracing::debug!(%node, job = name.1, "a task report is about no job");
+                    return;
                 }
                 Err(error) => {
                     tracing::warn!(%node, job = name.1, code = error.code, reason = error.reason,
