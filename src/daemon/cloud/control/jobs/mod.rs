@@ -12,11 +12,12 @@ mod plan;
 mod registry;
 mod stages;
 mod wanted;
+mod words;
 
 #[cfg(test)]
 mod desk_tests;
 
-use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, meta};
+use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, is_temporary, meta};
 use super::pods::watch_ended;
 use super::shared::{Shared, told};
 use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, random_bytes, rfc3339};
@@ -30,7 +31,7 @@ use jiff::Timestamp;
 use pace::{Backlog, Budgets, Turns};
 use plan::Standing;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,6 +133,8 @@ struct Desk {
     judging: bool,
     /// When the API was away last.
     away: Option<Instant>,
+    /// Jobs of which it was told that they cannot go on.
+    stuck: HashSet<Name>,
 }
 
 fn watch(crew: &mut Crew, shared: &Arc<Shared>, engine: Engine) -> mpsc::Receiver<Change> {
@@ -220,6 +223,7 @@ impl Desk {
             backlog: Backlog::default(),
             judging: false,
             away: None,
+            stuck: HashSet::new(),
         }
     }
 
@@ -240,6 +244,7 @@ impl Desk {
         self.clock.forget(name);
         self.ordered.retain(|(of, _), _| of != name);
         self.gate.forget(name);
+        self.stuck.remove(name);
     }
 
     /// Takes a job as it is now and does what follows; one that is over is let go.
@@ -291,6 +296,7 @@ impl Desk {
         }
         match self.write(&name, &job, &status).await {
             Ok(written) => {
+                self.stuck.remove(&name);
                 for node in due {
                     self.order(&name, node, &written).await;
                 }
@@ -579,12 +585,18 @@ impl Desk {
         kube.outlast(self.patience, || self.write(name, &job, &status)).await.map(Some)
     }
 
-    fn failed(&mut self, (kind, job): &Name, error: &Status) {
+    fn failed(&mut self, name: &Name, error: &Status) {
         if matches!(error.code, 0 | 429 | 503) {
             self.away = Some(Instant::now());
         }
-        let (kind, code, reason) = (kind.as_str(), error.code, error.reason.as_str());
-        tracing::debug!(kind, job, code, reason, "a job is tried again");
+        let ((kind, job), code, reason) = (name, error.code, error.reason.as_str());
+        let kind = kind.as_str();
+        // What will not pass by itself is told once.
+        if !is_temporary(error) && self.stuck.insert(name.clone()) {
+            tracing::warn!(kind, job, code, reason, "a job cannot go on: the API refuses a call");
+        } else {
+            tracing::debug!(kind, job, code, reason, "a job is tried again");
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a v1alpha2 job's status says and what follows from it: which nodes begin now, what a report means, when all is
 //! over. Pure; the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
 
+use super::Engine;
 use super::wanted::Wanted;
+use super::words::{REASON, images, words};
 use crate::wire::task::{
     ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, SKIPPED, StageFacts, UPGRADE,
 };
@@ -19,8 +21,8 @@ const ORDERED: &str = "ordered at ";
 const COMPLETED: &str = "Completed";
 /// Actions that are kept per node; a flow has five.
 const ACTIONS: usize = 32;
-/// Characters of a node's reason that are kept.
-const REASON: usize = 1024;
+/// Characters of a time that are kept; the longest form of RFC 3339 is shorter.
+const TIME: usize = 64;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +88,6 @@ fn phase(row: &Value) -> &str {
 fn is_skipped(row: &Value) -> bool {
     let reason = row.get("reason").and_then(Value::as_str).unwrap_or_default();
     phase(row) == FAILURE && last_action(row).is_none() && reason.starts_with(SKIPPED)
-}
-
-/// A node's own words, cut to what is kept; none makes it one that was skipped.
-pub(super) fn words(reason: &str) -> String {
-    reason.trim_start_matches(SKIPPED).chars().take(REASON).collect()
 }
 
 fn in_phase(status: &Value, wanted: &str) -> Vec<String> {
@@ -219,7 +216,8 @@ pub(super) fn record(
     let word = if outcome.success { "True" } else { "False" };
     let reason = words(&outcome.reason);
     // Configuration updates of genuine edges come without a time.
-    let time = if outcome.finished.parse::<jiff::Timestamp>().is_ok() { &outcome.finished } else { now };
+    let told = Some(outcome.finished.as_str()).filter(|time| time.len() <= TIME);
+    let time = told.filter(|time| time.parse::<Timestamp>().is_ok()).unwrap_or(now);
     let mut action = json!({"action": outcome.action, "status": word, "time": time});
     if !reason.is_empty() {
         action["reason"] = json!(reason);
@@ -231,7 +229,7 @@ pub(super) fn record(
         None => row["actionFlow"] = json!([action]),
     }
     if outcome.action == PULL
-        && let Ok(images @ Value::Array(_)) = serde_json::from_str(&outcome.extend)
+        && let Some(images) = images(Engine::Actions, &outcome.extend)
     {
         row["imageStatus"] = images;
     }
@@ -286,13 +284,8 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
     };
     row["phase"] = json!(next);
     row["reason"] = json!(words(&facts.reason));
-    if let Ok(Value::Array(images)) = serde_json::from_str::<Value>(&facts.external_message) {
-        let word = |image: &Value| if image["state"] == SUCCESSFUL { "True" } else { "False" };
-        let one = |image: &Value| {
-            json!({"image": image["image"].as_str().unwrap_or_default(), "status": word(image),
-                "reason": image["reason"].as_str().unwrap_or_default()})
-        };
-        row["imageStatus"] = images.iter().map(one).collect();
+    if let Some(images) = images(Engine::Actions, &facts.external_message) {
+        row["imageStatus"] = images;
     }
 }
 
@@ -427,6 +420,26 @@ mod tests {
         let odd = ActionOutcome { finished: "yesterday".to_owned(), ..outcome("Check", true, "") };
         said(JobKind::NodeUpgrade, &mut status, "a", &odd);
         assert_eq!(status["nodeStatus"][0]["actionFlow"][1]["time"], "now");
+    }
+
+    #[test]
+    fn a_list_of_images_without_end_leaves_room_for_other_nodes() {
+        let (mut actions, mut stages) = (fit(&["a"]), fit(&["a"]));
+        let list = |word: &str| format!("[{}]", vec![word; 100_000].join(","));
+        let endless = outcome("Pull", true, &list(r#"{"image":"i","status":"True"}"#));
+        said(JobKind::ImagePrePull, &mut actions, "a", &endless);
+        let facts = StageFacts {
+            event: "Pull".to_owned(),
+            action: "Success".to_owned(),
+            external_message: list(r#"{"image":"i","state":"Failed"}"#),
+            ..StageFacts::default()
+        };
+        record_stage(&mut stages, "a", &facts);
+        for status in [actions, stages] {
+            let row = &status["nodeStatus"][0];
+            assert_eq!(row["imageStatus"].as_array().map(Vec::len), Some(64));
+            assert!(row.to_string().len() < 200 << 10, "{}", row.to_string().len());
+        }
     }
 
     #[test]

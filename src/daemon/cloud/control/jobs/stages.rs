@@ -2,8 +2,10 @@
 //! at a time, before the next begins. Pure; states, events and actions are KubeEdge's words, and the status alone says
 //! which orders were given.
 
-use super::plan::{Fitness, Standing, is_spent, words};
+use super::Engine;
+use super::plan::{Fitness, Standing, is_spent};
 use super::wanted::{Wanted, spec};
+use super::words::{images, words};
 use crate::wire::task::{JobKind, SKIPPED, StageFacts, StageKind};
 use crate::wire::upgrade::UpgradeSpec;
 use jiff::Timestamp;
@@ -237,13 +239,14 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
     let Some(held) = row(kind, status, node) else { return };
     let state = text(task(kind, held), "state");
     let Some(next) = transition(kind, state, &facts.event, &facts.action) else { return };
-    if let (StageKind::PrePull, Ok(images @ Value::Array(_))) =
-        (kind, serde_json::from_str::<Value>(&facts.external_message))
+    if kind == StageKind::PrePull
+        && let Some(images) = images(Engine::Stages, &facts.external_message)
     {
         held["imageStatus"] = images;
     }
     let reason = words(&facts.reason);
-    let (event, action) = (facts.event.as_str(), facts.action.as_str());
+    let (event, action) = (words(&facts.event), words(&facts.action));
+    let (event, action) = (event.as_str(), action.as_str());
     set(
         kind,
         status,
@@ -384,6 +387,13 @@ mod tests {
         record(StageKind::PrePull, &mut pull, "a", &pulled, "t");
         conclude(StageKind::PrePull, &job, &mut pull, "t");
         assert_eq!((stage(&pull), &pull["status"][0]["imageStatus"][0]["image"]), (SUCCESSFUL, &json!("i")));
+        // A list without end leaves room for other nodes.
+        let mut pull = fit(StageKind::PrePull, &["a"]);
+        let endless = vec![r#"{"image":"i","state":"Failed"}"#; 100_000].join(",");
+        let endless = StageFacts { external_message: format!("[{endless}]"), ..facts("Pull", FAILURE) };
+        record(StageKind::PrePull, &mut pull, "a", &endless, "t");
+        assert_eq!(pull["status"][0]["imageStatus"].as_array().map(Vec::len), Some(64));
+        assert!(pull.to_string().len() < 200 << 10);
     }
 
     #[test]
