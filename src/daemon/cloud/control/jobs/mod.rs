@@ -11,6 +11,7 @@ mod pace;
 mod plan;
 mod registry;
 mod stages;
+mod verdict;
 mod wanted;
 mod words;
 

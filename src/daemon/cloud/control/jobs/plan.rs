@@ -2,6 +2,7 @@
 //! over. Pure; the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
 
 use super::Engine;
+use super::verdict::Tally;
 use super::wanted::Wanted;
 use super::words::{REASON, images, words};
 use crate::wire::task::{
@@ -131,22 +132,26 @@ pub(super) fn since(status: &Value, node: &str) -> Option<Timestamp> {
     said.or_else(ordered)?.parse().ok()
 }
 
-/// All nodes, and those that failed or are lost. Who was never asked has not failed.
-fn count(status: &Value) -> (u32, u32) {
-    rows(status).fold((0, 0), |(all, failed), row| {
-        (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN) && !is_skipped(row)))
-    })
-}
-
-/// Whether more have failed than the job bears; the share is rounded to two decimals, as KubeEdge does.
-pub(super) fn is_spent(tolerate: f64, (all, failed): (u32, u32)) -> bool {
-    let share = (f64::from(failed) / f64::from(all.max(1)) * 100.0).round() / 100.0;
-    failed > 0 && share > tolerate
+fn tally(status: &Value) -> Tally {
+    let mut tally = Tally::default();
+    for row in rows(status) {
+        if is_skipped(row) {
+            tally.skipped += 1;
+            continue;
+        }
+        tally.all += 1;
+        match phase(row) {
+            FAILURE | UNKNOWN => tally.failed += 1,
+            SUCCESSFUL => {}
+            _ => tally.open += 1,
+        }
+    }
+    tally
 }
 
 /// Nodes that begin now: connected, no more at a time than the job allows, and none once too many have failed.
 pub(super) fn due(wanted: &Wanted, status: &Value, connected: impl Fn(&str) -> bool) -> Vec<String> {
-    if is_spent(wanted.tolerate, count(status)) {
+    if tally(status).is_spent(wanted.tolerate) {
         return Vec::new();
     }
     let free = wanted.concurrency.saturating_sub(in_progress(status).len());
@@ -292,33 +297,19 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
 /// Sets the job's phase by those of its nodes: over when each is over, or when nobody is at work and too many have failed
 /// for the rest to begin.
 pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
-    let (all, failed) = count(status);
-    let spent = is_spent(wanted.tolerate, (all, failed));
-    let (waiting, skipped) = (pending(status), rows(status).filter(|row| is_skipped(row)).count());
-    if all == 0 {
-        return refused(status, "no edge node is chosen");
+    let tally = tally(status);
+    if let Some(why) = tally.hopeless() {
+        return refused(status, why);
     }
-    if usize::try_from(all) == Ok(skipped) {
-        return refused(status, "none of the chosen nodes can take part: each says why");
-    }
+    let (spent, waiting) = (tally.is_spent(wanted.tolerate), pending(status));
     if !in_progress(status).is_empty() || (!waiting.is_empty() && !spent) {
         return;
-    }
-    let mut reason = String::new();
-    if spent {
-        reason = format!("{failed} of {all} nodes failed, failureTolerate is {}", wanted.tolerate);
-        if !waiting.is_empty() {
-            reason += &format!("; {} were not begun", waiting.len());
-        }
-    }
-    if skipped > 0 {
-        let told = if reason.is_empty() { String::new() } else { format!("{reason}; ") };
-        reason = format!("{told}{skipped} of {all} nodes were skipped");
     }
     for node in &waiting {
         set(status, node, PENDING, "not begun: too many nodes have failed before");
     }
     status["phase"] = json!(if spent { FAILURE } else { COMPLETED });
+    let reason = tally.reason(wanted.tolerate, "not begun");
     if !reason.is_empty() || status.get("reason").is_some() {
         status["reason"] = json!(reason);
     }
@@ -496,7 +487,7 @@ mod tests {
             let facts =
                 StageFacts { event: said.to_owned(), reason: outcome.reason, ..StageFacts::default() };
             record_stage(&mut status, "a", &facts);
-            assert_eq!(count(&status), (1, 1), "{status}");
+            assert_eq!(tally(&status), Tally { all: 1, failed: 1, ..Tally::default() }, "{status}");
         }
     }
 
@@ -533,7 +524,7 @@ mod tests {
             let mut status = fit(&names.iter().map(String::as_str).collect::<Vec<_>>());
             let words = ["Check", "WaitingConfirmation", "BackUp", "Upgrade", "RollBack", "Nonsense"];
             for (present, turn, success) in turns {
-                let spent = is_spent(job.tolerate, super::count(&status));
+                let spent = tally(&status).is_spent(job.tolerate);
                 let begins = due(&job, &status, |node| {
                     names.iter().position(|name| name == node).is_some_and(|at| present >> at & 1 == 1)
                 });
@@ -564,8 +555,7 @@ mod tests {
                 conclude(&job, &mut status);
             }
             prop_assert_eq!(standing(&json!({"status": status})), Standing::Over);
-            let failed = super::count(&status);
-            let expected = if is_spent(job.tolerate, failed) { FAILURE } else { COMPLETED };
+            let expected = if tally(&status).is_spent(job.tolerate) { FAILURE } else { COMPLETED };
             prop_assert_eq!(&status["phase"], expected);
         }
     }
