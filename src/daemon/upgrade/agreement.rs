@@ -44,6 +44,11 @@ pub fn ask(versions: &Versions, wanted: &Agreement) -> Result<(), Failure> {
     write(asked(versions), wanted)
 }
 
+/// Whether it is what waits; another one that asks takes its place.
+pub fn is_asked(versions: &Versions, wanted: &Agreement) -> bool {
+    read(asked(versions)).as_ref() == Some(wanted)
+}
+
 /// What waits and was not agreed to.
 pub fn waiting(versions: &Versions) -> Option<Agreement> {
     let wanted = read(asked(versions))?;
@@ -59,10 +64,12 @@ pub fn is_given(versions: &Versions, wanted: &Agreement) -> bool {
     read(given(versions)).as_ref() == Some(wanted)
 }
 
-/// Forgets both: the job has ended.
-pub fn forget(versions: &Versions) {
+/// Forgets what was asked and agreed to: its job has ended. What another job waits for stays.
+pub fn forget(versions: &Versions, wanted: &Agreement) {
     for path in [asked(versions), given(versions)] {
-        drop(std::fs::remove_file(path));
+        if read(path.clone()).as_ref() == Some(wanted) {
+            drop(std::fs::remove_file(path));
+        }
     }
 }
 
@@ -81,7 +88,12 @@ mod tests {
         give(&versions, &wanted("a")).unwrap();
         assert!(is_given(&versions, &wanted("a")) && !is_given(&versions, &wanted("b")));
         assert_eq!(waiting(&versions), None);
-        forget(&versions);
+        forget(&versions, &wanted("b"));
+        assert!(is_given(&versions, &wanted("a")) && is_asked(&versions, &wanted("a")));
+        ask(&versions, &wanted("b")).unwrap();
+        assert!(is_asked(&versions, &wanted("b")) && !is_asked(&versions, &wanted("a")));
+        forget(&versions, &wanted("a"));
         assert!(!is_given(&versions, &wanted("a")));
+        assert_eq!(waiting(&versions), Some(wanted("b")));
     }
 }

@@ -5,6 +5,7 @@ use super::Kube;
 use crate::base::{Crew, Stop};
 use crate::link::http::{Limits, full, serve_plain};
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -21,12 +22,22 @@ pub(in crate::daemon::cloud) type Answer = Option<(u16, Value)>;
 
 impl Plain {
     pub async fn serve(answer: impl Fn(&Method, &Uri) -> Answer + Clone + Send + Sync + 'static) -> Plain {
+        Plain::serve_with(move |method: &Method, uri: &Uri, _: &[u8]| answer(method, uri)).await
+    }
+
+    /// The same for answers that look at what is written.
+    pub async fn serve_with(
+        answer: impl Fn(&Method, &Uri, &[u8]) -> Answer + Clone + Send + Sync + 'static,
+    ) -> Plain {
         crate::pki::install_crypto_provider();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
         let handler = move |request: Request<Incoming>| {
-            let answer = answer(request.method(), request.uri());
+            let answer = answer.clone();
             async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.map(|whole| whole.to_bytes()).unwrap_or_default();
+                let answer = answer(&head.method, &head.uri, &body);
                 let Some((status, body)) = answer else { return std::future::pending().await };
                 let mut response = Response::new(full(body.to_string()));
                 *response.status_mut() = StatusCode::from_u16(status).unwrap();

@@ -78,7 +78,9 @@ impl Module for Jobs {
             ready.set();
             let mut crew = Crew::new();
             let running = Running::default();
-            if let Some(order) = upgrade::kept(&self.means).await {
+            let kept = upgrade::kept(&self.means).await;
+            upgrade::tidy(&self.means, kept.as_ref());
+            if let Some(order) = kept {
                 let (means, entry) = (self.means.clone(), running.enter(order.name()));
                 crew.spawn(async move {
                     upgrade::resume(&means, order).await;

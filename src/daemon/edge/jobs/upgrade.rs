@@ -10,7 +10,7 @@ use crate::daemon::upgrade::{
 };
 use crate::host::facts::System;
 use crate::host::notice::Notices;
-use crate::host::versions::{Deed, Outcome};
+use crate::host::versions::{Deed, Outcome, Versions};
 use crate::model::Release;
 use crate::wire::task::{
     BACK_UP, CHECK, CONFIRM, CheckItem, JobKind, JobTarget, ROLL_BACK, Stage, StageFacts, StageKind,
@@ -107,8 +107,7 @@ async fn agreed_then_go_on(means: &Means, order: &Order) {
         Ok(parsed) => parsed,
         Err(why) => return action(means, &order.task, CONFIRM, Err(why), "").await,
     };
-    let wanted = Agreement { job: order.task.clone(), version: order.to.clone() };
-    if let Err(failure) = await_agreement(means, &wanted).await {
+    if let Err(failure) = await_agreement(means, &order.agreement()).await {
         return action(means, &order.task, CONFIRM, Err(failure.to_string()), "").await;
     }
     match order.form {
@@ -129,8 +128,22 @@ async fn await_agreement(means: &Means, wanted: &Agreement) -> Result<(), Failur
     })?;
     agreement::ask(&versions, wanted)?;
     tracing::info!(version = %wanted.version, "an upgrade of the cloud waits: kedge edge upgrade confirm");
+    until_given(&versions, wanted).await
+}
+
+/// Waits for an agreement that is asked for; fails with KE-UPGRADE-001 once another one is asked for in its place.
+async fn until_given(versions: &Versions, wanted: &Agreement) -> Result<(), Failure> {
     let notices = Notices::new().and_then(|notices| notices.watch(versions.dir()).map(|()| notices)).ok();
-    while !agreement::is_given(&versions, wanted) {
+    while !agreement::is_given(versions, wanted) {
+        // Nobody tells a node that a job was deleted: the next one that waits ends it.
+        if !agreement::is_asked(versions, wanted) {
+            return Err(Failure::new("KE-UPGRADE-001", "another upgrade has taken its place")
+                .because(format!(
+                    "the agreement to {} of job {} is not asked for any more",
+                    wanted.version, wanted.job
+                ))
+                .fix("see what waits now with: kedge edge upgrade confirm --dry-run"));
+        }
         let notice = async {
             match &notices {
                 Some(notices) => drop(notices.next().await),
@@ -151,14 +164,14 @@ async fn finish(means: &Means, job: &str, spec: &UpgradeSpec, backup: bool, exte
         // The switch that follows ends this daemon; what it has said by then has to be out.
         means.report_sent(action_report(means, job, BACK_UP, made, extend), LAST_WORD).await;
         if failed {
-            return forget(means).await;
+            return forget(means, &agreement_of(job, spec)).await;
         }
     }
     if let Err(why) = switch(means, Form::Job, job, Deed::Upgrade, Some(spec.version.clone())).await {
         action(means, job, UPGRADE, Err(why), extend).await;
         // The cloud waits for it; nothing was switched, so there is nothing to undo.
         action(means, job, ROLL_BACK, Ok(()), extend).await;
-        forget(means).await;
+        forget(means, &agreement_of(job, spec)).await;
     }
 }
 
@@ -206,7 +219,7 @@ async fn whole(means: &Means, task: &str, spec: &UpgradeSpec) {
     };
     if let Err(why) = result.await {
         said(means, task, Stage::Upgrade, Err(why)).await;
-        forget(means).await;
+        forget(means, &agreement_of(task, spec)).await;
     }
 }
 
@@ -237,7 +250,8 @@ async fn back(means: &Means, form: Form, task: &str) {
             Form::Job => action(means, task, ROLL_BACK, Err(why), "").await,
             Form::Stage | Form::BackStage => said(means, task, Stage::RollBack, Err(why)).await,
         }
-        forget(means).await;
+        // No agreement is asked for on the way back.
+        forget_order(means, task).await;
     }
 }
 
@@ -358,6 +372,26 @@ impl Order {
         };
         format!("{kind} {}", self.task)
     }
+
+    fn agreement(&self) -> Agreement {
+        Agreement { job: self.task.clone(), version: self.to.clone() }
+    }
+}
+
+fn agreement_of(task: &str, spec: &UpgradeSpec) -> Agreement {
+    Agreement { job: task.to_owned(), version: spec.version.clone() }
+}
+
+/// Nobody waits when this daemon begins but the order that it goes on with: what an earlier one has left to be agreed to
+/// is not shown to people any more.
+pub(super) fn tidy(means: &Means, order: Option<&Order>) {
+    let Ok(site) = site(means) else { return };
+    let waits = order.filter(|order| order.change.is_none()).map(Order::agreement);
+    if let Some(left) = agreement::waiting(&site.versions)
+        && waits.as_ref() != Some(&left)
+    {
+        agreement::forget(&site.versions, &left);
+    }
 }
 
 /// Goes on with it.
@@ -368,7 +402,7 @@ pub(super) async fn resume(means: &Means, order: Order) {
         Some(change) => {
             let result = outcome(means, change).await;
             told(means, &order, result).await;
-            forget(means).await;
+            forget(means, &order.agreement()).await;
         }
     }
 }
@@ -425,13 +459,21 @@ async fn keep(means: &Means, order: &Order) -> Result<(), Failure> {
     means.store.put_state(room, key, &json!(order)).await
 }
 
-async fn forget(means: &Means) {
+/// Forgets a job that has ended; what another one waits for stays.
+async fn forget(means: &Means, wanted: &Agreement) {
+    forget_order(means, &wanted.job).await;
+    if let Ok(site) = site(means) {
+        agreement::forget(&site.versions, wanted);
+    }
+}
+
+async fn forget_order(means: &Means, task: &str) {
+    if kept(means).await.is_some_and(|order| order.task != task) {
+        return;
+    }
     let (room, key) = ROOM;
     if let Err(failure) = means.store.delete_state(room, key).await {
         tracing::warn!(code = failure.code, error = %failure, "an upgrade that has ended is still noted");
-    }
-    if let Ok(site) = site(means) {
-        agreement::forget(&site.versions);
     }
 }
 
@@ -459,4 +501,49 @@ async fn said(means: &Means, task: &str, stage: Stage, result: Result<(), String
 fn stage_report(means: &Means, task: &str, stage: Stage, result: Result<(), String>) -> TaskReport {
     let at = (StageKind::Upgrade, task.to_owned(), means.node.clone());
     TaskReport::stage(at, stage, result, String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::bench;
+    use super::*;
+
+    fn wanted(job: &str) -> Agreement {
+        Agreement { job: job.to_owned(), version: Release::parse("1.2.3").unwrap() }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_agreement_ends_when_another_asks() {
+        let dir = tempfile::tempdir().unwrap();
+        let versions = Versions::at(dir.path());
+        agreement::ask(&versions, &wanted("a")).unwrap();
+        let (waiter, asked) = (versions.clone(), wanted("a"));
+        let mut waits = std::pin::pin!(until_given(&waiter, &asked));
+        let first = tokio::time::timeout(Duration::from_millis(100), waits.as_mut()).await;
+        assert!(first.is_err(), "{first:?}");
+        agreement::ask(&versions, &wanted("b")).unwrap();
+        let ended = tokio::time::timeout(LOOK * 2, waits).await.expect("it ends");
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.code, "KE-UPGRADE-001");
+        assert!(failure.what.contains("taken its place") && failure.why.contains("job a"), "{failure}");
+        failure.is_as_committed();
+        assert_eq!(agreement::waiting(&versions), Some(wanted("b")));
+        // Who is agreed to goes on, whoever asks then.
+        agreement::ask(&versions, &wanted("a")).unwrap();
+        agreement::give(&versions, &wanted("a")).unwrap();
+        agreement::ask(&versions, &wanted("b")).unwrap();
+        assert_eq!(until_given(&versions, &wanted("a")).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_order_that_ends_does_not_take_anothers_with_it() {
+        let bench = bench();
+        let (from, to) = (Release::parse("1.0.0").unwrap(), Release::parse("1.2.3").unwrap());
+        let order = Order { form: Form::Job, task: "b".to_owned(), from, to, change: None, spec: json!({}) };
+        keep(&bench.means, &order).await.unwrap();
+        forget(&bench.means, &wanted("a")).await;
+        assert_eq!(kept(&bench.means).await, Some(order));
+        forget(&bench.means, &wanted("b")).await;
+        assert_eq!(kept(&bench.means).await, None);
+    }
 }

@@ -5,38 +5,52 @@
 //! watch --> plan --> hub        hub --> letters --> plan --> API
 
 mod candidates;
+mod clock;
 mod gate;
+mod pace;
 mod plan;
 mod registry;
 mod stages;
+mod verdict;
 mod wanted;
+mod words;
 
-use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, meta};
+#[cfg(test)]
+mod desk_tests;
+
+use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, is_temporary, meta};
 use super::pods::watch_ended;
 use super::shared::{Shared, told};
-use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, rfc3339};
+use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, random_bytes, rfc3339};
 use crate::model::{NodeName, Status};
 use crate::wire::Down;
 use crate::wire::task::{JobKind, JobTarget, StageKind, TaskOrder, TaskReport};
 use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
+use clock::Clock;
 use gate::Gate;
 use jiff::Timestamp;
+use pace::{Backlog, Budgets, Turns};
 use plan::Standing;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 use wanted::Wanted;
 
 const EVENTS: usize = 64;
 /// How often jobs are looked at: nodes come back, limits pass.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long a call is repeated while the API cannot be reached.
+/// How long a call is repeated that the API fails; a report waits for an API that is away, however long that lasts.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often a report is written again after somebody else wrote the status meanwhile.
-const TRIES: usize = 8;
+/// How long nobody is given up after the API was away: what was said meanwhile is being written, maybe by another replica.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a report is written again after somebody else wrote the status meanwhile; a pause that differs lets one of
+/// several replicas go first.
+const CONTENDED: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(5);
 const AWAY: &str = "waits: the node is not connected";
 
 /// Which of KubeEdge's two job engines this cloud is.
@@ -107,11 +121,21 @@ struct Desk {
     shared: Arc<Shared>,
     engine: Engine,
     jobs: BTreeMap<Name, Value>,
-    /// Since when a node's present step, or its wait for a connection, lasts, as far as this run knows.
-    began: HashMap<(Name, String), Instant>,
+    /// How long a node's present step, or its wait for a connection, lasts.
+    clock: Clock,
     /// The connection over which a node was given its order, by the time of its start.
     ordered: HashMap<(Name, String), i64>,
     gate: Gate,
+    /// How long a call is repeated that the API fails.
+    patience: Duration,
+    budgets: Budgets,
+    backlog: Backlog,
+    /// Whether nodes may be given up now.
+    judging: bool,
+    /// When the API was away last.
+    away: Option<Instant>,
+    /// Jobs of which it was told that they cannot go on.
+    stuck: HashSet<Name>,
 }
 
 fn watch(crew: &mut Crew, shared: &Arc<Shared>, engine: Engine) -> mpsc::Receiver<Change> {
@@ -143,26 +167,24 @@ impl Module for Jobs {
             let mut crew = Crew::new();
             let mut changes = watch(&mut crew, &self.shared, self.settings.engine);
             let (gate, mut answered) = Gate::new(self.settings.registry_ca.clone());
-            let mut desk = Desk {
-                shared: self.shared.clone(),
-                engine: self.settings.engine,
-                jobs: BTreeMap::new(),
-                began: HashMap::new(),
-                ordered: HashMap::new(),
-                gate,
-            };
+            let mut desk = Desk::new(self.shared.clone(), self.settings.engine, gate, PATIENCE);
             let mut look = tokio::time::interval(LOOK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // A cluster without the definitions has no jobs; nobody waits for them.
             ready.set();
+            let mut turns = Turns::default();
             loop {
                 let work = tokio::select! {
                     biased;
                     () = stop.raised() => return Ok(()),
-                    said = self.mail.recv() => {
+                    said = self.mail.recv(), if turns.hears() => {
                         let Some(said) = said else { return Err(watch_ended("task reports")) };
+                        desk.backlog.read();
+                        turns.heard();
                         stop.or(desk.said(said)).await
                     }
-                    change = changes.recv() => {
+                    change = changes.recv(), if turns.sees() => {
+                        turns.seen();
                         let (kind, event) = change.ok_or_else(|| watch_ended("jobs"))?;
                         stop.or(desk.event(kind, event)).await
                     }
@@ -171,7 +193,14 @@ impl Module for Jobs {
                         let name = desk.gate.take(named);
                         stop.or(desk.advance(name)).await
                     }
-                    _ = look.tick(), if !desk.jobs.is_empty() => stop.or(desk.look()).await,
+                    _ = look.tick(), if !desk.jobs.is_empty() => {
+                        turns.begin();
+                        stop.or(desk.look(self.mail.len())).await
+                    }
+                    () = std::future::ready(()), if !turns.hears() || !turns.sees() => {
+                        turns.begin();
+                        continue;
+                    }
                 };
                 if work.is_none() {
                     return Ok(());
@@ -182,6 +211,23 @@ impl Module for Jobs {
 }
 
 impl Desk {
+    fn new(shared: Arc<Shared>, engine: Engine, gate: Gate, patience: Duration) -> Desk {
+        Desk {
+            shared,
+            engine,
+            jobs: BTreeMap::new(),
+            clock: Clock::default(),
+            ordered: HashMap::new(),
+            gate,
+            patience,
+            budgets: Budgets::default(),
+            backlog: Backlog::default(),
+            judging: false,
+            away: None,
+            stuck: HashSet::new(),
+        }
+    }
+
     async fn event(&mut self, kind: JobKind, event: Event) {
         match event {
             Event::Listing => self.jobs.retain(|(of, _), _| *of != kind),
@@ -196,9 +242,10 @@ impl Desk {
 
     fn forget(&mut self, name: &Name) {
         self.jobs.remove(name);
-        self.began.retain(|(of, _), _| of != name);
+        self.clock.forget(name);
         self.ordered.retain(|(of, _), _| of != name);
         self.gate.forget(name);
+        self.stuck.remove(name);
     }
 
     /// Takes a job as it is now and does what follows; one that is over is let go.
@@ -212,11 +259,15 @@ impl Desk {
         self.advance(name).await;
     }
 
-    async fn look(&mut self) {
+    /// Looks at every job, while so many reports wait to be read.
+    async fn look(&mut self, waiting: usize) {
+        let settled = self.away.is_none_or(|away| away.elapsed() >= GRACE);
+        self.judging = self.backlog.is_read(waiting) && settled;
         let names: Vec<Name> = self.jobs.keys().cloned().collect();
         for name in names {
             self.advance(name).await;
         }
+        self.judging = false;
     }
 
     /// Does the next step of a job, unless there is none. What was written comes back as an event.
@@ -237,7 +288,7 @@ impl Desk {
                 }
                 Some(Ok(note)) => match self.step(&name, &job, &wanted, &note, &mut status).await {
                     Ok(due) => due,
-                    Err(error) => return failed(&name, &error),
+                    Err(error) => return self.failed(&name, &error),
                 },
             },
         };
@@ -246,6 +297,7 @@ impl Desk {
         }
         match self.write(&name, &job, &status).await {
             Ok(written) => {
+                self.stuck.remove(&name);
                 for node in due {
                     self.order(&name, node, &written).await;
                 }
@@ -258,7 +310,7 @@ impl Desk {
             }
             // Somebody else wrote it; that comes as an event.
             Err(error) if error.is_conflict() || error.is_not_found() => {}
-            Err(error) => failed(&name, &error),
+            Err(error) => self.failed(&name, &error),
         }
     }
 
@@ -273,7 +325,7 @@ impl Desk {
     ) -> Result<Vec<String>, Status> {
         let begins = self.engine.standing(job) == Standing::New;
         if begins {
-            let nodes = candidates::choose(&self.shared, self.engine, wanted, PATIENCE).await?;
+            let nodes = candidates::choose(&self.shared, self.engine, wanted, self.patience).await?;
             *status = self.begun(name.0, &nodes);
         }
         if !note.is_empty() {
@@ -281,7 +333,9 @@ impl Desk {
         }
         let mut due = Vec::new();
         if !begins {
-            self.time_out(name, wanted, status);
+            if self.judging {
+                self.time_out(name, wanted, status);
+            }
             due = self.start(name, wanted, status);
         }
         self.conclude(name.0, wanted, status);
@@ -330,7 +384,8 @@ impl Desk {
             }
         };
         for node in &due {
-            self.began.insert((name.clone(), node.clone()), Instant::now());
+            let since = self.since(name.0, status, node);
+            self.clock.begin(name, node, since, Instant::now());
         }
         due
     }
@@ -349,10 +404,7 @@ impl Desk {
             }
         };
         for node in running {
-            let since = match (self.engine, stages::task_of(name.0)) {
-                (Engine::Stages, Some(kind)) => stages::since(kind, status, &node),
-                (Engine::Actions | Engine::Stages, _) => plan::since(status, &node),
-            };
+            let since = self.since(name.0, status, &node);
             if self.waited(name, &node, since) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
@@ -366,7 +418,7 @@ impl Desk {
         for node in pending {
             let here = NodeName::new(node.clone()).is_ok_and(|node| self.shared.is_connected(&node));
             if here || !idle {
-                self.began.remove(&(name.clone(), node));
+                self.clock.stop(name, &node);
             } else if self.waited(name, &node, None) > wanted.limit {
                 match (self.engine, stages::task_of(name.0)) {
                     (Engine::Stages, Some(kind)) => {
@@ -383,12 +435,16 @@ impl Desk {
     /// a node's own times; such as lie before the job or in the future count as now.
     fn waited(&mut self, name: &Name, node: &str, since: Option<Timestamp>) -> Duration {
         let created = self.jobs.get(name).and_then(|job| meta(job, "creationTimestamp").parse().ok());
-        let begin = || step_begin(created, since, now());
-        let began = self
-            .began
-            .entry((name.clone(), node.to_owned()))
-            .or_insert_with(|| Instant::now().checked_sub(begin()).unwrap_or_else(Instant::now));
-        began.elapsed()
+        let before = || step_begin(created, since, now());
+        self.clock.waited(name, node, since, before, Instant::now())
+    }
+
+    /// Since when a node's present step lasts, as its status tells.
+    fn since(&self, kind: JobKind, status: &Value, node: &str) -> Option<Timestamp> {
+        match (self.engine, stages::task_of(kind)) {
+            (Engine::Stages, Some(kind)) => stages::since(kind, status, node),
+            (Engine::Actions | Engine::Stages, _) => plan::since(status, node),
+        }
     }
 
     /// Orders are not acknowledged. A kedge node that has said nothing since it was told, and has connected anew or was
@@ -439,18 +495,23 @@ impl Desk {
         told(self.shared.hub.tell(to, Down::Task(order)).await);
     }
 
+    /// Writes a status, once; a conflict when somebody has written the job since it was read.
     async fn write(&self, (kind, name): &Name, job: &Value, status: &Value) -> Result<Value, Status> {
         let Some(resource) = self.engine.resource(*kind) else {
             return Err(Status::failure(404, "NotFound", "v1alpha1 has no such jobs"));
         };
         let patch = json!({"metadata": {"resourceVersion": meta(job, "resourceVersion")}, "status": status});
-        let patch = patch.to_string();
-        let kube = &self.shared.kube;
         let target = (name.as_str(), Some("status"));
-        kube.insist(PATIENCE, || kube.patch(resource, None, target, Patch::Merge, patch.clone().into())).await
+        self.shared.kube.patch(resource, None, target, Patch::Merge, patch.to_string().into()).await
     }
 
+    /// Takes a node's word. Nothing acknowledges it and the node says it once, so it waits until the API takes it.
     async fn said(&mut self, Said { node, report }: Said) {
+        if !self.budgets.spend(&node, Instant::now()) {
+            // Counted with what else a node is refused; it is dropped where refusals are only logged, too.
+            let why = "it reports more tasks than a node can have";
+            return drop(self.shared.hub.refusals().refuse(node.as_str(), "task report", why));
+        }
         let name = match &report {
             TaskReport::Action { target, .. } => (target.kind, target.job.clone()),
             TaskReport::Stage(report) => match report.kind {
@@ -458,18 +519,31 @@ impl Desk {
                 StageKind::PrePull => (JobKind::ImagePrePull, report.task.clone()),
             },
         };
-        for _ in 0..TRIES {
+        let mut contended: Option<Instant> = None;
+        loop {
             match self.record(&name, &node, &report).await {
                 Ok(Some(written)) => {
                     // A finished action gives the next one its full time.
-                    self.began.insert((name.clone(), node.to_string()), Instant::now());
+                    let status = written.get("status").unwrap_or(&Value::Null);
+                    let since = self.since(name.0, status, node.as_str());
+                    self.clock.begin(&name, node.as_str(), since, Instant::now());
                     return self.take(name, written).await;
                 }
                 Ok(None) => {
                     tracing::debug!(%node, job = name.1, "a task report changes nothing");
                     return;
                 }
-                Err(error) if error.is_conflict() => {}
+                Err(error)
+                    if error.is_conflict()
+                        && contended.get_or_insert_with(Instant::now).elapsed() < CONTENDED =>
+                {
+                    let jitter = u32::from(random_bytes::<1>().first().copied().unwrap_or(1) % 16) + 1;
+                    tokio::time::sleep(PAUSE * jitter).await;
+                }
+                Err(error) if error.is_not_found() => {
+                    tracing::debug!(%node, job = name.1, "a task report is about no job");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%node, job = name.1, code = error.code, reason = error.reason,
                         "a task report could not be recorded");
@@ -477,7 +551,6 @@ impl Desk {
                 }
             }
         }
-        tracing::warn!(%node, job = name.1, "a task report could not be recorded: others write the job too often");
     }
 
     /// Writes what a report means; `None` when it means nothing for the job.
@@ -489,7 +562,7 @@ impl Desk {
     ) -> Result<Option<Value>, Status> {
         let Some(resource) = self.engine.resource(name.0) else { return Ok(None) };
         let kube = &self.shared.kube;
-        let job = kube.insist(PATIENCE, || kube.get(resource, None, &name.1)).await?;
+        let job = kube.outlast(self.patience, || kube.get(resource, None, &name.1)).await?;
         let Ok(wanted) = Wanted::read(name.0, &job, self.engine.tolerate()) else { return Ok(None) };
         let mut status = job.get("status").cloned().unwrap_or(Value::Null);
         let time = rfc3339(now());
@@ -510,7 +583,21 @@ impl Desk {
             return Ok(None);
         }
         self.conclude(name.0, &wanted, &mut status);
-        self.write(name, &job, &status).await.map(Some)
+        kube.outlast(self.patience, || self.write(name, &job, &status)).await.map(Some)
+    }
+
+    fn failed(&mut self, name: &Name, error: &Status) {
+        if matches!(error.code, 0 | 429 | 503) {
+            self.away = Some(Instant::now());
+        }
+        let ((kind, job), code, reason) = (name, error.code, error.reason.as_str());
+        let kind = kind.as_str();
+        // What will not pass by itself is told once.
+        if !is_temporary(error) && self.stuck.insert(name.clone()) {
+            tracing::warn!(kind, job, code, reason, "a job cannot go on: the API refuses a call");
+        } else {
+            tracing::debug!(kind, job, code, reason, "a job is tried again");
+        }
     }
 }
 
@@ -541,16 +628,6 @@ fn complete(kind: JobKind, genuine: bool, spec: &mut Value) {
 fn step_begin(created: Option<Timestamp>, since: Option<Timestamp>, at: Timestamp) -> Duration {
     let since = since.filter(|since| created.is_none_or(|created| created <= *since) && *since <= at);
     since.and_then(|since| Duration::try_from(at.duration_since(since)).ok()).unwrap_or_default()
-}
-
-fn failed((kind, job): &Name, error: &Status) {
-    tracing::debug!(
-        kind = kind.as_str(),
-        job,
-        code = error.code,
-        reason = error.reason,
-        "a job is tried again"
-    );
 }
 
 #[cfg(test)]

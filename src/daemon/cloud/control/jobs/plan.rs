@@ -1,7 +1,10 @@
 //! What a v1alpha2 job's status says and what follows from it: which nodes begin now, what a report means, when all is
 //! over. Pure; the words are those of KubeEdge's custom resources, so that its own controllers can go on with a job.
 
+use super::Engine;
+use super::verdict::Tally;
 use super::wanted::Wanted;
+use super::words::{REASON, images, words};
 use crate::wire::task::{
     ActionOutcome, CHECK, CONFIRM, JobKind, PULL, ROLL_BACK, SKIPPED, StageFacts, UPGRADE,
 };
@@ -19,8 +22,8 @@ const ORDERED: &str = "ordered at ";
 const COMPLETED: &str = "Completed";
 /// Actions that are kept per node; a flow has five.
 const ACTIONS: usize = 32;
-/// Characters of a node's reason that are kept.
-const REASON: usize = 1024;
+/// Characters of a time that are kept; the longest form of RFC 3339 is shorter.
+const TIME: usize = 64;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,11 +91,6 @@ fn is_skipped(row: &Value) -> bool {
     phase(row) == FAILURE && last_action(row).is_none() && reason.starts_with(SKIPPED)
 }
 
-/// A node's own words, cut to what is kept; none makes it one that was skipped.
-pub(super) fn words(reason: &str) -> String {
-    reason.trim_start_matches(SKIPPED).chars().take(REASON).collect()
-}
-
 fn in_phase(status: &Value, wanted: &str) -> Vec<String> {
     rows(status).filter(|row| phase(row) == wanted).map(|row| name(row).to_owned()).collect()
 }
@@ -134,22 +132,26 @@ pub(super) fn since(status: &Value, node: &str) -> Option<Timestamp> {
     said.or_else(ordered)?.parse().ok()
 }
 
-/// All nodes, and those that failed or are lost. Who was never asked has not failed.
-fn count(status: &Value) -> (u32, u32) {
-    rows(status).fold((0, 0), |(all, failed), row| {
-        (all + 1, failed + u32::from(matches!(phase(row), FAILURE | UNKNOWN) && !is_skipped(row)))
-    })
-}
-
-/// Whether more have failed than the job bears; the share is rounded to two decimals, as KubeEdge does.
-pub(super) fn is_spent(tolerate: f64, (all, failed): (u32, u32)) -> bool {
-    let share = (f64::from(failed) / f64::from(all.max(1)) * 100.0).round() / 100.0;
-    failed > 0 && share > tolerate
+fn tally(status: &Value) -> Tally {
+    let mut tally = Tally::default();
+    for row in rows(status) {
+        if is_skipped(row) {
+            tally.skipped += 1;
+            continue;
+        }
+        tally.all += 1;
+        match phase(row) {
+            FAILURE | UNKNOWN => tally.failed += 1,
+            SUCCESSFUL => {}
+            _ => tally.open += 1,
+        }
+    }
+    tally
 }
 
 /// Nodes that begin now: connected, no more at a time than the job allows, and none once too many have failed.
 pub(super) fn due(wanted: &Wanted, status: &Value, connected: impl Fn(&str) -> bool) -> Vec<String> {
-    if is_spent(wanted.tolerate, count(status)) {
+    if tally(status).is_spent(wanted.tolerate) {
         return Vec::new();
     }
     let free = wanted.concurrency.saturating_sub(in_progress(status).len());
@@ -219,18 +221,20 @@ pub(super) fn record(
     let word = if outcome.success { "True" } else { "False" };
     let reason = words(&outcome.reason);
     // Configuration updates of genuine edges come without a time.
-    let time = if outcome.finished.parse::<jiff::Timestamp>().is_ok() { &outcome.finished } else { now };
+    let told = Some(outcome.finished.as_str()).filter(|time| time.len() <= TIME);
+    let time = told.filter(|time| time.parse::<Timestamp>().is_ok()).unwrap_or(now);
     let mut action = json!({"action": outcome.action, "status": word, "time": time});
     if !reason.is_empty() {
         action["reason"] = json!(reason);
     }
     match row.get_mut("actionFlow").and_then(Value::as_array_mut) {
-        Some(flow) if flow.len() >= ACTIONS => {}
+        // A write whose answer was lost is done again.
+        Some(flow) if flow.len() >= ACTIONS || flow.last() == Some(&action) => {}
         Some(flow) => flow.push(action),
         None => row["actionFlow"] = json!([action]),
     }
     if outcome.action == PULL
-        && let Ok(images @ Value::Array(_)) = serde_json::from_str(&outcome.extend)
+        && let Some(images) = images(Engine::Actions, &outcome.extend)
     {
         row["imageStatus"] = images;
     }
@@ -285,46 +289,27 @@ pub(super) fn record_stage(status: &mut Value, node: &str, facts: &StageFacts) {
     };
     row["phase"] = json!(next);
     row["reason"] = json!(words(&facts.reason));
-    if let Ok(Value::Array(images)) = serde_json::from_str::<Value>(&facts.external_message) {
-        let word = |image: &Value| if image["state"] == SUCCESSFUL { "True" } else { "False" };
-        let one = |image: &Value| {
-            json!({"image": image["image"].as_str().unwrap_or_default(), "status": word(image),
-                "reason": image["reason"].as_str().unwrap_or_default()})
-        };
-        row["imageStatus"] = images.iter().map(one).collect();
+    if let Some(images) = images(Engine::Actions, &facts.external_message) {
+        row["imageStatus"] = images;
     }
 }
 
 /// Sets the job's phase by those of its nodes: over when each is over, or when nobody is at work and too many have failed
 /// for the rest to begin.
 pub(super) fn conclude(wanted: &Wanted, status: &mut Value) {
-    let (all, failed) = count(status);
-    let spent = is_spent(wanted.tolerate, (all, failed));
-    let (waiting, skipped) = (pending(status), rows(status).filter(|row| is_skipped(row)).count());
-    if all == 0 {
-        return refused(status, "no edge node is chosen");
+    let tally = tally(status);
+    if let Some(why) = tally.hopeless() {
+        return refused(status, why);
     }
-    if usize::try_from(all) == Ok(skipped) {
-        return refused(status, "none of the chosen nodes can take part: each says why");
-    }
+    let (spent, waiting) = (tally.is_spent(wanted.tolerate), pending(status));
     if !in_progress(status).is_empty() || (!waiting.is_empty() && !spent) {
         return;
-    }
-    let mut reason = String::new();
-    if spent {
-        reason = format!("{failed} of {all} nodes failed, failureTolerate is {}", wanted.tolerate);
-        if !waiting.is_empty() {
-            reason += &format!("; {} were not begun", waiting.len());
-        }
-    }
-    if skipped > 0 {
-        let told = if reason.is_empty() { String::new() } else { format!("{reason}; ") };
-        reason = format!("{told}{skipped} of {all} nodes were skipped");
     }
     for node in &waiting {
         set(status, node, PENDING, "not begun: too many nodes have failed before");
     }
     status["phase"] = json!(if spent { FAILURE } else { COMPLETED });
+    let reason = tally.reason(wanted.tolerate, "not begun");
     if !reason.is_empty() || status.get("reason").is_some() {
         status["reason"] = json!(reason);
     }
@@ -429,6 +414,26 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_images_without_end_leaves_room_for_other_nodes() {
+        let (mut actions, mut stages) = (fit(&["a"]), fit(&["a"]));
+        let list = |word: &str| format!("[{}]", vec![word; 100_000].join(","));
+        let endless = outcome("Pull", true, &list(r#"{"image":"i","status":"True"}"#));
+        said(JobKind::ImagePrePull, &mut actions, "a", &endless);
+        let facts = StageFacts {
+            event: "Pull".to_owned(),
+            action: "Success".to_owned(),
+            external_message: list(r#"{"image":"i","state":"Failed"}"#),
+            ..StageFacts::default()
+        };
+        record_stage(&mut stages, "a", &facts);
+        for status in [actions, stages] {
+            let row = &status["nodeStatus"][0];
+            assert_eq!(row["imageStatus"].as_array().map(Vec::len), Some(64));
+            assert!(row.to_string().len() < 200 << 10, "{}", row.to_string().len());
+        }
+    }
+
+    #[test]
     fn time_stands_still_while_somebody_is_waited_for() {
         let job = Wanted { confirm: true, ..Wanted::example(1, 0.0) };
         let mut status = fit(&["a"]);
@@ -482,7 +487,7 @@ mod tests {
             let facts =
                 StageFacts { event: said.to_owned(), reason: outcome.reason, ..StageFacts::default() };
             record_stage(&mut status, "a", &facts);
-            assert_eq!(count(&status), (1, 1), "{status}");
+            assert_eq!(tally(&status), Tally { all: 1, failed: 1, ..Tally::default() }, "{status}");
         }
     }
 
@@ -519,7 +524,7 @@ mod tests {
             let mut status = fit(&names.iter().map(String::as_str).collect::<Vec<_>>());
             let words = ["Check", "WaitingConfirmation", "BackUp", "Upgrade", "RollBack", "Nonsense"];
             for (present, turn, success) in turns {
-                let spent = is_spent(job.tolerate, super::count(&status));
+                let spent = tally(&status).is_spent(job.tolerate);
                 let begins = due(&job, &status, |node| {
                     names.iter().position(|name| name == node).is_some_and(|at| present >> at & 1 == 1)
                 });
@@ -550,8 +555,7 @@ mod tests {
                 conclude(&job, &mut status);
             }
             prop_assert_eq!(standing(&json!({"status": status})), Standing::Over);
-            let failed = super::count(&status);
-            let expected = if is_spent(job.tolerate, failed) { FAILURE } else { COMPLETED };
+            let expected = if tally(&status).is_spent(job.tolerate) { FAILURE } else { COMPLETED };
             prop_assert_eq!(&status["phase"], expected);
         }
     }

@@ -2,8 +2,11 @@
 //! at a time, before the next begins. Pure; states, events and actions are KubeEdge's words, and the status alone says
 //! which orders were given.
 
-use super::plan::{Fitness, Standing, is_spent, words};
+use super::Engine;
+use super::plan::{Fitness, Standing};
+use super::verdict::Tally;
 use super::wanted::{Wanted, spec};
+use super::words::{images, words};
 use crate::wire::task::{JobKind, SKIPPED, StageFacts, StageKind};
 use crate::wire::upgrade::UpgradeSpec;
 use jiff::Timestamp;
@@ -152,10 +155,18 @@ pub(super) fn running(kind: StageKind, status: &Value) -> Vec<String> {
     names(rows(kind, status).filter(|row| is_ordered(row)))
 }
 
-/// Nodes that take part, and those of them that failed.
-fn count(kind: StageKind, status: &Value) -> (u32, u32) {
-    let part = rows(kind, status).filter(|row| !is_skipped(row));
-    part.fold((0, 0), |(all, failed), row| (all + 1, failed + u32::from(text(row, "state") == FAILED)))
+fn tally(kind: StageKind, status: &Value) -> Tally {
+    let mut tally = Tally::default();
+    for row in rows(kind, status) {
+        if is_skipped(row) {
+            tally.skipped += 1;
+            continue;
+        }
+        tally.all += 1;
+        tally.failed += u32::from(text(row, "state") == FAILED);
+        tally.open += u32::from(!is_finished(row));
+    }
+    tally
 }
 
 /// Since when the present step of a node lasts, as the status tells.
@@ -171,7 +182,7 @@ pub(super) fn due(
     status: &Value,
     connected: impl Fn(&str) -> bool,
 ) -> Vec<String> {
-    if is_spent(wanted.tolerate, count(kind, status)) {
+    if tally(kind, status).is_spent(wanted.tolerate) {
         return Vec::new();
     }
     let free = wanted.concurrency.saturating_sub(in_progress(kind, status).len());
@@ -237,13 +248,14 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
     let Some(held) = row(kind, status, node) else { return };
     let state = text(task(kind, held), "state");
     let Some(next) = transition(kind, state, &facts.event, &facts.action) else { return };
-    if let (StageKind::PrePull, Ok(images @ Value::Array(_))) =
-        (kind, serde_json::from_str::<Value>(&facts.external_message))
+    if kind == StageKind::PrePull
+        && let Some(images) = images(Engine::Stages, &facts.external_message)
     {
         held["imageStatus"] = images;
     }
     let reason = words(&facts.reason);
-    let (event, action) = (facts.event.as_str(), facts.action.as_str());
+    let (event, action) = (words(&facts.event), words(&facts.action));
+    let (event, action) = (event.as_str(), action.as_str());
     set(
         kind,
         status,
@@ -254,32 +266,19 @@ pub(super) fn record(kind: StageKind, status: &mut Value, node: &str, facts: &St
 
 /// Brings the job to its next stage or its end, when nobody is at work in this one.
 pub(super) fn conclude(kind: StageKind, wanted: &Wanted, status: &mut Value, now: &str) {
-    let (all, failed) = count(kind, status);
-    let skipped = rows(kind, status).filter(|row| is_skipped(row)).count();
-    if all == 0 {
-        let none = "none of the chosen nodes can take part: each says why";
-        return refused(status, if skipped > 0 { none } else { "no edge node is chosen" }, now);
+    let tally = tally(kind, status);
+    if let Some(why) = tally.hopeless() {
+        return refused(status, why, now);
     }
-    let spent = is_spent(wanted.tolerate, (all, failed));
+    let spent = tally.is_spent(wanted.tolerate);
     if !in_progress(kind, status).is_empty() || (!spent && !pending(kind, status).is_empty()) {
         return;
     }
-    let open = rows(kind, status).filter(|row| !is_finished(row)).count();
-    if spent || open == 0 {
-        let mut reason = String::new();
-        if spent {
-            reason = format!("{failed} of {all} nodes failed, failureTolerate is {}", wanted.tolerate);
-            if open > 0 {
-                reason += &format!("; {open} were not changed");
-            }
-        }
-        if skipped > 0 {
-            let told = if reason.is_empty() { String::new() } else { format!("{reason}; ") };
-            reason = format!("{told}{skipped} nodes were skipped");
-        }
+    if spent || tally.open == 0 {
         status["state"] = json!(if spent { FAILED } else { SUCCESSFUL });
         status["action"] = json!(if spent { FAILURE } else { SUCCESS });
-        status["reason"] = json!(reason);
+        // An earlier stage may have been done there: that is no change yet.
+        status["reason"] = json!(tally.reason(wanted.tolerate, "not changed"));
         status["time"] = json!(now);
         return;
     }
@@ -384,6 +383,13 @@ mod tests {
         record(StageKind::PrePull, &mut pull, "a", &pulled, "t");
         conclude(StageKind::PrePull, &job, &mut pull, "t");
         assert_eq!((stage(&pull), &pull["status"][0]["imageStatus"][0]["image"]), (SUCCESSFUL, &json!("i")));
+        // A list without end leaves room for other nodes.
+        let mut pull = fit(StageKind::PrePull, &["a"]);
+        let endless = vec![r#"{"image":"i","state":"Failed"}"#; 100_000].join(",");
+        let endless = StageFacts { external_message: format!("[{endless}]"), ..facts("Pull", FAILURE) };
+        record(StageKind::PrePull, &mut pull, "a", &endless, "t");
+        assert_eq!(pull["status"][0]["imageStatus"].as_array().map(Vec::len), Some(64));
+        assert!(pull.to_string().len() < 200 << 10);
     }
 
     #[test]
@@ -432,7 +438,7 @@ mod tests {
         for event in ["Init", "Check", "Backup", "Upgrade"] {
             assert_eq!(round(UP, &job, &mut status, event), ["a"]);
         }
-        assert_eq!((stage(&status), text(&status, "reason")), (SUCCESSFUL, "2 nodes were skipped"));
+        assert_eq!((stage(&status), text(&status, "reason")), (SUCCESSFUL, "2 of 3 nodes were skipped"));
         assert_eq!(status["nodeStatus"][1]["state"], FAILED);
         assert_eq!(status["nodeStatus"][1]["reason"], "skipped: away");
         // Once it has begun, who stays away has failed.
@@ -470,7 +476,7 @@ mod tests {
             let mut status = fit(UP, &names.iter().map(String::as_str).collect::<Vec<_>>());
             let events = ["Init", "Check", "Backup", "Upgrade", "Rollback", "Confirm", "Nonsense"];
             for (node, event, action) in turns {
-                let spent = is_spent(job.tolerate, super::count(UP, &status));
+                let spent = tally(UP, &status).is_spent(job.tolerate);
                 let begins = due(UP, &job, &status, |_| true);
                 prop_assert!(!spent || begins.is_empty());
                 for node in &begins {

@@ -18,7 +18,7 @@ pub(super) struct Wanted {
     pub nodes: Nodes,
     /// Nodes that may be at work at a time, at least one.
     pub concurrency: usize,
-    /// The share of nodes that may fail, 0 to 1.
+    /// The share of the nodes that take part which may fail, 0 to 1.
     pub tolerate: f64,
     /// How long a node may take for each step.
     pub limit: Duration,
