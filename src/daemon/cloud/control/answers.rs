@@ -8,6 +8,7 @@ use super::drift;
 use super::gate::Gate;
 use super::labels;
 use super::lanes::Lanes;
+use super::permit::as_judged;
 use super::pods::gone;
 use super::shared::{Notice, Shared, told};
 use super::statuses;
@@ -132,11 +133,11 @@ impl Context {
             }
             Up::NodePatch { name, patch } => {
                 let target = (name.as_str(), Some("status"));
-                kube.patch(Resource::NODE, None, target, Patch::Strategic, patch.clone().into()).await
+                kube.patch(Resource::NODE, None, target, Patch::Strategic, as_judged(patch).into()).await
             }
             Up::PodPatch { namespace, name, patch } => {
                 let target = (name.as_str(), Some("status"));
-                kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, patch.clone().into())
+                kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, as_judged(patch).into())
                     .await
             }
             Up::PodInsert { namespace, name: _, pod } => {

@@ -6,7 +6,7 @@ use crate::model::{Kind, NodeName, ObjectKey};
 use crate::pki::{Peer, csr_peer};
 use crate::wire::Blob;
 use crate::wire::Up;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const LEASES: &str = "kube-node-lease";
 /// Labels of this domain tell nodes apart for scheduling, so nodes never set them.
@@ -54,10 +54,7 @@ impl Claim {
             Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => Claim::Granted,
             Up::NodeStatus { status, .. } => node_object(node, status),
             Up::NodeUpdate { node: object, .. } => node_labels(object),
-            Up::NodePatch { patch, .. } => match serde_json::from_str(patch) {
-                Ok(patch) => node_labels(&patch),
-                Err(_) => Claim::Granted,
-            },
+            Up::NodePatch { patch, .. } => node_patch(patch),
             Up::PodPatch { namespace, name, patch } => pod_patch(namespace, name, patch),
             Up::PodStatus { namespace, pods, .. } => Claim::Pods {
                 namespace: namespace.clone(),
@@ -191,12 +188,40 @@ fn node_labels(object: &Value) -> Claim {
     }
 }
 
-fn pod_patch(namespace: &str, name: &str, patch: &str) -> Claim {
-    let parsed: Option<Value> = serde_json::from_str(patch).ok();
-    if parsed.is_some_and(|patch| patch.pointer("/metadata/labels").is_some()) {
-        return denied("pod", "a node reports a pod's status, not its labels");
+/// The patch, if what it does to the metadata is all to be seen in it: directives of a strategic merge patch replace or
+/// take away what they do not name. Those of a kubelet stand inside the status.
+fn plain_patch(patch: &str) -> Option<Value> {
+    let patch: Value = serde_json::from_str(patch).ok()?;
+    let is_plain = |fields: &Map<String, Value>| !fields.keys().any(|key| key.starts_with('$'));
+    let metadata = match patch.get("metadata") {
+        Some(metadata) => is_plain(metadata.as_object()?),
+        None => true,
+    };
+    let whole = is_plain(patch.as_object()?);
+    (metadata && whole).then_some(patch)
+}
+
+/// A patch in the form in which it was judged: where a field stands twice, another reader may take the other one.
+pub(super) fn as_judged(patch: &str) -> String {
+    // What cannot be read is denied. Where refusals are only logged, the API says what is wrong with it.
+    serde_json::from_str::<Value>(patch).map_or_else(|_| patch.to_owned(), |patch| patch.to_string())
+}
+
+fn node_patch(patch: &str) -> Claim {
+    let Some(patch) = plain_patch(patch) else {
+        return denied("node", "the patch cannot be judged: a node names the metadata that it changes");
+    };
+    if patch.pointer("/metadata/labels").is_some_and(|labels| !labels.is_object()) {
+        return denied("node", "a node does not take all labels away");
     }
-    one_pod(namespace, name)
+    node_labels(&patch)
+}
+
+fn pod_patch(namespace: &str, name: &str, patch: &str) -> Claim {
+    match plain_patch(patch) {
+        Some(patch) if patch.pointer("/metadata/labels").is_none() => one_pod(namespace, name),
+        _ => denied("pod", "a node reports a pod's status, not its labels"),
+    }
 }
 
 /// Else a node could refer to any Secret by a pod of its own making, and read it.
@@ -256,7 +281,7 @@ fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{LeaseVerb, Verb};
+    use crate::wire::{Envelope, LeaseVerb, Verb, decode_up};
     use serde_json::json;
 
     fn claim(up: &Up) -> Claim {
@@ -346,6 +371,73 @@ mod tests {
         };
         assert_eq!(claim(&patch(r#"{"metadata":{"uid":"u"},"status":{}}"#)).kind(), "pod");
         assert_eq!(kind_of_denial(&patch(r#"{"metadata":{"labels":{"app":"x"}}}"#)), "pod");
+    }
+
+    #[test]
+    fn a_patch_does_what_it_shows_and_nothing_else() {
+        let node = |patch: &str| Up::NodePatch { name: "n1".to_owned(), patch: patch.to_owned() };
+        let pod = |patch: &str| Up::PodPatch {
+            namespace: "a".to_owned(),
+            name: "p".to_owned(),
+            patch: patch.to_owned(),
+        };
+        let deep = format!(r#"{{"status":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+        for patch in [
+            // Others read these two.
+            r#"{"metadata":{"labels":{"node-restriction.kubernetes.io/tenant":"gold"}},"status":{"phase":"\ud800"}}"#,
+            &deep,
+            r#"{"metadata":null}"#,
+            r#"{"metadata":{"labels":null}}"#,
+            r#"{"metadata":{"labels":["a"]}}"#,
+            r#"{"metadata":{"$patch":"replace","name":"n1"}}"#,
+            r#"{"metadata":{"$retainKeys":["name"],"name":"n1"}}"#,
+            r#"{"$patch":"replace","status":{}}"#,
+            "7",
+            "",
+        ] {
+            assert_eq!(kind_of_denial(&node(patch)), "node", "{patch}");
+            assert_eq!(kind_of_denial(&pod(patch)), "pod", "{patch}");
+        }
+        let conditions =
+            r#""$setElementOrder/conditions":[{"type":"Ready"}],"conditions":[{"type":"Ready"}]"#;
+        for patch in [
+            format!(r#"{{"status":{{{conditions}}}}}"#),
+            format!(r#"{{"metadata":{{"labels":{{"site":null}}}},"status":{{{conditions}}}}}"#),
+            r#"{"metadata":{"annotations":{"a":"b"}}}"#.to_owned(),
+        ] {
+            assert_eq!(claim(&node(&patch)), Claim::Granted, "{patch}");
+        }
+        let status = format!(r#"{{"metadata":{{"uid":"u"}},"status":{{{conditions}}}}}"#);
+        assert_eq!(claim(&pod(&status)), one_pod("a", "p"));
+    }
+
+    #[test]
+    fn the_api_reads_what_was_judged() {
+        let twice =
+            r#"{"metadata":{"labels":{"node-restriction.kubernetes.io/a":"b"}},"metadata":{"name":"n1"}}"#;
+        let up = Up::NodePatch { name: "n1".to_owned(), patch: twice.to_owned() };
+        assert_eq!(claim(&up), Claim::Granted);
+        assert_eq!(as_judged(twice), r#"{"metadata":{"name":"n1"}}"#);
+        assert_eq!(as_judged("{"), "{");
+    }
+
+    #[test]
+    fn what_an_edgecore_says_is_never_denied() {
+        let captured = include_str!("../../../wire/testdata/kubeedge-1.23.1-hub.jsonl");
+        let node = NodeName::new("edge-ref").unwrap();
+        let (mut nodes, mut pods) = (0, 0);
+        for line in captured.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            if line["dir"] != "edge>cloud" {
+                continue;
+            }
+            let up = decode_up(Envelope::decode(line["msg"].to_string().as_bytes()).unwrap()).up;
+            nodes += usize::from(matches!(up, Up::NodePatch { .. }));
+            pods += usize::from(matches!(up, Up::PodPatch { .. }));
+            let claim = Claim::of(&node, &up);
+            assert!(!matches!(claim, Claim::Denied { .. }), "{claim:?} {up:?}");
+        }
+        assert!(nodes > 0 && pods > 0, "{nodes} {pods}");
     }
 
     #[test]
