@@ -201,7 +201,7 @@ impl Context {
 
     async fn register(&self, name: &str, object: &Value) -> Answered {
         let kube = &self.shared.kube;
-        let mut object = labels::node_to_create(object, self.shared.advertised.as_deref());
+        let mut object = labels::node_to_create(name, object, self.shared.advertised.as_deref());
         match kube.create(Resource::NODE, None, &object).await {
             // An API server that guards node labels takes them only by a later change.
             Err(status) if status.code == 403 => {

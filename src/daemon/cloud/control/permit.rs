@@ -4,8 +4,7 @@
 use super::references;
 use crate::model::{Kind, NodeName, ObjectKey};
 use crate::pki::{Peer, csr_peer};
-use crate::wire::Blob;
-use crate::wire::Up;
+use crate::wire::{Blob, Up, Verb};
 use serde_json::{Map, Value};
 
 const LEASES: &str = "kube-node-lease";
@@ -51,7 +50,10 @@ impl Claim {
     pub(super) fn of(node: &NodeName, up: &Up) -> Claim {
         match up {
             Up::NodeInsert { node: object, .. } => node_object(node, object),
-            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => Claim::Granted,
+            // Nothing but the status is taken from it.
+            Up::NodeStatus { verb: Verb::Update, .. } => Claim::Granted,
+            // Old edges give no name; it is created under the node's own.
+            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => node_labels(status),
             Up::NodeStatus { status, .. } => node_object(node, status),
             Up::NodeUpdate { node: object, .. } => node_labels(object),
             Up::NodePatch { patch, .. } => node_patch(patch),
@@ -281,7 +283,7 @@ fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Envelope, LeaseVerb, Verb, decode_up};
+    use crate::wire::{Envelope, LeaseVerb, decode_up};
     use serde_json::json;
 
     fn claim(up: &Up) -> Claim {
@@ -331,6 +333,19 @@ mod tests {
             json!({"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/zone": "gold"}}}),
         ] {
             assert_eq!(kind_of_denial(&insert(object)), "node");
+        }
+        let status = |status: Value| Up::NodeStatus { verb: Verb::Insert, name: "n1".to_owned(), status };
+        // `labels` gives it the node's own name.
+        for object in
+            [json!({"metadata": {"generateName": "x"}}), json!({"metadata": {"name": "n1"}}), json!({})]
+        {
+            assert_eq!(claim(&status(object)), Claim::Granted);
+        }
+        for object in [
+            json!({"metadata": {"name": "n2", "generateName": "x"}}),
+            json!({"metadata": {"labels": {"node-restriction.kubernetes.io/zone": "gold"}}}),
+        ] {
+            assert_eq!(kind_of_denial(&status(object)), "node");
         }
         let patch = r#"{"metadata":{"labels":{"x.node-restriction.kubernetes.io/zone":null}}}"#;
         assert_eq!(kind_of_denial(&Up::NodePatch { name: "n1".to_owned(), patch: patch.to_owned() }), "node");
