@@ -66,6 +66,24 @@ async fn a_controller_whose_hub_has_ended_ends_too() {
 }
 
 #[tokio::test]
+async fn a_name_is_free_only_once_the_nodes_are_listed() {
+    let plain = Plain::serve(quiet).await;
+    let (hub, _orders, _links) = hub();
+    let indexes = Indexes::default();
+    let known = |name| indexes.nodes.lock().unwrap().known(name);
+    let shared = Shared::new(plain.kube.clone(), hub, indexes.clone(), None);
+    shared.note_node("n2", Some(KnownNode::default()));
+    assert_eq!((known("n2"), known("n3")), (Err(NotYet), Err(NotYet)));
+    let (_notices, mail) = mailbox(NOTICES);
+    let mut nodes = nodes::Nodes { shared: shared.clone(), mail };
+    tokio::select! {
+        ended = nodes.run(Stop::new(), Ready::detached("nodes")) => panic!("{ended:?}"),
+        () = shared.listed(shared::Listed::Nodes) => {}
+    }
+    assert_eq!((known("n2"), known("n3")), (Ok(Some(KnownNode::default())), Ok(None)));
+}
+
+#[tokio::test]
 async fn a_controller_that_hears_nothing_more_ends_to_begin_anew() {
     let plain = Plain::serve(quiet).await;
     let (hub, _orders, _links) = hub();
