@@ -274,15 +274,19 @@ pub(super) fn is_certificate_of(node: &NodeName, request: &Value) -> bool {
     peer.is_some_and(|peer| super::super::hub::is_node(&peer, node.as_str()))
 }
 
+/// One block and nothing before or after it: another reader would take its request from there.
 fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
-    let pem = std::str::from_utf8(pem).ok()?;
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    let block = std::str::from_utf8(pem).ok()?.trim();
+    let block = block.strip_prefix("-----BEGIN CERTIFICATE REQUEST-----")?;
+    let block = block.strip_suffix("-----END CERTIFICATE REQUEST-----")?;
+    let body: String = block.lines().map(str::trim).collect();
     csr_peer(&Blob::parse(&body)?.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pki::Request;
     use crate::wire::{Envelope, LeaseVerb, decode_up};
     use serde_json::json;
 
@@ -453,6 +457,33 @@ mod tests {
             assert!(!matches!(claim, Claim::Denied { .. }), "{claim:?} {up:?}");
         }
         assert!(nodes > 0 && pods > 0, "{nodes} {pods}");
+    }
+
+    #[test]
+    fn a_certificate_is_asked_for_in_one_block() {
+        let encoded = |name: &str| {
+            // Without padding, so that one could stand before the other.
+            let asked = || Request::new(&format!("system:node:{name}"), &["system:nodes"]).unwrap().csr_der;
+            Blob(std::iter::repeat_with(asked).find(|der| der.len() % 3 == 0).unwrap()).text()
+        };
+        let block = |body: &str| {
+            format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
+        };
+        let (own, other) = (encoded("n1"), encoded("n2"));
+        let asked = |pem: String| Up::CertificateRequest {
+            name: "c".to_owned(),
+            request: json!({"spec": {"signerName": SIGNERS[0], "request": Blob(pem.into_bytes()).text()}}),
+        };
+        assert_eq!(claim(&asked(block(&own))), Claim::Granted);
+        for pem in [
+            block(&other),
+            format!("{own}\n{}", block(&other)),
+            format!("{}{}", block(&own), block(&other)),
+            block(&format!("{own}{other}")),
+            own,
+        ] {
+            assert_eq!(kind_of_denial(&asked(pem.clone())), "certificatesigningrequest", "{pem}");
+        }
     }
 
     #[test]
