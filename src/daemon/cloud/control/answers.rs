@@ -196,7 +196,7 @@ impl Context {
             },
             Up::Event { namespace, name, event, verb: _ } => self.record_event(namespace, name, event).await,
             Up::EventPatch { namespace, name, event: _, patch } => {
-                let patch = patch.clone().into();
+                let patch = as_judged(patch).into();
                 kube.patch(Resource::EVENT, Some(namespace), (name, None), Patch::Strategic, patch).await
             }
             Up::Query { key } => self.query(key).await,

@@ -83,7 +83,11 @@ impl Claim {
                 }
                 Claim::Granted
             }
-            Up::Event { event, .. } | Up::EventPatch { event, .. } => event_about(node, event),
+            Up::Event { name, event, .. } => event_about(node, name, event),
+            Up::EventPatch { name, event, patch, .. } => match plain_patch(patch) {
+                Some(patch) if patch.get("involvedObject").is_none() => event_about(node, name, event),
+                _ => denied("event", "a change of an event leaves alone what it is about"),
+            },
             Up::Query { key } => query(key),
             Up::Keepalive
             | Up::Acknowledge { .. }
@@ -254,7 +258,11 @@ fn token(namespace: &str, account: &str, request: &Value) -> Claim {
     }
 }
 
-fn event_about(node: &NodeName, event: &Value) -> Claim {
+/// Where there is an event of its name already, that one is changed: the path must not name another.
+fn event_about(node: &NodeName, name: &str, event: &Value) -> Claim {
+    if text(event, "/metadata/name") != name {
+        return denied("event", "an event is told under its own name only");
+    }
     let about = |field: &str| text(event, &format!("/involvedObject/{field}"));
     match about("kind") {
         "Node" if about("name") != node.as_str() => {
@@ -513,12 +521,36 @@ mod tests {
             verb: Verb::Insert,
             namespace: "a".to_owned(),
             name: "e".to_owned(),
-            event: json!({"involvedObject": about}),
+            event: json!({"metadata": {"name": "e"}, "involvedObject": about}),
         };
         assert_eq!(claim(&event(json!({"kind": "Node", "name": "n1"}))), Claim::Granted);
         assert_eq!(kind_of_denial(&event(json!({"kind": "Node", "name": "n2"}))), "event");
         let about = claim(&event(json!({"kind": "Pod", "namespace": "a", "name": "p"})));
         assert_eq!(about, Claim::NotForeign { namespace: "a".to_owned(), name: "p".to_owned() });
         assert_eq!(claim(&Up::Keepalive), Claim::Granted);
+        let own = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Node", "name": "n1"}});
+        let (namespace, text) = ("a".to_owned(), str::to_owned);
+        let other = Up::Event {
+            verb: Verb::Insert,
+            namespace: namespace.clone(),
+            name: text("other"),
+            event: own.clone(),
+        };
+        assert_eq!(kind_of_denial(&other), "event");
+        let patch = |name: &str, patch: &str| Up::EventPatch {
+            namespace: namespace.clone(),
+            name: text(name),
+            event: own.clone(),
+            patch: text(patch),
+        };
+        assert_eq!(claim(&patch("e", r#"{"count":2,"message":"again"}"#)), Claim::Granted);
+        for (name, change) in [
+            ("other", "{}"),
+            ("e", r#"{"involvedObject":{"name":"n2"}}"#),
+            ("e", r#"{"$patch":"replace"}"#),
+            ("e", r#"{"message":"\ud800"}"#),
+        ] {
+            assert_eq!(kind_of_denial(&patch(name, change)), "event", "{name} {change}");
+        }
     }
 }
