@@ -53,7 +53,7 @@ impl Claim {
             // Nothing but the status is taken from it.
             Up::NodeStatus { verb: Verb::Update, .. } => Claim::Granted,
             // Old edges give no name; it is created under the node's own.
-            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => node_labels(status),
+            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => registered(status),
             Up::NodeStatus { status, .. } => node_object(node, status),
             Up::NodeUpdate { node: object, .. } => node_labels(object),
             Up::NodePatch { patch, .. } => node_patch(patch),
@@ -178,6 +178,17 @@ fn node_object(node: &NodeName, object: &Value) -> Claim {
     if text(object, "/metadata/name") != node.as_str() {
         return denied("node", "a node registers itself only");
     }
+    registered(object)
+}
+
+/// An owner that does not exist has a Node deleted: its node would come back without what others have set in it.
+const HOLDERS: [&str; 2] = ["/metadata/ownerReferences", "/metadata/finalizers"];
+
+fn registered(object: &Value) -> Claim {
+    let is_held = |at| object.pointer(at).is_some_and(|it| !it.is_null() && *it != Value::Array(Vec::new()));
+    if HOLDERS.into_iter().any(is_held) {
+        return denied("node", "a node does not say what its Node depends on");
+    }
     node_labels(object)
 }
 
@@ -200,7 +211,10 @@ fn plain_patch(patch: &str) -> Option<Value> {
     let patch: Value = serde_json::from_str(patch).ok()?;
     let is_plain = |fields: &Map<String, Value>| !fields.keys().any(|key| key.starts_with('$'));
     let metadata = match patch.get("metadata") {
-        Some(metadata) => is_plain(metadata.as_object()?),
+        Some(metadata) => {
+            let parts = metadata.as_object()?;
+            is_plain(parts) && parts.values().filter_map(Value::as_object).all(is_plain)
+        }
         None => true,
     };
     let whole = is_plain(patch.as_object()?);
@@ -220,14 +234,22 @@ fn node_patch(patch: &str) -> Claim {
     if patch.pointer("/metadata/labels").is_some_and(|labels| !labels.is_object()) {
         return denied("node", "a node does not take all labels away");
     }
+    if HOLDERS.iter().any(|at| patch.pointer(at).is_some()) {
+        return denied("node", "a node does not say what its Node depends on");
+    }
     node_labels(&patch)
 }
 
 fn pod_patch(namespace: &str, name: &str, patch: &str) -> Claim {
-    match plain_patch(patch) {
-        Some(patch) if patch.pointer("/metadata/labels").is_none() => one_pod(namespace, name),
-        _ => denied("pod", "a node reports a pod's status, not its labels"),
+    let Some(patch) = plain_patch(patch).filter(|patch| patch.pointer("/metadata/labels").is_none()) else {
+        return denied("pod", "a node reports a pod's status, not its labels");
+    };
+    // Without its mark a mirror pod would be one like others, with the rights of its service account.
+    let annotations = patch.pointer("/metadata/annotations");
+    if references::is_mirror(&patch) || annotations.is_some_and(|annotations| !annotations.is_object()) {
+        return denied("pod", "a pod stays a mirror pod, or none");
     }
+    one_pod(namespace, name)
 }
 
 /// Else a node could refer to any Secret by a pod of its own making, and read it.
@@ -235,12 +257,25 @@ fn mirror_pod(node: &NodeName, namespace: &str, name: &str, pod: &Value) -> Clai
     let own = text(pod, "/spec/nodeName") == node.as_str() && text(pod, "/metadata/name") == name;
     let apart = matches!(text(pod, "/metadata/namespace"), "" | "default")
         || text(pod, "/metadata/namespace") == namespace;
-    if !own || !apart || !references::is_mirror(pod) {
+    // A mark that is no text might not be kept.
+    let marked = references::is_mirror(pod)
+        && pod
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object)
+            .is_some_and(|annotations| annotations.values().all(Value::is_string));
+    if !own || !apart || !marked {
         return denied("pod", "a node creates mirror pods of its own only");
     }
-    let account = text(pod, "/spec/serviceAccountName");
-    if !references::named_in(pod).is_empty() || !account.is_empty() {
+    let has_account = ["/spec/serviceAccountName", "/spec/serviceAccount"]
+        .into_iter()
+        .any(|field| !text(pod, field).is_empty());
+    if !references::named_in(pod).is_empty() || has_account {
         return denied("pod", "a mirror pod refers to nothing");
+    }
+    let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let is_node = |owner: &Value| text(owner, "/kind") == "Node" && text(owner, "/name") == node.as_str();
+    if !owners.into_iter().flatten().all(is_node) {
+        return denied("pod", "a mirror pod is its node's");
     }
     Claim::Granted
 }
@@ -343,6 +378,8 @@ mod tests {
             json!({"metadata": {"name": "n2"}}),
             json!({"metadata": {"generateName": "n"}}),
             json!({"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/zone": "gold"}}}),
+            json!({"metadata": {"name": "n1", "ownerReferences": [{"uid": "u"}]}}),
+            json!({"metadata": {"name": "n1", "finalizers": ["a/b"]}}),
         ] {
             assert_eq!(kind_of_denial(&insert(object)), "node");
         }
@@ -374,12 +411,17 @@ mod tests {
 
     #[test]
     fn a_node_creates_mirror_pods_that_refer_to_nothing() {
-        let good = json!({"metadata": {"name": "p", "namespace": "a",
+        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u"}]);
+        let good = json!({"metadata": {"name": "p", "namespace": "a", "ownerReferences": owner,
             "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "n1"}});
         let insert = |pod: Value| Up::PodInsert { namespace: "a".to_owned(), name: "p".to_owned(), pod };
         assert_eq!(claim(&insert(good.clone())), Claim::Granted);
         for (pointer, value) in [
             ("/metadata/annotations", json!({})),
+            ("/metadata/annotations", json!({"kubernetes.io/config.mirror": null})),
+            ("/metadata/ownerReferences", json!([{"kind": "ReplicaSet", "name": "n1"}])),
+            ("/metadata/ownerReferences", json!([{"kind": "Node", "name": "n2"}])),
+            ("/spec", json!({"nodeName": "n1", "serviceAccount": "sa"})),
             ("/metadata/name", json!("q")),
             ("/metadata/namespace", json!("b")),
             ("/spec", json!({"nodeName": "n2"})),
@@ -397,7 +439,15 @@ mod tests {
             patch: patch.to_owned(),
         };
         assert_eq!(claim(&patch(r#"{"metadata":{"uid":"u"},"status":{}}"#)).kind(), "pod");
-        assert_eq!(kind_of_denial(&patch(r#"{"metadata":{"labels":{"app":"x"}}}"#)), "pod");
+        assert_eq!(claim(&patch(r#"{"metadata":{"annotations":{"a":"b"}}}"#)), one_pod("a", "p"));
+        for change in [
+            r#"{"metadata":{"labels":{"app":"x"}}}"#,
+            r#"{"metadata":{"annotations":null}}"#,
+            r#"{"metadata":{"annotations":{"kubernetes.io/config.mirror":null}}}"#,
+            r#"{"metadata":{"annotations":{"$patch":"replace"}}}"#,
+        ] {
+            assert_eq!(kind_of_denial(&patch(change)), "pod", "{change}");
+        }
     }
 
     #[test]
@@ -427,6 +477,11 @@ mod tests {
         }
         let conditions =
             r#""$setElementOrder/conditions":[{"type":"Ready"}],"conditions":[{"type":"Ready"}]"#;
+        for patch in
+            [r#"{"metadata":{"ownerReferences":[{"uid":"u"}]}}"#, r#"{"metadata":{"finalizers":null}}"#]
+        {
+            assert_eq!(kind_of_denial(&node(patch)), "node", "{patch}");
+        }
         for patch in [
             format!(r#"{{"status":{{{conditions}}}}}"#),
             format!(r#"{{"metadata":{{"labels":{{"site":null}}}},"status":{{{conditions}}}}}"#),
