@@ -210,6 +210,10 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
         Some(peer) if authz::is_former(peer) => {
+            // It was all nodes' and says no more of a name than a token.
+            if let Some(why) = taken(config, headers, &node)? {
+                return Err(Refusal::Taken(why));
+            }
             tracing::warn!(node, remote = %caller.remote, "a certificate of an old KubeEdge is exchanged for a node's own");
         }
         Some(_) => return Err(unauthorized("the client certificate is not this node's")),
