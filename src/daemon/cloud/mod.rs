@@ -138,9 +138,7 @@ fn hub_config(
         authorize: wanted.authorize,
         keepalive: wanted.keepalive,
         releases: config.releases.clone(),
-        known_node: Arc::new(move |name| {
-            nodes.lock().unwrap_or_else(PoisonError::into_inner).known(name)
-        }),
+        known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).known(name)),
         count: Some(tokens::counting(kube.clone())),
         ..hub::Config::new(trust.clone(), book)
     }
