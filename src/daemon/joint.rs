@@ -73,17 +73,20 @@ impl Cloud {
             keepalive,
             node_limit,
             certificate_life,
-            known_node: Arc::new(|name| match name {
-                "known" => Some(hub::KnownNode { edge: true, ..hub::KnownNode::default() }),
-                "ready" => Some(hub::KnownNode { edge: true, ready: true, ..hub::KnownNode::default() }),
-                "plain" => Some(hub::KnownNode::default()),
-                "kubelet" => Some(hub::KnownNode { foreign: true, ..hub::KnownNode::default() }),
-                "held" => Some(hub::KnownNode {
-                    machine: Some("0123456789abcdef".to_owned()),
-                    edge: true,
-                    ..hub::KnownNode::default()
-                }),
-                _ => None,
+            known_node: Arc::new(|name| {
+                Ok(match name {
+                    "early" => return Err(hub::NotYet),
+                    "known" => Some(hub::KnownNode { edge: true, ..hub::KnownNode::default() }),
+                    "ready" => Some(hub::KnownNode { edge: true, ready: true, ..hub::KnownNode::default() }),
+                    "plain" => Some(hub::KnownNode::default()),
+                    "kubelet" => Some(hub::KnownNode { foreign: true, ..hub::KnownNode::default() }),
+                    "held" => Some(hub::KnownNode {
+                        machine: Some("0123456789abcdef".to_owned()),
+                        edge: true,
+                        ..hub::KnownNode::default()
+                    }),
+                    _ => None,
+                })
             }),
             ..hub::Config::new(trust, tokens.clone())
         };
@@ -586,6 +589,47 @@ async fn the_cloud_says_whether_a_node_is_known() {
         let request = http::Request::get(path).body(http_body_util::Full::default()).unwrap();
         let answer = crate::link::fetch(&endpoint, tls.clone(), request, 1 << 16, PATIENCE).await;
         assert_eq!(answer.unwrap().0.as_u16(), status, "{path}");
+    }
+}
+
+/// The status of the certificate service's answer, and when it says to come back. Without a certificate a token is shown.
+async fn certify(
+    cloud: &Cloud,
+    path: &str,
+    node: &str,
+    shown: Option<&Identity>,
+) -> (u16, Option<http::HeaderValue>) {
+    let endpoint = Endpoint::parse(&cloud.addresses.https.to_string(), 0).unwrap();
+    let csr = crate::pki::Request::new(&format!("system:node:{node}"), &["system:nodes"]).unwrap();
+    let bearer = Token::parse(&cloud.token()).unwrap().bearer;
+    let request = http::Request::get(path)
+        .header("NodeName", node)
+        .header(http::header::AUTHORIZATION, format!("Bearer {bearer}"))
+        .body(http_body_util::Full::new(bytes::Bytes::from(csr.csr_der.clone())))
+        .unwrap();
+    let tls = client_config(&cloud.authority.cert_pem(), shown).unwrap();
+    let answer = crate::link::fetch_whole(&endpoint, tls, request, 1 << 16, PATIENCE).await.unwrap();
+    (answer.status().as_u16(), answer.headers().get(http::header::RETRY_AFTER).cloned())
+}
+
+#[tokio::test]
+async fn whose_a_name_is_nobody_guesses_before_the_nodes_are_listed() {
+    let cloud = Cloud::start();
+    for path in ["/edge.crt", "/node/early"] {
+        let (status, again) = certify(&cloud, path, "early", None).await;
+        assert_eq!((status, again.unwrap().to_str().unwrap()), (503, "1"), "{path}");
+    }
+    // Whoever proves the key of the present certificate takes nobody's name.
+    let own = cloud.identity("early");
+    assert_eq!(certify(&cloud, "/edge.crt", "early", Some(&own)).await, (200, None));
+}
+
+#[tokio::test]
+async fn a_certificate_that_many_share_takes_no_name_that_is_another_s() {
+    let cloud = Cloud::start();
+    let shared = cloud.authority.issue_client("kubeedge.io", &["KubeEdge"], 1).unwrap();
+    for (node, status) in [("known", 200), ("other", 200), ("kubelet", 409), ("early", 503)] {
+        assert_eq!(certify(&cloud, "/edge.crt", node, Some(&shared)).await.0, status, "{node}");
     }
 }
 

@@ -114,12 +114,15 @@ pub struct Facts {
     pub not_after: i64,
 }
 
+/// Readers differ in which of two names they take, and in the encodings that they read: whoever has two has none, and what
+/// cannot be read is empty and is not left out.
 fn peer(name: &X509Name<'_>) -> Peer {
-    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().map(str::to_owned).ok();
-    Peer {
-        common_name: name.iter_common_name().find_map(text).unwrap_or_default(),
-        organizations: name.iter_organization().filter_map(text).collect(),
-    }
+    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+        value.as_str().map(str::to_owned).unwrap_or_default()
+    };
+    let mut names = name.iter_common_name().map(text);
+    let common_name = names.next().filter(|_| names.next().is_none()).unwrap_or_default();
+    Peer { common_name, organizations: name.iter_organization().map(text).collect() }
 }
 
 /// The holder of the first certificate of a chain.
@@ -194,11 +197,11 @@ pub fn serves_hosts(identity: &Identity) -> bool {
     parsed.is_some() && usage.is_none_or(|usage| usage.value.any || usage.value.server_auth)
 }
 
-/// For whom a signing request asks; `None` when it cannot be read.
+/// For whom a signing request asks; `None` when it cannot be read, or when something follows it.
 pub fn csr_peer(der: &[u8]) -> Option<Peer> {
     let request = CertificateSigningRequestDer::from(der);
-    let (_, request) = X509CertificationRequest::from_der(&request).ok()?;
-    Some(peer(&request.certification_request_info.subject))
+    let (rest, request) = X509CertificationRequest::from_der(&request).ok()?;
+    rest.is_empty().then(|| peer(&request.certification_request_info.subject))
 }
 
 #[cfg(test)]
@@ -216,6 +219,38 @@ mod tests {
         assert_eq!(cert_key(&signed), csr_key(&asked.csr_der));
         assert_ne!(cert_key(&signed), cert_key(authority.cert_der()));
         assert_eq!(cert_key(b"no certificate"), "");
+    }
+
+    #[test]
+    fn a_request_asks_for_one_name_and_for_nothing_that_cannot_be_read() {
+        let of = |names: &[(rcgen::DnType, rcgen::DnValue)]| {
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, value) in names {
+                params.distinguished_name.push(kind.clone(), value.clone());
+            }
+            let key = rcgen::KeyPair::generate().unwrap();
+            csr_peer(params.serialize_request(&key).unwrap().der()).unwrap()
+        };
+        let utf8 = |text: &str| rcgen::DnValue::Utf8String(text.to_owned());
+        let name = (rcgen::DnType::CommonName, utf8("system:node:n1"));
+        let group = (rcgen::DnType::OrganizationName, utf8("system:nodes"));
+        let plain = of(&[name.clone(), group.clone()]);
+        assert_eq!((plain.common_name.as_str(), plain.organizations.len()), ("system:node:n1", 1));
+        // The same kinds of names by their numbers, so that they stand twice.
+        let second = (rcgen::DnType::CustomDnType(vec![2, 5, 4, 3]), utf8("system:node:n2"));
+        assert_eq!(of(&[name.clone(), second, group.clone()]).common_name, "");
+        let odd = rcgen::DnValue::TeletexString("system:masters".try_into().unwrap());
+        let hidden = (rcgen::DnType::CustomDnType(vec![2, 5, 4, 10]), odd);
+        assert_eq!(of(&[name, group, hidden]).organizations, ["system:nodes", ""]);
+    }
+
+    #[test]
+    fn nothing_follows_a_request() {
+        let mut der = crate::pki::Request::new("a", &[]).unwrap().csr_der;
+        assert!(csr_peer(&der).is_some());
+        der.push(0);
+        assert_eq!(csr_peer(&der), None);
     }
 
     #[test]

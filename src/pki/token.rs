@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Bytes of a join token.
@@ -277,16 +278,20 @@ pub fn mint(authority: &Authority, ttl: Duration, grant: Grant) -> Minted {
     Minted { id, token: sign(authority, &claims), entry }
 }
 
+type Entries = BTreeMap<String, TokenEntry>;
+
 /// The tokens that were given out, in a JSON file that the daemon and the command line share under a lock.
 #[derive(Clone, Debug)]
 pub struct TokenBook {
     path: PathBuf,
+    /// What was published and could not be written yet: it holds instead of the file, for every clone of the book.
+    unwritten: Arc<Mutex<Option<Entries>>>,
 }
 
 impl TokenBook {
     /// The book in this file; the file may be absent.
     pub fn at(path: impl Into<PathBuf>) -> TokenBook {
-        TokenBook { path: path.into() }
+        TokenBook { path: path.into(), unwritten: Arc::default() }
     }
 
     /// Makes a token for a number of uses (`None`: any) and one node (`None`: any). Does blocking file work.
@@ -336,36 +341,63 @@ impl TokenBook {
         self.change(|book| book.remove(id).is_some())
     }
 
-    /// Makes the book list what was published elsewhere, with the uses that were counted there.
-    pub fn follow(&self, published: &BTreeMap<String, TokenEntry>) -> Result<(), Failure> {
-        self.change(|book| book.clone_from(published))
+    /// Makes the book list what was published elsewhere, with the uses that were counted there, whatever the file held.
+    /// Where it cannot be written, this fails and what was published holds all the same, until the process ends.
+    pub fn follow(&self, published: &Entries) -> Result<(), Failure> {
+        let locked = self.lock();
+        *self.unwritten() = Some(published.clone());
+        let _lock = locked?;
+        self.write(published)
     }
 
-    fn read(&self) -> Result<BTreeMap<String, TokenEntry>, Failure> {
-        if !self.path.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let content = read_limited(&self.path, BOOK_LIMIT)?;
-        let mut book: BTreeMap<String, TokenEntry> = serde_json::from_slice(&content).map_err(|error| {
-            Failure::new("KE-TOKEN-010", format!("cannot read the tokens in {}", self.path.display()))
-                .because(error)
-                .fix("remove the file; tokens given out so far become unusable")
-        })?;
+    fn unwritten(&self) -> MutexGuard<'_, Option<Entries>> {
+        self.unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<Entries, Failure> {
+        let unwritten = self.unwritten().clone();
+        let mut book = match unwritten {
+            Some(book) => book,
+            None => self.read_file()?,
+        };
         let at = now().as_second();
         book.retain(|_, entry| entry.expires > at);
         Ok(book)
     }
 
-    fn change<T>(&self, edit: impl FnOnce(&mut BTreeMap<String, TokenEntry>) -> T) -> Result<T, Failure> {
+    fn read_file(&self) -> Result<Entries, Failure> {
+        if !self.path.exists() {
+            return Ok(Entries::new());
+        }
+        let content = read_limited(&self.path, BOOK_LIMIT)?;
+        serde_json::from_slice(&content).map_err(|error| {
+            Failure::new("KE-TOKEN-010", format!("cannot read the tokens in {}", self.path.display()))
+                .because(error)
+                .fix("remove the file; tokens given out so far become unusable")
+        })
+    }
+
+    /// The caller holds the lock.
+    fn write(&self, book: &Entries) -> Result<(), Failure> {
+        let content = serde_json::to_vec_pretty(book).unwrap_or_default();
+        write_atomic(&self.path, &content, 0o600)?;
+        *self.unwritten() = None;
+        Ok(())
+    }
+
+    fn change<T>(&self, edit: impl FnOnce(&mut Entries) -> T) -> Result<T, Failure> {
+        let _lock = self.lock()?;
+        let mut book = self.read()?;
+        let outcome = edit(&mut book);
+        self.write(&book)?;
+        Ok(outcome)
+    }
+
+    fn lock(&self) -> Result<File, Failure> {
         if let Some(parent) = self.path.parent().filter(|parent| *parent != Path::new("")) {
             create_private_dir(parent)?;
         }
-        let _lock = lock(&self.path.with_extension("lock"))?;
-        let mut book = self.read()?;
-        let outcome = edit(&mut book);
-        let content = serde_json::to_vec_pretty(&book).unwrap_or_default();
-        write_atomic(&self.path, &content, 0o600)?;
-        Ok(outcome)
+        lock(&self.path.with_extension("lock"))
     }
 }
 
@@ -492,6 +524,43 @@ mod tests {
         assert_eq!(verify(&ours, &authority, &token, "n2"), Err(TokenError::UsedUp));
         ours.follow(&BTreeMap::new()).unwrap();
         assert!(ours.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_book_is_healed_by_what_is_published() {
+        let (authority, published, _one) = book();
+        let (_, ours, dir) = book();
+        let token = published.create(&authority, HOUR, None, None).unwrap();
+        std::fs::write(dir.path().join("tokens.json"), "{").unwrap();
+        let entries = published.list().unwrap();
+        ours.follow(&entries).unwrap();
+        assert_eq!(ours.list().unwrap(), entries);
+        assert_eq!(TokenBook::at(dir.path().join("tokens.json")).list().unwrap(), entries);
+        assert_eq!(verify(&ours, &authority, &token, "n1"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_published_holds_while_it_cannot_be_written() {
+        let (authority, published, _one) = book();
+        let (_, ours, dir) = book();
+        let hub = ours.clone();
+        let path = dir.path().join("tokens.json");
+        let token = published.create(&authority, HOUR, None, None).unwrap();
+        ours.follow(&published.list().unwrap()).unwrap();
+        assert_eq!(verify(&hub, &authority, &token, "n1"), Ok(()));
+        // Nothing can be written where a directory stands.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(verify(&hub, &authority, &token, "n1"), Err(TokenError::BookUnreadable));
+        let next = published.create(&authority, HOUR, None, None).unwrap();
+        let mut entries = published.list().unwrap();
+        entries.remove(&accept(&authority, &token, "n1").unwrap().id.unwrap());
+        assert!(ours.follow(&entries).is_err());
+        assert_eq!(verify(&hub, &authority, &token, "n1"), Err(TokenError::UsedUp), "it was withdrawn");
+        assert_eq!(verify(&hub, &authority, &next, "n1"), Ok(()));
+        std::fs::remove_dir(&path).unwrap();
+        ours.follow(&entries).unwrap();
+        assert_eq!(TokenBook::at(path).list().unwrap(), entries);
     }
 
     #[test]

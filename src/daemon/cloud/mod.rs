@@ -114,7 +114,8 @@ async fn compose(config: CloudConfig) -> Result<Supervisor, Failure> {
         }
         supervisor.add(stream_module((config.stream, door), opened, (&trust, &indexes, &hub)).await?);
     }
-    // Nodes are let in last, when everybody who has to tell them something runs.
+    // All modules start at once. A node that is there before the others are ready is told as they get so; whose a name
+    // is, the hub does not say until the Nodes are listed.
     supervisor.add(hub_module);
     let facts = facts(hub, supervisor.handle());
     supervisor.add(StatusSocket::new(config.status_socket, facts));
@@ -137,9 +138,7 @@ fn hub_config(
         authorize: wanted.authorize,
         keepalive: wanted.keepalive,
         releases: config.releases.clone(),
-        known_node: Arc::new(move |name| {
-            nodes.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-        }),
+        known_node: Arc::new(move |name| nodes.lock().unwrap_or_else(PoisonError::into_inner).known(name)),
         count: Some(tokens::counting(kube.clone())),
         ..hub::Config::new(trust.clone(), book)
     }

@@ -16,6 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
 
 pub(super) const SECRET: &str = "kedge-tokens";
 const KEY: &str = "tokens.json";
@@ -49,20 +50,22 @@ impl Module for Tokens {
             let scope = Scope { resource: Resource::SECRET, selector: SELECTOR };
             crew.spawn(async move { drop(follow(kube, scope, sender).await) });
             let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-            let mut due = tokio::time::Instant::now();
+            let mut due = Instant::now();
+            let mut copy = LocalCopy::of(self.book.clone());
             let mut trust = self.trust.clone();
             loop {
                 tokio::select! {
                     biased;
                     () = stop.raised() => return Ok(()),
                     event = events.recv() => match event {
-                        Some(Event::Applied { object, .. }) => self.published(&object, false).await?,
-                        Some(Event::Deleted(object)) => self.published(&object, true).await?,
+                        Some(Event::Applied { object, .. }) => copy.take(published(&object, false)).await,
+                        Some(Event::Deleted(object)) => copy.take(published(&object, true)).await,
                         Some(Event::Listing | Event::Listed) => {}
                         None => return Err(watch_ended("join tokens")),
                     },
+                    () = tokio::time::sleep_until(copy.due), if copy.pending.is_some() => copy.write().await,
                     // The token names the authority and is keyed by it.
-                    Ok(()) = trust.changed() => due = tokio::time::Instant::now(),
+                    Ok(()) = trust.changed() => due = Instant::now(),
                     () = tokio::time::sleep_until(due) => {
                         let authority = trust.borrow_and_update().authority.clone();
                         let renewing = trust::refresh_token(&self.kube, &authority, self.refresh);
@@ -78,7 +81,7 @@ impl Module for Tokens {
                                 backoff.next_wait()
                             }
                         };
-                        due = tokio::time::Instant::now() + wait;
+                        due = Instant::now() + wait;
                     }
                 }
             }
@@ -86,23 +89,70 @@ impl Module for Tokens {
     }
 }
 
-impl Tokens {
-    async fn published(&self, secret: &Value, deleted: bool) -> Result<(), Failure> {
-        if meta(secret, "namespace") != NAMESPACE || meta(secret, "name") != SECRET {
-            return Ok(());
+/// The tokens that a Secret publishes; `None` where nothing can be learnt from it.
+fn published(secret: &Value, deleted: bool) -> Option<Entries> {
+    if meta(secret, "namespace") != NAMESPACE || meta(secret, "name") != SECRET {
+        return None;
+    }
+    match entries_of(secret) {
+        _ if deleted => Some(Entries::new()),
+        Ok(entries) => Some(entries),
+        // The tokens that are known stay good.
+        Err(error) => {
+            let line = error.line();
+            tracing::warn!(code = "KE-TOKEN-018", line, "the list of join tokens cannot be read");
+            None
         }
-        let entries = match entries_of(secret) {
-            _ if deleted => Entries::new(),
-            Ok(entries) => entries,
-            // The tokens that are known stay good.
-            Err(error) => {
-                let line = error.line();
-                tracing::warn!(code = "KE-TOKEN-018", line, "the list of join tokens cannot be read");
-                return Ok(());
-            }
-        };
+    }
+}
+
+/// The local copy of the list. One that cannot be written is no reason to end the cloud: the book goes by what was
+/// published meanwhile, and the writing is tried again.
+struct LocalCopy {
+    book: TokenBook,
+    /// What is still to be written.
+    pending: Option<Entries>,
+    due: Instant,
+    backoff: Backoff,
+    warned: bool,
+}
+
+impl LocalCopy {
+    fn of(book: TokenBook) -> LocalCopy {
+        let backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        LocalCopy { book, pending: None, due: Instant::now(), backoff, warned: false }
+    }
+
+    async fn take(&mut self, entries: Option<Entries>) {
+        if let Some(entries) = entries {
+            self.pending = Some(entries);
+            self.write().await;
+        }
+    }
+
+    async fn write(&mut self) {
+        let Some(entries) = self.pending.clone() else { return };
         let book = self.book.clone();
-        blocking(move || book.follow(&entries)).await
+        match blocking(move || book.follow(&entries)).await {
+            Ok(()) => {
+                if std::mem::take(&mut self.warned) {
+                    tracing::info!("the local copy of the join tokens is written again");
+                }
+                self.pending = None;
+                self.backoff.reset();
+            }
+            Err(failure) => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    tracing::warn!(
+                        code = failure.code,
+                        error = %failure,
+                        fix = failure.fix,
+                        "the local copy of the join tokens cannot be written"
+                    );
+                }
+                self.due = Instant::now() + self.backoff.next_wait();
+            }
+        }
     }
 }
 

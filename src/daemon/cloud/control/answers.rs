@@ -8,6 +8,7 @@ use super::drift;
 use super::gate::Gate;
 use super::labels;
 use super::lanes::Lanes;
+use super::permit::as_judged;
 use super::pods::gone;
 use super::shared::{Notice, Shared, told};
 use super::statuses;
@@ -15,10 +16,17 @@ use crate::base::{BoxFuture, Failure, Gone, Mail, Mailbox, Module, Ready, Stop};
 use crate::model::{NodeName, ObjectKey, Status};
 use crate::wire::{LeaseVerb, Question, Up, Verb};
 use serde_json::{Value, json};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
+/// Messages that are carried out at once.
 const ROOM: usize = 512;
+/// Messages that wait for room: as many as a fleet says when it comes back, so that a rush is worked off and not refused.
+const WAITING: usize = 1024;
+/// How long a message waits for room. One that waits longer waits for an API that is away; nodes ask again.
+const WAIT: Duration = Duration::from_secs(5);
 /// How long a call is repeated while the API cannot be reached; then the node hears of it and decides.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -58,15 +66,32 @@ impl Module for Answers {
             };
             let context = &context;
             let mut lanes = Lanes::new(ROOM);
+            let mut waiting: VecDeque<(Instant, Asked)> = VecDeque::new();
             loop {
+                while lanes.has_room()
+                    && let Some((_, Asked { node, question })) = waiting.pop_front()
+                {
+                    let lane = format!("{node} {}", question.resource);
+                    lanes.push(lane, Box::pin(context.answer(node, question)));
+                }
+                let overdue = waiting.front().map_or_else(Instant::now, |(since, _)| *since + WAIT);
                 tokio::select! {
                     biased;
                     () = stop.raised() => return Ok(()),
                     () = lanes.ended(), if !lanes.is_idle() => {}
-                    asked = self.mail.recv(), if lanes.has_room() => {
-                        let Some(Asked { node, question }) = asked else { return Err(gone(Gone)) };
-                        let lane = format!("{node} {}", question.resource);
-                        lanes.push(lane, Box::pin(context.answer(node, question)));
+                    () = tokio::time::sleep_until(overdue), if !waiting.is_empty() => {
+                        if let Some((_, asked)) = waiting.pop_front() {
+                            stop.or(context.put_off(asked)).await;
+                        }
+                    }
+                    // Whoever brings letters is not kept waiting: all sessions wait with him.
+                    asked = self.mail.recv() => {
+                        let Some(asked) = asked else { return Err(gone(Gone)) };
+                        if waiting.len() < WAITING {
+                            waiting.push_back((Instant::now(), asked));
+                        } else {
+                            stop.or(context.put_off(asked)).await;
+                        }
                     }
                 }
             }
@@ -82,10 +107,23 @@ struct Context {
 
 type Answered = Result<Value, Status>;
 
+/// Whether nobody waits for an answer.
+fn is_silent(up: &Up) -> bool {
+    matches!(up, Up::Event { .. } | Up::EventPatch { .. })
+}
+
 impl Context {
+    /// Tells the node to ask again; what it reports without an answer is lost.
+    async fn put_off(&self, Asked { node, question }: Asked) {
+        if !is_silent(&question.up) {
+            let busy = Status::failure(503, "ServiceUnavailable", "the cloud is busy");
+            told(self.shared.hub.answer(node, question, Err(busy)).await);
+        }
+    }
+
     async fn answer(&self, node: NodeName, question: Question) {
         let registers = matches!(question.up, Up::NodeInsert { .. });
-        let silent = matches!(question.up, Up::Event { .. } | Up::EventPatch { .. });
+        let silent = is_silent(&question.up);
         let result = match self.gate.admit(&node, &question.up, PATIENCE).await {
             Ok(()) => {
                 let done = self.shared.kube.insist(PATIENCE, || self.carry_out(&node, &question.up)).await;
@@ -132,11 +170,11 @@ impl Context {
             }
             Up::NodePatch { name, patch } => {
                 let target = (name.as_str(), Some("status"));
-                kube.patch(Resource::NODE, None, target, Patch::Strategic, patch.clone().into()).await
+                kube.patch(Resource::NODE, None, target, Patch::Strategic, as_judged(patch).into()).await
             }
             Up::PodPatch { namespace, name, patch } => {
                 let target = (name.as_str(), Some("status"));
-                kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, patch.clone().into())
+                kube.patch(Resource::POD, Some(namespace), target, Patch::Strategic, as_judged(patch).into())
                     .await
             }
             Up::PodInsert { namespace, name: _, pod } => {
@@ -158,7 +196,7 @@ impl Context {
             },
             Up::Event { namespace, name, event, verb: _ } => self.record_event(namespace, name, event).await,
             Up::EventPatch { namespace, name, event: _, patch } => {
-                let patch = patch.clone().into();
+                let patch = as_judged(patch).into();
                 kube.patch(Resource::EVENT, Some(namespace), (name, None), Patch::Strategic, patch).await
             }
             Up::Query { key } => self.query(key).await,
@@ -200,7 +238,7 @@ impl Context {
 
     async fn register(&self, name: &str, object: &Value) -> Answered {
         let kube = &self.shared.kube;
-        let mut object = labels::node_to_create(object, self.shared.advertised.as_deref());
+        let mut object = labels::node_to_create(name, object, self.shared.advertised.as_deref());
         match kube.create(Resource::NODE, None, &object).await {
             // An API server that guards node labels takes them only by a later change.
             Err(status) if status.code == 403 => {

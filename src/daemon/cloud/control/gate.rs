@@ -10,6 +10,7 @@ use crate::model::{DeviceId, Kind, NodeName, ObjectKey, Status};
 use crate::wire::Up;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,15 @@ const NODES: usize = 4096;
 struct Budget {
     left: f64,
     at: Instant,
-    refused: HashMap<String, Instant>,
+    /// By [`mark`].
+    refused: HashMap<u64, Instant>,
+}
+
+/// A claim in little room: what it names comes from the node and may be as large as a message.
+fn mark(what: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Budget {
@@ -59,7 +68,7 @@ impl Budgets {
         }
         let budget = self.0.entry(node.clone()).or_insert_with(|| Budget::new(now));
         budget.refill(now);
-        if budget.left < 1.0 || budget.refused.contains_key(what) {
+        if budget.left < 1.0 || budget.refused.contains_key(&mark(what)) {
             return false;
         }
         budget.left -= 1.0;
@@ -67,9 +76,9 @@ impl Budgets {
     }
 
     /// The look-up did not bear the claim out. There are never more of these than were paid for.
-    fn refused(&mut self, node: &NodeName, what: String, now: Instant) {
+    fn refused(&mut self, node: &NodeName, what: &str, now: Instant) {
         if let Some(budget) = self.0.get_mut(node) {
-            budget.refused.insert(what, now);
+            budget.refused.insert(mark(what), now);
         }
     }
 }
@@ -101,7 +110,7 @@ impl Gate {
                 if self.shared.kube.insist(patience, || self.is_confirmed(node, &claim)).await? {
                     return Ok(());
                 }
-                self.budgets().refused(node, what, Instant::now());
+                self.budgets().refused(node, &what, Instant::now());
             }
         }
         self.shared.hub.refusals().refuse(node.as_str(), claim.kind(), claim.why())
@@ -283,7 +292,7 @@ mod tests {
     fn a_refused_claim_is_not_looked_up_again_at_once() {
         let (mut budgets, now) = (Budgets::default(), Instant::now());
         assert!(budgets.spend(&node("n1"), "a", now));
-        budgets.refused(&node("n1"), "a".to_owned(), now);
+        budgets.refused(&node("n1"), "a", now);
         assert!(!budgets.spend(&node("n1"), "a", now));
         assert!(budgets.spend(&node("n1"), "b", now) && budgets.spend(&node("n2"), "a", now));
         assert!(budgets.spend(&node("n1"), "a", now + REMEMBERED));

@@ -2,19 +2,24 @@
 
 use serde_json::{Map, Value, json};
 
-/// The node's object as the API is asked to create it: KubeEdge's annotation says which cloud holds the link.
-pub(super) fn node_to_create(node: &Value, advertised: Option<&str>) -> Value {
+/// The node's object as the API is asked to create it, under this name: old edges give it none, and nobody chooses another.
+/// KubeEdge's annotation says which cloud holds the link.
+pub(super) fn node_to_create(name: &str, node: &Value, advertised: Option<&str>) -> Value {
     let mut node = node.clone();
     if !node.is_object() {
         node = json!({});
     }
     node["apiVersion"] = json!("v1");
     node["kind"] = json!("Node");
+    if !node["metadata"].is_object() {
+        node["metadata"] = json!({});
+    }
     if let Some(metadata) = node.get_mut("metadata").and_then(Value::as_object_mut) {
         // Bookkeeping of an earlier life would make the API refuse the object.
-        for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields"] {
+        for field in ["resourceVersion", "uid", "creationTimestamp", "managedFields", "generateName"] {
             metadata.remove(field);
         }
+        metadata.insert("name".to_owned(), json!(name));
         if let Some(address) = advertised {
             let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
             if !annotations.is_object() {
@@ -50,10 +55,23 @@ mod tests {
     fn a_registration_carries_no_bookkeeping() {
         let node =
             json!({"metadata": {"name": "n", "resourceVersion": "5", "uid": "u", "labels": {"a": "b"}}});
-        let created = node_to_create(&node, Some("10.0.0.1"));
+        let created = node_to_create("n", &node, Some("10.0.0.1"));
         let metadata = json!({"name": "n", "labels": {"a": "b"}, "annotations": {"cloudcore": "10.0.0.1"}});
         assert_eq!(created["metadata"], metadata);
         assert_eq!(created["kind"], "Node");
+    }
+
+    #[test]
+    fn a_node_is_created_under_its_own_name() {
+        for node in [
+            json!({"metadata": {"generateName": "x"}}),
+            json!({"metadata": {"name": "other"}}),
+            json!({"metadata": null}),
+            json!({}),
+            json!(7),
+        ] {
+            assert_eq!(node_to_create("n", &node, None)["metadata"], json!({"name": "n"}), "{node}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-use super::hub::{Hub, KnownNode};
+use super::hub::{Hub, KnownNode, NotYet};
 use super::kubernetes::Kube;
 use crate::base::{Failure, Mailbox, Module, mailbox};
 use crate::model::{NodeName, ObjectKey, Revision};
@@ -49,7 +49,36 @@ const LETTERS: usize = 1024;
 #[derive(Clone, Default)]
 pub(super) struct Indexes {
     pub pods: Arc<Mutex<PodIndex>>,
-    pub nodes: Arc<Mutex<BTreeMap<String, KnownNode>>>,
+    pub nodes: Arc<Mutex<NodeNames>>,
+}
+
+/// The Nodes by name.
+#[derive(Default)]
+pub(super) struct NodeNames {
+    known: BTreeMap<String, KnownNode>,
+    /// Whether they were listed once: before, a name that is not here may be somebody's.
+    listed: bool,
+}
+
+impl NodeNames {
+    /// The Node of this name.
+    pub(super) fn known(&self, name: &str) -> Result<Option<KnownNode>, NotYet> {
+        if self.listed { Ok(self.known.get(name).cloned()) } else { Err(NotYet) }
+    }
+
+    /// Notes what is known of the Node of this name; `None`: there is none.
+    fn note(&mut self, name: &str, known: Option<KnownNode>) {
+        match known {
+            None => {
+                self.known.remove(name);
+            }
+            Some(known) => {
+                if self.known.get(name) != Some(&known) {
+                    self.known.insert(name.to_owned(), known);
+                }
+            }
+        }
+    }
 }
 
 /// Takes what the hub hears.

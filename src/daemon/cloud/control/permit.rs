@@ -4,9 +4,8 @@
 use super::references;
 use crate::model::{Kind, NodeName, ObjectKey};
 use crate::pki::{Peer, csr_peer};
-use crate::wire::Blob;
-use crate::wire::Up;
-use serde_json::Value;
+use crate::wire::{Blob, Up, Verb};
+use serde_json::{Map, Value};
 
 const LEASES: &str = "kube-node-lease";
 /// Labels of this domain tell nodes apart for scheduling, so nodes never set them.
@@ -51,13 +50,13 @@ impl Claim {
     pub(super) fn of(node: &NodeName, up: &Up) -> Claim {
         match up {
             Up::NodeInsert { node: object, .. } => node_object(node, object),
-            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => Claim::Granted,
+            // Nothing but the status is taken from it.
+            Up::NodeStatus { verb: Verb::Update, .. } => Claim::Granted,
+            // Old edges give no name; it is created under the node's own.
+            Up::NodeStatus { status, .. } if text(status, "/metadata/name").is_empty() => registered(status),
             Up::NodeStatus { status, .. } => node_object(node, status),
             Up::NodeUpdate { node: object, .. } => node_labels(object),
-            Up::NodePatch { patch, .. } => match serde_json::from_str(patch) {
-                Ok(patch) => node_labels(&patch),
-                Err(_) => Claim::Granted,
-            },
+            Up::NodePatch { patch, .. } => node_patch(patch),
             Up::PodPatch { namespace, name, patch } => pod_patch(namespace, name, patch),
             Up::PodStatus { namespace, pods, .. } => Claim::Pods {
                 namespace: namespace.clone(),
@@ -84,7 +83,11 @@ impl Claim {
                 }
                 Claim::Granted
             }
-            Up::Event { event, .. } | Up::EventPatch { event, .. } => event_about(node, event),
+            Up::Event { name, event, .. } => event_about(node, name, event),
+            Up::EventPatch { name, event, patch, .. } => match plain_patch(patch) {
+                Some(patch) if patch.get("involvedObject").is_none() => event_about(node, name, event),
+                _ => denied("event", "a change of an event leaves alone what it is about"),
+            },
             Up::Query { key } => query(key),
             Up::Keepalive
             | Up::Acknowledge { .. }
@@ -175,6 +178,17 @@ fn node_object(node: &NodeName, object: &Value) -> Claim {
     if text(object, "/metadata/name") != node.as_str() {
         return denied("node", "a node registers itself only");
     }
+    registered(object)
+}
+
+/// An owner that does not exist has a Node deleted: its node would come back without what others have set in it.
+const HOLDERS: [&str; 2] = ["/metadata/ownerReferences", "/metadata/finalizers"];
+
+fn registered(object: &Value) -> Claim {
+    let is_held = |at| object.pointer(at).is_some_and(|it| !it.is_null() && *it != Value::Array(Vec::new()));
+    if HOLDERS.into_iter().any(is_held) {
+        return denied("node", "a node does not say what its Node depends on");
+    }
     node_labels(object)
 }
 
@@ -191,10 +205,49 @@ fn node_labels(object: &Value) -> Claim {
     }
 }
 
+/// The patch, if what it does to the metadata is all to be seen in it: directives of a strategic merge patch replace or
+/// take away what they do not name. Those of a kubelet stand inside the status.
+fn plain_patch(patch: &str) -> Option<Value> {
+    let patch: Value = serde_json::from_str(patch).ok()?;
+    let is_plain = |fields: &Map<String, Value>| !fields.keys().any(|key| key.starts_with('$'));
+    let metadata = match patch.get("metadata") {
+        Some(metadata) => {
+            let parts = metadata.as_object()?;
+            is_plain(parts) && parts.values().filter_map(Value::as_object).all(is_plain)
+        }
+        None => true,
+    };
+    let whole = is_plain(patch.as_object()?);
+    (metadata && whole).then_some(patch)
+}
+
+/// A patch in the form in which it was judged: where a field stands twice, another reader may take the other one.
+pub(super) fn as_judged(patch: &str) -> String {
+    // What cannot be read is denied. Where refusals are only logged, the API says what is wrong with it.
+    serde_json::from_str::<Value>(patch).map_or_else(|_| patch.to_owned(), |patch| patch.to_string())
+}
+
+fn node_patch(patch: &str) -> Claim {
+    let Some(patch) = plain_patch(patch) else {
+        return denied("node", "the patch cannot be judged: a node names the metadata that it changes");
+    };
+    if patch.pointer("/metadata/labels").is_some_and(|labels| !labels.is_object()) {
+        return denied("node", "a node does not take all labels away");
+    }
+    if HOLDERS.iter().any(|at| patch.pointer(at).is_some()) {
+        return denied("node", "a node does not say what its Node depends on");
+    }
+    node_labels(&patch)
+}
+
 fn pod_patch(namespace: &str, name: &str, patch: &str) -> Claim {
-    let parsed: Option<Value> = serde_json::from_str(patch).ok();
-    if parsed.is_some_and(|patch| patch.pointer("/metadata/labels").is_some()) {
+    let Some(patch) = plain_patch(patch).filter(|patch| patch.pointer("/metadata/labels").is_none()) else {
         return denied("pod", "a node reports a pod's status, not its labels");
+    };
+    // Without its mark a mirror pod would be one like others, with the rights of its service account.
+    let annotations = patch.pointer("/metadata/annotations");
+    if references::is_mirror(&patch) || annotations.is_some_and(|annotations| !annotations.is_object()) {
+        return denied("pod", "a pod stays a mirror pod, or none");
     }
     one_pod(namespace, name)
 }
@@ -204,12 +257,25 @@ fn mirror_pod(node: &NodeName, namespace: &str, name: &str, pod: &Value) -> Clai
     let own = text(pod, "/spec/nodeName") == node.as_str() && text(pod, "/metadata/name") == name;
     let apart = matches!(text(pod, "/metadata/namespace"), "" | "default")
         || text(pod, "/metadata/namespace") == namespace;
-    if !own || !apart || !references::is_mirror(pod) {
+    // A mark that is no text might not be kept.
+    let marked = references::is_mirror(pod)
+        && pod
+            .pointer("/metadata/annotations")
+            .and_then(Value::as_object)
+            .is_some_and(|annotations| annotations.values().all(Value::is_string));
+    if !own || !apart || !marked {
         return denied("pod", "a node creates mirror pods of its own only");
     }
-    let account = text(pod, "/spec/serviceAccountName");
-    if !references::named_in(pod).is_empty() || !account.is_empty() {
+    let has_account = ["/spec/serviceAccountName", "/spec/serviceAccount"]
+        .into_iter()
+        .any(|field| !text(pod, field).is_empty());
+    if !references::named_in(pod).is_empty() || has_account {
         return denied("pod", "a mirror pod refers to nothing");
+    }
+    let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let is_node = |owner: &Value| text(owner, "/kind") == "Node" && text(owner, "/name") == node.as_str();
+    if !owners.into_iter().flatten().all(is_node) {
+        return denied("pod", "a mirror pod is its node's");
     }
     Claim::Granted
 }
@@ -227,7 +293,11 @@ fn token(namespace: &str, account: &str, request: &Value) -> Claim {
     }
 }
 
-fn event_about(node: &NodeName, event: &Value) -> Claim {
+/// Where there is an event of its name already, that one is changed: the path must not name another.
+fn event_about(node: &NodeName, name: &str, event: &Value) -> Claim {
+    if text(event, "/metadata/name") != name {
+        return denied("event", "an event is told under its own name only");
+    }
     let about = |field: &str| text(event, &format!("/involvedObject/{field}"));
     match about("kind") {
         "Node" if about("name") != node.as_str() => {
@@ -247,140 +317,14 @@ pub(super) fn is_certificate_of(node: &NodeName, request: &Value) -> bool {
     peer.is_some_and(|peer| super::super::hub::is_node(&peer, node.as_str()))
 }
 
+/// One block and nothing before or after it: another reader would take its request from there.
 fn csr_peer_of_pem(pem: &[u8]) -> Option<Peer> {
-    let pem = std::str::from_utf8(pem).ok()?;
-    let body: String = pem.lines().filter(|line| !line.starts_with("-----")).map(str::trim).collect();
+    let block = std::str::from_utf8(pem).ok()?.trim();
+    let block = block.strip_prefix("-----BEGIN CERTIFICATE REQUEST-----")?;
+    let block = block.strip_suffix("-----END CERTIFICATE REQUEST-----")?;
+    let body: String = block.lines().map(str::trim).collect();
     csr_peer(&Blob::parse(&body)?.0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::{LeaseVerb, Verb};
-    use serde_json::json;
-
-    fn claim(up: &Up) -> Claim {
-        Claim::of(&NodeName::new("n1").unwrap(), up)
-    }
-
-    fn kind_of_denial(up: &Up) -> &'static str {
-        match claim(up) {
-            Claim::Denied { kind, .. } => kind,
-            _ => "",
-        }
-    }
-
-    fn query(kind: Kind, namespace: &str) -> Claim {
-        let namespace = Some(namespace.to_owned()).filter(|namespace| !namespace.is_empty());
-        claim(&Up::Query { key: ObjectKey { kind, namespace, name: "x".to_owned() } })
-    }
-
-    #[test]
-    fn what_is_read_has_to_be_referred_to() {
-        for kind in [Kind::Secret, Kind::ConfigMap, Kind::PersistentVolumeClaim] {
-            assert_eq!(query(kind, "a"), Claim::Referred(ObjectKey::namespaced(kind, "a", "x")));
-        }
-        let pods = Claim::Pods { namespace: "a".to_owned(), names: vec!["x".to_owned()] };
-        let device = Claim::Device(ObjectKey::namespaced(Kind::Device, "a", "x"));
-        for (kind, namespace, wanted) in [
-            (Kind::PersistentVolume, "", Claim::Volume("x".to_owned())),
-            (Kind::VolumeAttachment, "", Claim::Attachment("x".to_owned())),
-            (Kind::CertificateSigningRequest, "", Claim::Certificate("x".to_owned())),
-            (Kind::Pod, "a", pods),
-            (Kind::Device, "a", device),
-            (Kind::Lease, LEASES, Claim::Granted),
-            (Kind::Node, "", Claim::Granted),
-        ] {
-            assert_eq!(query(kind, namespace), wanted);
-        }
-        assert_eq!(query(Kind::Lease, "kube-system").kind(), "lease");
-    }
-
-    #[test]
-    fn what_is_created_is_the_node_itself() {
-        let insert = |object: Value| Up::NodeInsert { name: "n1".to_owned(), node: object };
-        assert_eq!(claim(&insert(json!({"metadata": {"name": "n1"}}))), Claim::Granted);
-        for object in [
-            json!({"metadata": {"name": "n2"}}),
-            json!({"metadata": {"generateName": "n"}}),
-            json!({"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/zone": "gold"}}}),
-        ] {
-            assert_eq!(kind_of_denial(&insert(object)), "node");
-        }
-        let patch = r#"{"metadata":{"labels":{"x.node-restriction.kubernetes.io/zone":null}}}"#;
-        assert_eq!(kind_of_denial(&Up::NodePatch { name: "n1".to_owned(), patch: patch.to_owned() }), "node");
-        let lease = |namespace: &str, name: &str| Up::Lease {
-            verb: LeaseVerb::Insert,
-            namespace: namespace.to_owned(),
-            name: "n1".to_owned(),
-            lease: json!({"metadata": {"name": name}}),
-        };
-        assert_eq!(claim(&lease(LEASES, "n1")), Claim::Granted);
-        assert_eq!(kind_of_denial(&lease(LEASES, "n2")), "lease");
-        assert_eq!(kind_of_denial(&lease("kube-system", "n1")), "lease");
-    }
-
-    #[test]
-    fn a_node_creates_mirror_pods_that_refer_to_nothing() {
-        let good = json!({"metadata": {"name": "p", "namespace": "a",
-            "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "n1"}});
-        let insert = |pod: Value| Up::PodInsert { namespace: "a".to_owned(), name: "p".to_owned(), pod };
-        assert_eq!(claim(&insert(good.clone())), Claim::Granted);
-        for (pointer, value) in [
-            ("/metadata/annotations", json!({})),
-            ("/metadata/name", json!("q")),
-            ("/metadata/namespace", json!("b")),
-            ("/spec", json!({"nodeName": "n2"})),
-            ("/spec", json!({"nodeName": "n1", "serviceAccountName": "sa"})),
-            ("/spec", json!({"nodeName": "n1", "volumes": [{"secret": {"secretName": "s"}}]})),
-            ("/spec", json!({"nodeName": "n1", "imagePullSecrets": [{"name": "s"}]})),
-        ] {
-            let mut pod = good.clone();
-            *pod.pointer_mut(pointer).unwrap() = value;
-            assert_eq!(kind_of_denial(&insert(pod)), "pod", "{pointer}");
-        }
-        let patch = |patch: &str| Up::PodPatch {
-            namespace: "a".to_owned(),
-            name: "p".to_owned(),
-            patch: patch.to_owned(),
-        };
-        assert_eq!(claim(&patch(r#"{"metadata":{"uid":"u"},"status":{}}"#)).kind(), "pod");
-        assert_eq!(kind_of_denial(&patch(r#"{"metadata":{"labels":{"app":"x"}}}"#)), "pod");
-    }
-
-    #[test]
-    fn tokens_are_bound_to_a_pod() {
-        let request = |reference: Value| Up::TokenRequest {
-            namespace: "a".to_owned(),
-            service_account: "sa".to_owned(),
-            request: json!({"spec": {"boundObjectRef": reference}}),
-        };
-        let text = str::to_owned;
-        assert_eq!(
-            claim(&request(json!({"kind": "Pod", "name": "p", "uid": "u"}))),
-            Claim::Account { namespace: text("a"), account: text("sa"), pod: text("p"), uid: text("u") }
-        );
-        for reference in [
-            Value::Null,
-            json!({"kind": "Pod", "name": "p"}),
-            json!({"kind": "Secret", "name": "p", "uid": "u"}),
-        ] {
-            assert_eq!(kind_of_denial(&request(reference)), "serviceaccounttoken");
-        }
-    }
-
-    #[test]
-    fn events_are_about_the_node_and_its_pods() {
-        let event = |about: Value| Up::Event {
-            verb: Verb::Insert,
-            namespace: "a".to_owned(),
-            name: "e".to_owned(),
-            event: json!({"involvedObject": about}),
-        };
-        assert_eq!(claim(&event(json!({"kind": "Node", "name": "n1"}))), Claim::Granted);
-        assert_eq!(kind_of_denial(&event(json!({"kind": "Node", "name": "n2"}))), "event");
-        let about = claim(&event(json!({"kind": "Pod", "namespace": "a", "name": "p"})));
-        assert_eq!(about, Claim::NotForeign { namespace: "a".to_owned(), name: "p".to_owned() });
-        assert_eq!(claim(&Up::Keepalive), Claim::Granted);
-    }
-}
+mod tests;

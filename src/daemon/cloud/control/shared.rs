@@ -5,7 +5,7 @@ use super::super::kubernetes::{Kube, meta, revision};
 use super::devices::index::Index as DeviceIndex;
 use super::pod_index::PodIndex;
 use super::records::Records;
-use super::{Indexes, configs, nodes};
+use super::{Indexes, NodeNames, configs, nodes};
 use crate::base::Gone;
 use crate::model::{Kind, NodeName, ObjectKey, Revision};
 use crate::wire::{Down, Origin, Verb};
@@ -95,6 +95,9 @@ impl Shared {
 
     /// A module's first list is over.
     pub(super) fn has_listed(&self, module: Listed) {
+        if module == Listed::Nodes {
+            self.node_names().listed = true;
+        }
         self.listed.send_if_modified(|listed| {
             let before = *listed;
             *listed |= module as u8;
@@ -116,17 +119,11 @@ impl Shared {
 
     /// Notes what is known of the Node of this name; `None`: there is none.
     pub(super) fn note_node(&self, name: &str, known: Option<KnownNode>) {
-        let mut nodes = self.indexes.nodes.lock().unwrap_or_else(PoisonError::into_inner);
-        match known {
-            None => {
-                nodes.remove(name);
-            }
-            Some(known) => {
-                if nodes.get(name) != Some(&known) {
-                    nodes.insert(name.to_owned(), known);
-                }
-            }
-        }
+        self.node_names().note(name, known);
+    }
+
+    fn node_names(&self) -> MutexGuard<'_, NodeNames> {
+        self.indexes.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_connected(&self, node: &NodeName) -> bool {

@@ -5,8 +5,10 @@ use super::super::kubernetes::plain::{Answer, Plain, refusal};
 use super::*;
 use crate::base::{Ready, Stop};
 use crate::daemon::cloud::hub::{NodeLink, Order};
+use crate::wire::{Down, LeaseVerb, MessageId};
 use http::{Method, Uri};
 use serde_json::json;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 const NODE: &str = "n1";
@@ -63,6 +65,60 @@ async fn a_controller_whose_hub_has_ended_ends_too() {
     assert_eq!(failure.code, "KE-CLOUD-010");
     failure.is_as_committed();
     assert!(failure.why.contains("hub") && failure.fix.contains("kedge status"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_name_is_free_only_once_the_nodes_are_listed() {
+    let plain = Plain::serve(quiet).await;
+    let (hub, _orders, _links) = hub();
+    let indexes = Indexes::default();
+    let known = |name| indexes.nodes.lock().unwrap().known(name);
+    let shared = Shared::new(plain.kube.clone(), hub, indexes.clone(), None);
+    shared.note_node("n2", Some(KnownNode::default()));
+    assert_eq!((known("n2"), known("n3")), (Err(NotYet), Err(NotYet)));
+    let (_notices, mail) = mailbox(NOTICES);
+    let mut nodes = nodes::Nodes { shared: shared.clone(), mail };
+    tokio::select! {
+        ended = nodes.run(Stop::new(), Ready::detached("nodes")) => panic!("{ended:?}"),
+        () = shared.listed(shared::Listed::Nodes) => {}
+    }
+    assert_eq!((known("n2"), known("n3")), (Ok(Some(KnownNode::default())), Ok(None)));
+}
+
+#[tokio::test]
+async fn while_the_api_is_away_nobody_waits_to_be_heard() {
+    const SAID: usize = 4000;
+    // So many are under way or wait for room.
+    const KEPT: usize = 512 + 1024;
+    let plain = Plain::serve(|_, _| refusal(503, "ServiceUnavailable")).await;
+    let (hub, mut orders, _links) = hub();
+    let shared = Shared::new(plain.kube.clone(), hub, Indexes::default(), None);
+    let (asked, mail) = mailbox(LETTERS);
+    let registrations =
+        answers::Registrations { notices: Vec::new(), devices: mailbox(1).0, drift: mailbox(1).0 };
+    let mut answers = answers::Answers { shared, mail, registrations };
+    let saying = async {
+        for n in 0..SAID {
+            let lease = json!({"metadata": {"name": NODE}});
+            let (namespace, name) = ("kube-node-lease".to_owned(), NODE.to_owned());
+            let up = Up::Lease { verb: LeaseVerb::Update, namespace, name, lease };
+            let question = Question { id: MessageId(n.to_string()), resource: "the lease".to_owned(), up };
+            asked.put(Asked { node: node(), question }).await.unwrap();
+        }
+    };
+    let hearing = async {
+        for _ in KEPT..SAID {
+            let Some(Order::Tell { down, .. }) = orders.recv().await else { panic!("an answer") };
+            let Down::Reply { result, .. } = *down else { panic!("an answer") };
+            let status = result.unwrap_err();
+            assert_eq!((status.code, status.message.as_str()), (503, "the cloud is busy"));
+        }
+    };
+    let both = async { tokio::join!(saying, hearing) };
+    tokio::select! {
+        ended = answers.run(Stop::new(), Ready::detached("answers")) => panic!("{ended:?}"),
+        heard = tokio::time::timeout(Duration::from_secs(10), both) => assert!(heard.is_ok()),
+    }
 }
 
 #[tokio::test]

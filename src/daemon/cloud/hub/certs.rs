@@ -3,14 +3,14 @@
 
 use super::registry::Registry;
 use super::reports::{self, Place};
-use super::{Arrival, Config, Refusals, Releases, authz, releases};
+use super::{Arrival, Config, KnownNode, NotYet, Refusals, Releases, authz, releases};
 use crate::base::Failure;
 use crate::link::http::{Body, Caller, full, text};
 use crate::model::NodeName;
 use crate::model::machine::MACHINE_HEADER;
 use crate::pki::{TokenError, Usages, accept, csr_key, csr_names, csr_peer, holder};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use std::net::IpAddr;
@@ -51,16 +51,22 @@ pub(super) async fn handle(desk: Desk, request: Request<Incoming>, caller: Arc<C
         "/ca.crt" => der(config.trust.borrow().authority.cert_der().to_vec()),
         "/edge.crt" => certificate(config, &refusals, &registry, request, caller).await,
         _ => match path.strip_prefix("/node/") {
-            Some(name) if !name.is_empty() && !name.contains('/') => {
-                if (config.known_node)(name).is_some() {
-                    text(StatusCode::OK, "Node founded")
-                } else {
-                    text(StatusCode::NOT_FOUND, "Node not found")
-                }
-            }
+            Some(name) if !name.is_empty() && !name.contains('/') => match (config.known_node)(name) {
+                Ok(Some(_)) => text(StatusCode::OK, "Node founded"),
+                Ok(None) => text(StatusCode::NOT_FOUND, "Node not found"),
+                Err(NotYet) => not_yet(),
+            },
             _ => text(StatusCode::NOT_FOUND, "not found"),
         },
     }
+}
+
+/// Until the Nodes are listed, a name that is somebody's looks like a free one. That takes an API that answers, and then
+/// no time to speak of.
+fn not_yet() -> Response<Body> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, "the cloud has just started, try again at once");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn der(bytes: Vec<u8>) -> Response<Body> {
@@ -108,6 +114,7 @@ async fn certificate(
             refusals.refuse_certificate(&said, "the name is another machine's", &why, remote);
             text(StatusCode::CONFLICT, why)
         }
+        Ok(Err(Refusal::NotYet)) => not_yet(),
         Ok(Err(Refusal::Failed(failure))) => {
             refusals.refuse_certificate(&said, failure.code, &failure.to_string(), remote);
             text(StatusCode::INTERNAL_SERVER_ERROR, failure.to_string())
@@ -124,6 +131,8 @@ enum Refusal {
     },
     /// The name is another machine's.
     Taken(String),
+    /// Whose the name is, is not known yet.
+    NotYet,
     Failed(Failure),
 }
 
@@ -201,17 +210,21 @@ fn issue(config: &Config, headers: &HeaderMap, csr: &Bytes, caller: &Caller) -> 
     match &caller.peer {
         Some(peer) if authz::is_node(peer, &node) => {}
         Some(peer) if authz::is_former(peer) => {
+            // It was all nodes' and says no more of a name than a token.
+            if let Some(why) = taken(config, headers, &node)? {
+                return Err(Refusal::Taken(why));
+            }
             tracing::warn!(node, remote = %caller.remote, "a certificate of an old KubeEdge is exchanged for a node's own");
         }
         Some(_) => return Err(unauthorized("the client certificate is not this node's")),
         None => {
-            let bearer = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
             let Some(("Bearer" | "bearer", token)) = bearer.and_then(|value| value.split_once(' ')) else {
                 return Err(unauthorized("a token or a client certificate is needed"));
             };
             // A machine that may not have the name must not use a token up.
             let may_take = config.tokens.allows_takeover(&authority, token, &node).map_err(not_accepted)?;
-            if let (Some(why), false) = (taken(config, headers, &node), may_take) {
+            if !may_take && let Some(why) = taken(config, headers, &node)? {
                 return Err(Refusal::Taken(why));
             }
             newcomer = (!may_take).then(|| Newcomer { node: node.clone(), key: csr_key(csr) });
@@ -263,8 +276,12 @@ fn not_accepted(error: TokenError) -> Refusal {
 /// Why a node may not have its name: the Node of that name is another's. Every replica sees that in the Node itself.
 /// An edgecore does not say which machine it is and is believed, but for the name of a Node that some kubelet runs. A
 /// machine that does say who it is gets no Node that is not known to be its own or an idle edge node's.
-fn taken(config: &Config, headers: &HeaderMap, node: &str) -> Option<String> {
-    let known = (config.known_node)(node)?;
+fn taken(config: &Config, headers: &HeaderMap, node: &str) -> Result<Option<String>, Refusal> {
+    let known = (config.known_node)(node).map_err(|NotYet| Refusal::NotYet)?;
+    Ok(known.and_then(|known| why_taken(&known, headers, node)))
+}
+
+fn why_taken(known: &KnownNode, headers: &HeaderMap, node: &str) -> Option<String> {
     let ours = headers.get(MACHINE_HEADER).and_then(|machine| machine.to_str().ok());
     match (&known.machine, ours) {
         _ if known.foreign => Some(format!("the Node {node} is no edge node: a kubelet runs it")),

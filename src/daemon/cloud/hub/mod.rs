@@ -61,8 +61,12 @@ pub struct KnownNode {
     pub foreign: bool,
 }
 
+/// The cloud has just started and does not know the Nodes yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotYet;
+
 /// Finds the Node of a name; `None` when there is none.
-pub type NodeBook = Arc<dyn Fn(&str) -> Option<KnownNode> + Send + Sync>;
+pub type NodeBook = Arc<dyn Fn(&str) -> Result<Option<KnownNode>, NotYet> + Send + Sync>;
 
 /// Counts one use of a token, by its id and its holder.
 pub type Counting = Arc<dyn Fn(String, String) -> BoxFuture<'static, Result<(), TokenError>> + Send + Sync>;
@@ -107,7 +111,7 @@ impl Config {
             authorize: true,
             keepalive: Duration::from_secs(30),
             releases: PathBuf::from("/var/lib/kedge/releases"),
-            known_node: Arc::new(|_| None),
+            known_node: Arc::new(|_| Ok(None)),
         }
     }
 }

@@ -12,11 +12,14 @@ use http::StatusCode;
 use http_body_util::Full;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TIME: Duration = Duration::from_secs(30);
 /// Whoever waits at a terminal is told sooner.
 const GREETING: Duration = Duration::from_secs(10);
+/// A cloud that has just started knows after a moment whose a name is, and is asked again for so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
 const SIZE: usize = 256 << 10;
 pub(super) const FRESH_TOKEN: &str = "get a fresh token in the cloud with: kedge token create";
 
@@ -117,8 +120,15 @@ impl Counter {
             request = request.header(MACHINE_HEADER, machine);
         }
         let request = request.body(Full::new(Bytes::from(csr.csr_der.clone()))).map_err(no_request)?;
-        let answer = fetch(endpoint, tls, request, SIZE, TIME).await;
-        let (status, body) = answer.map_err(|error| unreachable(endpoint, &error))?;
+        let began = Instant::now();
+        let (status, body) = loop {
+            let answer = fetch(endpoint, tls.clone(), request.clone(), SIZE, TIME).await;
+            let (status, body) = answer.map_err(|error| unreachable(endpoint, &error))?;
+            if status != StatusCode::SERVICE_UNAVAILABLE || began.elapsed() >= PATIENCE {
+                break (status, body);
+            }
+            tokio::time::sleep(AGAIN).await;
+        };
         let line = || -> String {
             String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect()
         };

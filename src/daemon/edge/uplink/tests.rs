@@ -5,6 +5,7 @@ use crate::base::{Crew, Exit, Ready, Stop};
 use crate::link::http::{Body, serve, text};
 use crate::pki::{Authority, Clients, Identity, Token, install_crypto_provider, server_config};
 use http::{Response, StatusCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 type Answer = fn() -> Response<Body>;
@@ -80,6 +81,22 @@ async fn a_cloud_that_gives_no_certificate_is_quoted() {
     failure.is_as_committed();
     assert_eq!(failure.why, format!("{} answered 403: out of ink", cloud.address));
     assert!(failure.fix.contains("the cloud's log"), "{failure:?}");
+}
+
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Does not know at first whose the name is.
+fn has_just_started() -> Response<Body> {
+    if ASKED.fetch_add(1, Ordering::SeqCst) == 0 { is_full() } else { refuses() }
+}
+
+#[tokio::test]
+async fn a_cloud_that_has_just_started_is_asked_again() {
+    let cloud = Odd::start("127.0.0.1", None, has_just_started).await;
+    let failure = cloud.certify().await;
+    failure.is_as_committed();
+    assert!(failure.why.ends_with("answered 403: out of ink"), "{failure}");
+    assert_eq!(ASKED.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
