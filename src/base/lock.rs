@@ -8,7 +8,15 @@ use std::path::Path;
 /// Held as long as the value lives.
 #[derive(Debug)]
 pub struct PidLock {
-    _file: File,
+    file: File,
+}
+
+/// A child that another thread starts at this moment has a copy of the file until it becomes another program: closing it
+/// alone would leave the lock to that copy.
+impl Drop for PidLock {
+    fn drop(&mut self) {
+        drop(self.file.unlock());
+    }
 }
 
 /// Why a lock was not taken.
@@ -45,7 +53,7 @@ impl PidLock {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(PidLock { _file: file })
+        Ok(PidLock { file })
     }
 }
 
@@ -64,7 +72,10 @@ mod tests {
             Err(LockError::Held(pid)) => assert_eq!(pid, std::process::id().to_string()),
             other => panic!("{other:?}"),
         }
+        let copy = held.file.try_clone().unwrap();
         drop(held);
+        assert!(PidLock::take(&path).is_ok(), "a child that is being started holds nothing");
+        drop(copy);
         assert_eq!(PidLock::holder(&path), None);
         assert!(PidLock::take(&path).is_ok());
     }

@@ -469,7 +469,7 @@ mod tests {
         }]});
         assert_eq!(plan, wanted);
         let lines = plan.pointer("/items/0/changes/0/difference").and_then(Value::as_array).unwrap();
-        assert!(lines.contains(&json!("-      enable: true")), "{plan}");
+        assert!(lines.contains(&json!("+      enable: false")), "{plan}");
     }
 
     #[test]

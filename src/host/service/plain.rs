@@ -3,7 +3,7 @@
 
 use super::call::{SEARCH_PATH, end};
 use super::{Service, Status, absent, unwritable};
-use crate::base::{Failure, LockError, PidLock, is_there, read_limited, write_atomic};
+use crate::base::{Failure, PidLock, is_there, read_limited, write_atomic};
 use rustix::process::Pid;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
@@ -65,13 +65,7 @@ impl Places {
 
     /// The keeper's process while it holds its lock.
     pub(super) fn keeper(&self) -> Option<u32> {
-        if !self.pid.exists() {
-            return None;
-        }
-        match PidLock::take(&self.pid) {
-            Err(LockError::Held(pid)) => pid.parse().ok(),
-            Ok(_) | Err(LockError::Io(_)) => None,
-        }
+        PidLock::holder(&self.pid)
     }
 
     /// Notes the daemon by its number and its start, which stay when it becomes another program.
