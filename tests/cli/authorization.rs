@@ -147,7 +147,7 @@ fn a_node_gets_what_its_pods_refer_to_and_nothing_else() {
     for (kind, times) in [("secret", 7), ("persistentvolume", 2), ("impersonation", 4), ("node", 2)] {
         assert_eq!(counted[kind], json!(times), "{kind}: {counted}");
     }
-    let log = world.log("cloud.err");
+    let log = std::fs::read_to_string(world.dir.join("cloud.err")).unwrap();
     let logged =
         log.lines().filter(|line| line.contains("what is not its own") && line.contains("\"secret\""));
     assert_eq!(logged.count(), 1, "{log}");

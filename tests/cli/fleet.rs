@@ -29,7 +29,7 @@ fn a_fleet_that_loses_everything_at_once_is_sent_exactly_what_changed() {
         );
         assert_eq!(told, Vec::<String>::new(), "nothing has changed");
 
-        fleet.relay.cut();
+        fleet.cut().await;
         fleet.change(7, "2").await;
         fleet.mark();
         let cut = Instant::now();

@@ -244,7 +244,7 @@ fn a_hostile_cloud_does_not_harm_the_edge() {
     for reason in reasons {
         logged_once(&world, "edge.err", reason);
     }
-    let log = world.log("edge.err");
+    let log = std::fs::read_to_string(world.dir.join("edge.err")).unwrap();
     assert!(log.contains("KE-META-003"), "{log}");
     let kept = world.kedge(&["meta", "get", "default/configmap/small"]);
     assert!(kept.stdout.contains("eight"), "{kept:?}");

@@ -57,12 +57,24 @@ fn containers_of(world: &World, pod: &str) -> Vec<String> {
     listed.stdout.lines().map(str::to_owned).collect()
 }
 
+/// Processes of containers whose command has this word, without what they are about to start: between fork and exec a child
+/// goes by its parent's command.
 fn sleepers(world: &World, word: &str) -> Vec<u32> {
     let of = |pid: &u32| {
         std::fs::read(format!("/proc/{pid}/cmdline"))
             .is_ok_and(|c| String::from_utf8_lossy(&c).contains(word))
     };
-    pids_inside(&world.dir).into_iter().filter(of).collect()
+    let all: Vec<u32> = pids_inside(&world.dir).into_iter().filter(of).collect();
+    let is_first = |pid: &u32| parent(*pid).is_some_and(|parent| !all.contains(&parent));
+    all.iter().copied().filter(is_first).collect()
+}
+
+/// The process that has started this one; `None` when it has ended.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it stands in parentheses and may hold anything.
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[test]

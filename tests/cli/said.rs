@@ -6,6 +6,7 @@ use crate::support::eventually;
 use crate::support::house::{House, KUBECONFIG};
 use crate::support::snapshot::{self, Said};
 use crate::support::world::World;
+use serde_json::Value;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -149,13 +150,23 @@ fn every_command_says_what_is_committed() {
     house.write("/tmp/twice.yaml", format!("{config}kind: EdgeCore\n"));
     house.write("/tmp/nodes.csv", "a,site=north\nB B\na\nc,site\n");
     let _edge = house.start("edge", &["edge", "run"]);
-    eventually("the node is linked", SOON, || {
-        let status = house.kedge(&["status", "-o", "json"]).stdout;
+    eventually("the node is linked, and all that its status tells has come", SOON, || {
+        let run = house.kedge(&["status", "-o", "json"]);
+        let status: Value = serde_json::from_str(&run.stdout).unwrap_or_default();
         let known = house.kubectl(&["get", "node", "edge-1"]);
-        if known.status == 0 && house.has("/etc/kubeedge/certs/server.crt") {
+        let works = |wing: &Value| {
+            let modules = wing["modules"].as_array();
+            modules.is_some_and(|all| !all.is_empty() && all.iter().all(|one| one["state"] == "ready"))
+        };
+        let link = &status["link"];
+        let linked = link["link"] == "up" && link["roundTrip"].is_u64();
+        let idle = status["node"]["ready"] == true && status["queueDepth"] == 0;
+        let counted = status["cloud"]["nodes"].as_object().is_some_and(|nodes| nodes.len() == 1);
+        let whole = linked && idle && counted && works(&status) && works(&status["cloud"]);
+        if run.status == 0 && known.status == 0 && whole && house.has("/etc/kubeedge/certs/server.crt") {
             Ok(())
         } else {
-            Err((status, known))
+            Err((run, known))
         }
     });
     hear(&house, FULL, &mut said);

@@ -28,6 +28,8 @@ const ENROL_AT_ONCE: usize = 64;
 const CREATE_AT_ONCE: usize = 16;
 /// How often the nodes that stay connected measure the way to the cloud and back.
 const PULSE: Duration = Duration::from_millis(500);
+/// Until the last node has noticed that its line is cut.
+const CUT: Duration = Duration::from_secs(60);
 /// Before a lease that was not renewed is asked for again: a node that is silent for long loses its pods.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
@@ -100,7 +102,7 @@ impl Relay {
         Relay { port, state, _crew: crew }
     }
 
-    /// Cuts all connections; new ones are refused until [`Relay::join`].
+    /// Cuts all connections; new ones are refused until [`Relay::join`]. The nodes notice a moment later: [`Fleet::cut`].
     pub fn cut(&self) {
         let (_, before) = self.state.send_replace((false, Stop::new()));
         before.raise();
@@ -146,6 +148,8 @@ impl State {
 /// One node.
 struct Node {
     name: String,
+    /// It goes past the relay.
+    is_steady: bool,
     uplink: Uplink,
     state: Mutex<State>,
     synced: watch::Sender<usize>,
@@ -318,7 +322,8 @@ impl Fleet {
             ..uplink::Config::new(NodeName::new(&name).unwrap(), format!("127.0.0.1:{port}"), https)
         };
         let (uplink, inbound, mut module) = uplink::new(config).unwrap();
-        let node = Arc::new(Node { name, uplink, state: Mutex::default(), synced: self.synced.clone() });
+        let synced = self.synced.clone();
+        let node = Arc::new(Node { name, is_steady, uplink, state: Mutex::default(), synced });
         self._crew.spawn(async move {
             drop(module.run(Stop::new(), Ready::detached("uplink")).await);
         });
@@ -362,6 +367,18 @@ impl Fleet {
                 return;
             }
         }
+    }
+
+    /// Cuts the lines of all nodes behind the relay and waits until each of them has noticed.
+    pub async fn cut(&self) {
+        self.relay.cut();
+        let noticed = async {
+            for node in self.nodes.iter().filter(|node| !node.is_steady) {
+                drop(node.uplink.link().wait_for(|link| *link != Link::Up).await);
+            }
+        };
+        let waited = tokio::time::timeout(CUT, noticed).await;
+        assert!(waited.is_ok(), "a node does not notice that its line is cut");
     }
 
     /// Forgets what was told so far; from here on nodes count as in sync after their next comparison.

@@ -169,7 +169,7 @@ async fn thirty_pods_are_placed_at_once() {
     house.local.create(&DEPLOYMENTS, deployment(30)).await.unwrap();
     house.until(&PODS, |pods| bound(pods, 30)).await;
     // Generous for an unoptimised build on a busy machine.
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
