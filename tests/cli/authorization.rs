@@ -147,7 +147,7 @@ fn a_node_gets_what_its_pods_refer_to_and_nothing_else() {
     for (kind, times) in [("secret", 7), ("persistentvolume", 2), ("impersonation", 4), ("node", 2)] {
         assert_eq!(counted[kind], json!(times), "{kind}: {counted}");
     }
-    let log = std::fs::read_to_string(world.dir.join("cloud.err")).unwrap();
+    let log = world.whole_log("cloud.err");
     let logged =
         log.lines().filter(|line| line.contains("what is not its own") && line.contains("\"secret\""));
     assert_eq!(logged.count(), 1, "{log}");
@@ -197,7 +197,7 @@ fn where_refusals_are_only_logged_everything_is_let_through_and_counted() {
         assert_eq!(status.pointer("/refused/enforced"), Some(&json!(false)), "{status}");
         let counted = status.pointer("/refused/requests/evil").unwrap_or(&Value::Null);
         assert_eq!((&counted["secret"], &counted["impersonation"]), (&json!(2), &json!(2)), "{status}");
-        let log = std::fs::read_to_string(world.dir.join(format!("{name}.err"))).unwrap();
+        let log = world.whole_log(&format!("{name}.err"));
         assert!(log.contains("authorization is off"), "{log}");
         let told =
             log.lines().filter(|line| line.contains("what is not its own") && line.contains("\"secret\""));

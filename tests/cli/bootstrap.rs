@@ -56,7 +56,7 @@ fn a_cloud_works_against_an_api_by_its_kubeconfig_alone() {
     edge.interrupt();
     let _edge = file(None).start(&world);
     eventually("the node is connected again", SOON, || {
-        let said = std::fs::read_to_string(world.dir.join("second.err")).unwrap();
+        let said = world.whole_log("second.err");
         if said.matches("the node is connected").count() >= 2 { Ok(()) } else { Err(world.log("second.err")) }
     });
     assert_eq!(std::fs::read(world.dir.join("edge-2/certs/server.crt")).unwrap(), cert);
@@ -86,7 +86,7 @@ fn a_node_that_cannot_join_is_told_why() {
         edge.interrupt();
         // A token is a secret wherever it comes from.
         let signature = token.rsplit('.').next().filter(|part| part.len() > 20);
-        assert!(signature.is_none_or(|part| !world.log(&format!("{name}.err")).contains(part)));
+        assert!(signature.is_none_or(|part| !world.whole_log(&format!("{name}.err")).contains(part)));
     };
     let nothing: &dyn Fn(&str) = &|_| {};
     refused(&Token::create(&stranger, Duration::from_secs(600)), nothing, "KE-TOKEN-001", "another cloud");

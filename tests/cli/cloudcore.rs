@@ -148,7 +148,7 @@ fn empty_answers_to_patches_end_nothing() {
     ready(&cloud);
     in_phase(&cloud, "empty", "Running");
     cloud.with_state(|state| assert_eq!(state.connections, 1));
-    let log = std::fs::read_to_string(world.dir.join("edge.err")).unwrap();
+    let log = world.whole_log("edge.err");
     assert!(!log.contains("panicked"), "{log}");
     drop(edge);
 }

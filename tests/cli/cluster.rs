@@ -99,7 +99,7 @@ fn clouds() -> Vec<u32> {
 
 /// Every line in which the API says that it refused the cloud's account.
 fn forbidden(world: &World) -> Vec<String> {
-    let log = fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let log = world.whole_log("up.err");
     let ours = |line: &&str| {
         line.contains("a request is forbidden") && line.contains("system:serviceaccount:kubeedge:kedge-cloud")
     };

@@ -217,7 +217,7 @@ fn a_bad_token_or_certificate_is_told_while_pods_run_on() {
         drop(std::fs::remove_dir_all(&certificates));
         let mut edge = world.edge_as(name, &token);
         told(&world, name, code, &["kedge token create"]);
-        assert!(!world.log(&format!("{name}.err")).contains(signature));
+        assert!(!world.whole_log(&format!("{name}.err")).contains(signature));
         edge.interrupt();
     }
 

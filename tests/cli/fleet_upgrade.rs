@@ -304,7 +304,7 @@ fn a_registry_names_the_digest_once_and_its_token_reaches_no_node() {
     world.apply(&gated("down", "v1alpha2", &["b"], &registry.host, TOKEN).to_string());
     told("down", "KE-JOB-002");
     assert_eq!(fleet[1].with_state(|state| state.orders.len()), 1);
-    assert!(!world.log("cloud.err").contains(TOKEN));
+    assert!(!world.whole_log("cloud.err").contains(TOKEN));
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn an_interrupted_rollout_says_what_goes_on_and_the_next_run_takes_it_up() {
     let mut rollout = world.start("rollout", &args.map(str::to_owned));
     let order = fleet[0].wait("w0 is ordered", |state| state.orders.last().cloned());
     assert_eq!(rollout.interrupt(), 130);
-    let said = std::fs::read_to_string(world.dir.join("rollout.err")).unwrap();
+    let said = world.whole_log("rollout.err");
     assert!(said.contains("goes on in the cluster") && said.contains("no further wave"), "{said}");
     for edge in &fleet {
         edge.with_state(|state| state.tasks = Tasks::Work);

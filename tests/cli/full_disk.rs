@@ -114,7 +114,7 @@ fn a_full_disk_is_told_and_survived() {
     stands(9999);
     world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=10s"]);
     assert_eq!(container(&world), running);
-    let log = std::fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let log = world.whole_log("up.err");
     assert!(!log.contains("panicked"), "{log}");
     assert!(run("kill", &["-0", &up.pid().to_string()]).status == 0);
     world.kubectl_ok(&["delete", "pod", "keep", "--wait=false"]);

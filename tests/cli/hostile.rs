@@ -58,7 +58,7 @@ fn a_hostile_node_and_hostile_devices_harm_nobody_else() {
     hostile_clients(&world);
 
     world.kubectl_ok(&["wait", "--for=condition=Ready", "node/edge-1", "--timeout=5s"]);
-    let log = std::fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let log = world.whole_log("up.err");
     let of_edge = |line: &&str| line.contains("node=edge-1") && line.contains("the node is");
     assert_eq!(log.lines().filter(of_edge).count(), 1, "the session of edge-1 was never disturbed");
     assert!(!log.contains("panicked"), "{log}");
@@ -181,7 +181,7 @@ fn hostile_clients(world: &World) {
 
     let crowd: Vec<TcpStream> = (0..1100).map(|n| greeted(world, &format!("crowd-{n}"))).collect();
     say("5");
-    let log = std::fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let log = world.whole_log("up.err");
     assert_eq!(log.matches("MQTT connections over the limit are closed").count(), 1);
     drop(crowd);
     drop(says);
@@ -244,7 +244,7 @@ fn a_hostile_cloud_does_not_harm_the_edge() {
     for reason in reasons {
         logged_once(&world, "edge.err", reason);
     }
-    let log = std::fs::read_to_string(world.dir.join("edge.err")).unwrap();
+    let log = world.whole_log("edge.err");
     assert!(log.contains("KE-META-003"), "{log}");
     let kept = world.kedge(&["meta", "get", "default/configmap/small"]);
     assert!(kept.stdout.contains("eight"), "{kept:?}");

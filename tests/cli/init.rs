@@ -768,7 +768,7 @@ spec:
 
 /// Every line in which the API says that it refused the cloud's account.
 fn forbidden(world: &World) -> Vec<String> {
-    let log = std::fs::read_to_string(world.dir.join("cloud.err")).unwrap();
+    let log = world.whole_log("cloud.err");
     let ours = format!("system:serviceaccount:kubeedge:{ACCOUNT}");
     log.lines()
         .filter(|line| line.contains("a request is forbidden") && line.contains(&ours))

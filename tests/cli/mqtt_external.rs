@@ -104,7 +104,7 @@ impl Scene {
 
     /// How often the edge has said that it is connected to the broker.
     fn connections(&self) -> usize {
-        let log = std::fs::read_to_string(self.world.dir.join("edge-1.err")).unwrap();
+        let log = self.world.whole_log("edge-1.err");
         log.matches("connected to the external MQTT broker").count()
     }
 }

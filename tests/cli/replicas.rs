@@ -171,7 +171,7 @@ fn an_edgecore_that_moves_between_replicas_gets_everything_once() {
 
 /// The objects that a cloud has found lacking at nodes, in order; a node that holds too much fails the test.
 fn mended(world: &World, cloud: &str) -> Vec<String> {
-    let log = std::fs::read_to_string(world.dir.join(format!("{cloud}.err"))).unwrap();
+    let log = world.whole_log(&format!("{cloud}.err"));
     let lines = log.lines().filter(|line| line.contains("what the node holds is mended"));
     let lacking = lines.flat_map(|line| {
         assert!(line.contains("surplus=0"), "{line}");
@@ -216,7 +216,7 @@ fn a_kedge_edge_that_moves_between_replicas_gets_everything_once() {
     };
     let connected = |cloud: &str, times: usize| {
         eventually(&format!("the node is at {cloud}"), SOON, || {
-            let log = std::fs::read_to_string(pair.world.dir.join(format!("{cloud}.err"))).unwrap();
+            let log = pair.world.whole_log(&format!("{cloud}.err"));
             let seen = log.matches("the node is connected").count();
             if seen >= times { Ok(()) } else { Err(seen) }
         });

@@ -370,7 +370,7 @@ fn a_node_of_edgecore_goes_on_under_kedge() {
         assert_eq!(shown["containerID"], format!("containerd://{id}"), "{shown:#}");
         assert_eq!(shown["restartCount"], 0);
     }
-    let log = fs::read_to_string(world.dir.join("edge.err")).unwrap();
+    let log = world.whole_log("edge.err");
     assert!(log.contains("modules.edgeHub.fromTheFuture: unknown key, ignored"), "{log}");
     assert_eq!(fs::read(world.dir.join("edge-1-node.crt")).unwrap(), certificate);
 

@@ -27,7 +27,7 @@ fn everything_comes_up_goes_down_and_comes_back() {
 
     assert_eq!(up.interrupt(), 0);
     // Its log stands between the lines.
-    let talk = std::fs::read_to_string(world.dir.join("up.err")).unwrap();
+    let talk = world.whole_log("up.err");
     let own = |line: &&str| ["[", "ready", "  ", "stopped"].iter().any(|begin| line.starts_with(begin));
     let stderr: String = talk.lines().filter(own).map(|line| format!("{line}\n")).collect();
     snapshot::said("up", &Run { status: 0, stdout: String::new(), stderr });

@@ -348,7 +348,7 @@ fn a_cloud_of_another_authority_is_not_talked_to() {
     let heard = stream.read(&mut [0; 64]);
     assert!(heard.map_or(true, |count| count == 0), "the node spoke to a stranger");
     eventually("the reason is told", SOON, || {
-        let log = std::fs::read_to_string(world.dir.join("edge.err")).unwrap();
+        let log = world.whole_log("edge.err");
         if log.contains("no connection to the cloud") { Ok(()) } else { Err(log) }
     });
     drop(edge);
@@ -405,7 +405,7 @@ fn quic_is_not_spoken() {
         if text(&status, "/link/link") == "up" { Ok(status) } else { Err(world.log("edge-2.err")) }
     });
     assert_eq!(text(&link, "/link/protocol"), "websocket", "{link:#}");
-    let said = std::fs::read_to_string(world.dir.join("edge-2.err")).unwrap();
+    let said = world.whole_log("edge-2.err");
     assert_eq!(said.matches("KE-QUIC-001").count(), 1, "{said}");
     assert!(datagrams.recv(&mut [0; 16]).is_err(), "a datagram was sent");
     let config = format!("{dir}/config/edgecore.yaml");

@@ -231,6 +231,12 @@ impl World {
         run(binary(), &all)
     }
 
+    /// All of a log, for what must be, or must not be, anywhere in it.
+    #[track_caller]
+    pub fn whole_log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(name)).unwrap()
+    }
+
     /// The last lines of a log, for a failing test's message.
     pub fn log(&self, name: &str) -> String {
         tail(&self.dir.join(name))
