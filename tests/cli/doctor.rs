@@ -253,7 +253,9 @@ fn a_runtime_without_its_plugin_is_mended_and_the_mending_undone() {
         "{finding:#}"
     );
 
-    let dry = look(&["--fix=KE-CRI-002", "--dry-run"]);
+    let plan: Value = serde_json::from_str(&look(&["--fix=KE-CRI-002", "--dry-run"]).stdout).unwrap();
+    assert_eq!((&plan["kind"], &plan["items"][0]["code"]), (&json!("RepairPlan"), &json!("KE-CRI-002")));
+    let dry = house.kedge(&["doctor", "--pre", "--only", "KE-CRI-001", "--fix=KE-CRI-002", "--dry-run"]);
     dry.assert_status(0);
     assert!(dry.stdout.contains("    - disabled_plugins = [\"cri\", \"aufs\"]\n"), "{dry:?}");
     assert!(dry.stdout.contains("    + disabled_plugins = [\"aufs\"]"), "{dry:?}");
