@@ -1180,7 +1180,7 @@ fn a_token_is_not_repeated_and_a_list_not_lost(world: &World) {
     }
     let clusters = world.kedge(&["gettoken"]).stdout.trim().to_owned();
     refused(&world.kedge(&["token", "revoke", &clusters]), 1, &["KE-TOKEN-005", "cluster-wide"]);
-    refused(&world.kedge(&["token", "create", "--ttl", "1ms"]), 2, &["from a second"]);
+    refused(&world.kedge(&["token", "create", "--ttl", "1ms"]), 2, &["from 1s"]);
     refused(&world.kedge(&["token", "create", "--cloud", "0.0.0.0", "--join-file", "x"]), 2, &["--cloud"]);
 
     // An API that is gone is told at once, and why it cannot be reached.
