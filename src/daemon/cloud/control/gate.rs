@@ -2,6 +2,7 @@
 //! lags behind the API, so a claim it does not bear out is looked up there before it is refused, a bounded number of times.
 
 use super::super::kubernetes::Resource;
+use super::budget::Budgets;
 use super::permit::{Claim, is_certificate_of};
 use super::pod_index::PodIndex;
 use super::references;
@@ -16,23 +17,8 @@ use std::time::{Duration, Instant};
 
 /// A claim that was refused is not looked up again for so long; once the index bears it out it is admitted at once.
 const REMEMBERED: Duration = Duration::from_secs(3);
-/// Look-ups that a node may cause at once.
-const BURST: f64 = 128.0;
-/// Look-ups that a node may cause per second in the long run.
-const PER_SECOND: f64 = 8.0;
 /// Claims of a node whose volumes are searched for a Secret.
 const VOLUMES: usize = 64;
-/// Nodes with a budget; those that have not asked for long are forgotten first.
-const NODES: usize = 4096;
-
-/// What one node may still look up.
-struct Budget {
-    left: f64,
-    at: Instant,
-    /// By [`mark`].
-    refused: HashMap<u64, Instant>,
-}
-
 /// A claim in little room: what it names comes from the node and may be as large as a message.
 fn mark(what: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -40,62 +26,42 @@ fn mark(what: &str) -> u64 {
     hasher.finish()
 }
 
-impl Budget {
-    fn new(now: Instant) -> Budget {
-        Budget { left: BURST, at: now, refused: HashMap::new() }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * PER_SECOND).min(BURST);
-        self.at = now;
-        self.refused.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
-    }
+/// What nodes may still look up, and what has been refused to them lately. Pure: time comes from outside.
+#[derive(Default)]
+struct Lookups {
+    budgets: Budgets,
+    /// By [`mark`]. There are never more of these than were paid for while they are remembered.
+    refused: HashMap<(NodeName, u64), Instant>,
 }
 
-/// The budgets of all nodes. Pure: time comes from outside.
-#[derive(Default)]
-struct Budgets(HashMap<NodeName, Budget>);
-
-impl Budgets {
+impl Lookups {
     /// Whether this may be looked up now; if so, it is paid for.
     fn spend(&mut self, node: &NodeName, what: &str, now: Instant) -> bool {
-        if self.0.len() >= NODES && !self.0.contains_key(node) {
-            self.0.retain(|_, budget| {
-                budget.refill(now);
-                budget.left < BURST || !budget.refused.is_empty()
-            });
-        }
-        let budget = self.0.entry(node.clone()).or_insert_with(|| Budget::new(now));
-        budget.refill(now);
-        if budget.left < 1.0 || budget.refused.contains_key(&mark(what)) {
-            return false;
-        }
-        budget.left -= 1.0;
-        true
+        let refused = self.refused.get(&(node.clone(), mark(what)));
+        let is_known = refused.is_some_and(|at| now.saturating_duration_since(*at) < REMEMBERED);
+        !is_known && self.budgets.spend(node, now)
     }
 
-    /// The look-up did not bear the claim out. There are never more of these than were paid for.
+    /// The look-up did not bear the claim out.
     fn refused(&mut self, node: &NodeName, what: &str, now: Instant) {
-        if let Some(budget) = self.0.get_mut(node) {
-            budget.refused.insert(mark(what), now);
-        }
+        self.refused.retain(|_, at| now.saturating_duration_since(*at) < REMEMBERED);
+        self.refused.insert((node.clone(), mark(what)), now);
     }
 }
 
 /// Admits or refuses.
 pub(super) struct Gate {
     shared: Arc<Shared>,
-    budgets: Mutex<Budgets>,
+    lookups: Mutex<Lookups>,
 }
 
 impl Gate {
     pub(super) fn new(shared: Arc<Shared>) -> Gate {
-        Gate { shared, budgets: Mutex::default() }
+        Gate { shared, lookups: Mutex::default() }
     }
 
-    fn budgets(&self) -> MutexGuard<'_, Budgets> {
-        self.budgets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lookups(&self) -> MutexGuard<'_, Lookups> {
+        self.lookups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails with `Forbidden` for what is not the node's, or as the API fails; looks things up for `patience` at most.
@@ -106,11 +72,11 @@ impl Gate {
         }
         if !matches!(claim, Claim::Denied { .. } | Claim::Device(_)) {
             let what = format!("{claim:?}");
-            if self.budgets().spend(node, &what, Instant::now()) {
+            if self.lookups().spend(node, &what, Instant::now()) {
                 if self.shared.kube.insist(patience, || self.is_confirmed(node, &claim)).await? {
                     return Ok(());
                 }
-                self.budgets().refused(node, &what, Instant::now());
+                self.lookups().refused(node, &what, Instant::now());
             }
         }
         self.shared.hub.refusals().refuse(node.as_str(), claim.kind(), claim.why())
@@ -290,32 +256,16 @@ mod tests {
 
     #[test]
     fn a_refused_claim_is_not_looked_up_again_at_once() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
-        assert!(budgets.spend(&node("n1"), "a", now));
-        budgets.refused(&node("n1"), "a", now);
-        assert!(!budgets.spend(&node("n1"), "a", now));
-        assert!(budgets.spend(&node("n1"), "b", now) && budgets.spend(&node("n2"), "a", now));
-        assert!(budgets.spend(&node("n1"), "a", now + REMEMBERED));
-    }
-
-    #[test]
-    fn a_node_that_asks_for_ever_new_names_runs_out() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
-        let mut spend = |node: &NodeName, count: usize, now| {
-            (0..count).filter(|n| budgets.spend(node, &format!("{n}"), now)).count()
-        };
-        assert_eq!(spend(&node("n1"), 1000, now), 128);
-        assert_eq!(spend(&node("n2"), 1000, now), 128);
-        assert_eq!(spend(&node("n1"), 1000, now + Duration::from_secs(1)), 8);
-    }
-
-    #[test]
-    fn idle_nodes_are_forgotten() {
-        let (mut budgets, now) = (Budgets::default(), Instant::now());
-        for n in 0..NODES {
-            budgets.spend(&node(&format!("n{n}")), "a", now);
-        }
-        budgets.spend(&node("other"), "a", now + Duration::from_secs(60));
-        assert_eq!(budgets.0.len(), 1);
+        let (mut lookups, now) = (Lookups::default(), Instant::now());
+        assert!(lookups.spend(&node("n1"), "a", now));
+        lookups.refused(&node("n1"), "a", now);
+        assert!(!lookups.spend(&node("n1"), "a", now));
+        assert!(lookups.spend(&node("n1"), "b", now) && lookups.spend(&node("n2"), "a", now));
+        assert!(lookups.spend(&node("n1"), "a", now + REMEMBERED));
+        // What is forgotten takes no room, and ever new claims run out.
+        lookups.refused(&node("n2"), "b", now + REMEMBERED);
+        assert_eq!(lookups.refused.len(), 1);
+        let asked = (0..1000).filter(|n| lookups.spend(&node("n3"), &n.to_string(), now)).count();
+        assert_eq!(asked, 128);
     }
 }

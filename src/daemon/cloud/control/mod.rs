@@ -6,6 +6,7 @@
 
 mod answers;
 mod applications;
+mod budget;
 mod configs;
 mod devices;
 mod drift;

@@ -19,6 +19,7 @@ mod words;
 mod desk_tests;
 
 use super::super::kubernetes::{Event, Patch, Resource, Scope, follow, is_temporary, meta};
+use super::budget::Budgets;
 use super::pods::watch_ended;
 use super::shared::{Shared, told};
 use crate::base::{BoxFuture, Crew, Failure, Mail, Module, Ready, Stop, now, random_bytes, rfc3339};
@@ -29,7 +30,7 @@ use crate::wire::upgrade::{INSTALLATION_IMAGE, settle_digest};
 use clock::Clock;
 use gate::Gate;
 use jiff::Timestamp;
-use pace::{Backlog, Budgets, Turns};
+use pace::{Backlog, Turns};
 use plan::Standing;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};

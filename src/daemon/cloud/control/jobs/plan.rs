@@ -262,6 +262,8 @@ pub(super) fn record(
         }
         (true, ROLL_BACK) => json!(undone(before)),
         (true, _) => json!(""),
+        // An edgecore whose upgrade ended it goes back without a word on the upgrade.
+        (false, ROLL_BACK) if before.is_empty() => json!(format!("the way back failed: {reason}")),
         (false, ROLL_BACK) => json!(format!("{before}; the way back failed: {reason}")),
         (false, UPGRADE) if reason.is_empty() => json!("the upgrade failed"),
         (false, _) => json!(reason),
@@ -335,6 +337,19 @@ mod tests {
 
     fn said(kind: JobKind, status: &mut Value, node: &str, outcome: &ActionOutcome) {
         record((kind, false), status, node, outcome, "now");
+    }
+
+    #[test]
+    fn a_way_back_that_failed_is_told_with_what_is_known_of_the_upgrade() {
+        let reason = |first: &ActionOutcome| {
+            let mut status = fit(&["a"]);
+            said(JobKind::NodeUpgrade, &mut status, "a", first);
+            said(JobKind::NodeUpgrade, &mut status, "a", &outcome(ROLL_BACK, false, "1,1"));
+            status["nodeStatus"][0]["reason"].clone()
+        };
+        // An upgrade that ended the edgecore is never reported.
+        assert_eq!(reason(&outcome("BackUp", true, ",1")), "the way back failed: why");
+        assert_eq!(reason(&outcome(UPGRADE, false, "1,2")), "why; the way back failed: why");
     }
 
     #[test]
